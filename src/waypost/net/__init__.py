@@ -1,0 +1,1 @@
+"""Sockets: listeners, sessions, upstream connections and their pool."""

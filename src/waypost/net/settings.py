@@ -1,0 +1,56 @@
+"""The plain values that listeners and sessions are made from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from waypost.routing.route import Network
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """A certificate chain and its key, PEM files, reread when they change."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one listener bears. Sizes in octets."""
+
+    connections: int = 1000
+    connections_per_address: int = 100
+    recipients: int = 1000
+    message_size: int = 50 * 1024 * 1024
+    line_length: int = 1024 * 1024
+    errors: int = 20  # per session; then 421
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimeouts:
+    """Seconds of silence that a client is allowed (RFC 5321 section 4.5.3.2.7)."""
+
+    command: float = 300
+    content: float = 180
+    handshake: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """A bound address with a mode.
+
+    `submission`: AUTH is required before MAIL unless the client is in a trusted network. `relay`: only
+    trusted networks may connect. `tls` is None for a listener without TLS; `implicit_tls` says that TLS
+    starts with the connection.
+    """
+
+    name: str  # as written in the configuration, unique: "127.0.0.1:2525"
+    host: str
+    port: int
+    mode: Literal["submission", "relay"]
+    tls: ServerTls | None = None
+    implicit_tls: bool = False
+    trusted_networks: tuple[Network, ...] = ()
+    allow_plaintext_auth: bool = False
+    limits: Limits = Limits()
+    timeouts: SessionTimeouts = SessionTimeouts()

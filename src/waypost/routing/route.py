@@ -1,0 +1,151 @@
+"""The values that routing works on. `waypost.config` makes them; everybody below reads them.
+
+All are immutable: a reload makes new ones, and a session keeps those it began with.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+from waypost.smtp.address import Address
+from waypost.smtp.sasl import Credentials
+
+Network = IPv4Network | IPv6Network
+TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
+StrategyName = Literal["ordered", "round_robin", "weighted", "random"]
+InDoubtPolicy = Literal["retry-same", "tempfail", "failover", "assume-sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How to speak TLS to one upstream.
+
+    `opportunistic` takes STARTTLS when offered and verifies nothing (RFC 7435). The other modes verify the
+    chain and the name unless `verify` is off; `fingerprints` (SHA-256 of the certificate, hexadecimal, lower
+    case, no colons) replace both checks.
+    """
+
+    mode: TlsMode = "opportunistic"
+    verify: bool = True
+    ca_file: str | None = None
+    fingerprints: tuple[str, ...] = ()
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds that an upstream has for each phase (RFC 5321 section 4.5.3.2, cut down for a waiting client)."""
+
+    connect: float = 10
+    greeting: float = 15
+    command: float = 30  # EHLO, AUTH, MAIL, RCPT, RSET
+    data: float = 30
+    block: float = 60
+    dot: float = 600
+
+
+BACKGROUND = Timeouts(connect=30, greeting=300, command=300, data=120, block=180, dot=600)
+"""What the RFC asks for, where no client waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One configured SMTP server to which mail is handed."""
+
+    name: str
+    host: str
+    port: int
+    tls: UpstreamTls = UpstreamTls()
+    credentials: Credentials | None = None
+    allow_plaintext_auth: bool = False
+    max_connections: int = 20
+    idle_timeout: float = 30
+    max_messages: int = 100
+    max_age: float = 300
+    timeouts: Timeouts = Timeouts()
+    background_timeouts: Timeouts = BACKGROUND
+    rewrite_from: Address | None = None
+    """The address that replaces reverse-path and From field, for the smtpmux format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An upstream in a pool, with its share for the `weighted` strategy."""
+
+    upstream: Upstream
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Upstreams of which one takes the message, in the order that the strategy gives."""
+
+    name: str
+    members: tuple[Member, ...]
+    strategy: StrategyName = "ordered"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A further delivery of every message that the primary accepted. `sample` is a share from 0 to 1."""
+
+    to: Pool
+    required: bool = True
+    sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """When a delivery is tried again: seconds between attempts, the last one repeated, until `lifetime`."""
+
+    intervals: tuple[float, ...] = (60, 120, 300, 600, 1200, 1800, 3600)
+    jitter: float = 0.1
+    lifetime: float = 5 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The decision that a rule leads to."""
+
+    name: str
+    primary: Pool
+    copies: tuple[Copy, ...] = ()
+    in_doubt: InDoubtPolicy = "tempfail"
+    in_doubt_hold: float = 3600
+    """Seconds that copies wait for a primary whose outcome is unknown."""
+    backoff: Backoff = Backoff()
+    silence: float = 30
+    """Seconds after RCPT in which a silent client keeps an upstream connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition and the route it leads to. Empty conditions match everything; all must match."""
+
+    route: str
+    listeners: frozenset[str] = frozenset()
+    accounts: tuple[str, ...] = ()  # globs
+    client_networks: tuple[Network, ...] = ()
+    reverse_paths: tuple[str, ...] = ()  # globs over addresses; "<>" is the null path
+    recipients: tuple[str, ...] = ()  # globs over addresses
+    origin: str = ""
+    """Where it stands in the configuration, for `explain`: `waypost.yaml:12:5`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Credentials and limits of an application that submits."""
+
+    name: str
+    password: str = field(repr=False)  # an argon2 hash, or the password itself
+    route: str | None = None
+    may_send_as: tuple[str, ...] = ()  # globs; empty allows every address
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All that is needed to route: the rules in order, and the routes by name."""
+
+    rules: tuple[Rule, ...]
+    routes: dict[str, Route]
+    accounts: dict[str, Account]

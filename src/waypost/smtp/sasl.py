@@ -1,0 +1,100 @@
+"""AUTH: PLAIN (RFC 4616) and LOGIN, both sides, as a pure exchange of challenges and responses."""
+
+import base64
+import binascii
+from collections.abc import Generator
+from dataclasses import dataclass
+
+MECHANISMS = ("PLAIN", "LOGIN")
+"""What is offered and what is spoken to upstreams, in order of preference."""
+
+
+class Secret:
+    """A text without a printable form: it cannot get into a log by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that sends or checks it."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A name and a password."""
+
+    username: str
+    password: Secret
+
+
+class SaslError(ValueError):
+    """The response is not base64, or not what the mechanism asks for."""
+
+
+class CancelledError(SaslError):
+    """The client answered `*` (RFC 4954 section 4)."""
+
+
+Exchange = Generator[str, str, Credentials]
+"""Yields challenges in base64, is sent responses in base64, returns what the client claims to be."""
+
+
+def serve(mechanism: str, initial: str | None) -> Exchange:
+    """The server's side of one exchange. `initial` is the initial response; `=` stands for an empty one.
+
+    Raises `SaslError`; an unknown mechanism is the caller's to refuse.
+    """
+    return _serve_plain(initial) if mechanism.upper() == "PLAIN" else _serve_login(initial)
+
+
+def _serve_plain(initial: str | None) -> Exchange:
+    response = decode((yield "") if initial is None else initial)
+    parts = response.split("\0")
+    if len(parts) != 3 or not parts[1]:
+        raise SaslError("PLAIN takes authzid NUL authcid NUL password")
+    authzid, authcid, password = parts
+    if authzid not in ("", authcid):
+        raise SaslError("acting for another identity is not supported")
+    return Credentials(authcid, Secret(password))
+
+
+def _serve_login(initial: str | None) -> Exchange:
+    username = decode((yield "VXNlcm5hbWU6") if initial is None else initial)
+    password = decode((yield "UGFzc3dvcmQ6"))
+    if not username:
+        raise SaslError("the user name is empty")
+    return Credentials(username, Secret(password))
+
+
+def decode(text: str) -> str:
+    """A response, out of base64. Raises `CancelledError` for `*`, `SaslError` for what is not base64."""
+    if text == "*":
+        raise CancelledError("cancelled by the client")
+    if text == "=":
+        return ""
+    try:
+        return base64.b64decode(text, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        raise SaslError("the response is not base64") from None
+
+
+def encode(text: str) -> str:
+    """A challenge or response in base64; `=` for an empty initial response is the caller's."""
+    return base64.b64encode(text.encode("utf-8")).decode("ascii")
+
+
+def plain_response(credentials: Credentials) -> str:
+    """The client's single response for PLAIN, in base64."""
+    return encode(f"\0{credentials.username}\0{credentials.password.reveal()}")
