@@ -7,10 +7,10 @@ when the command runs.
 """
 
 import argparse
-import shutil
-from typing import Any
+from typing import Any, TypeAlias
 
-Subparsers = argparse._SubParsersAction  # type: ignore[type-arg]  # argparse has no public name for what it returns
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` returns; argparse has no public name for it."""
 
 FINE = 0
 FAILED = 1
@@ -25,11 +25,13 @@ class Help(argparse.RawDescriptionHelpFormatter):
     """Help with descriptions and examples left as they were written, never wider than 80 columns."""
 
     def __init__(self, prog: str, **options: Any) -> None:
+        import shutil
+
         columns = min(80, shutil.get_terminal_size().columns)
         super().__init__(prog, **{"max_help_position": 26, "width": columns - 1, **options})
 
 
-def add_command(subparsers: "Subparsers", name: str, *, summary: str, examples: str = "") -> argparse.ArgumentParser:
+def add_command(subparsers: Subparsers, name: str, *, summary: str, examples: str = "") -> argparse.ArgumentParser:
     """Adds the parser of one command; `examples` become the end of its help."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
