@@ -48,7 +48,8 @@ class Settlement:
     """How a claim ended. Recipients in neither `again` nor `dead` are done.
 
     `again` are tried again at `at`. `dead` become a dead letter, kept with the content and not tried again by
-    themselves. `reason` is the answer that decided, for people.
+    themselves. `reason` is the answer that decided, for people. `attempted` is False when no upstream was asked,
+    so that it does not count.
     """
 
     delivery: Delivery
@@ -56,6 +57,7 @@ class Settlement:
     at: float = 0
     dead: tuple[Recipient, ...] = ()
     reason: str = ""
+    attempted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

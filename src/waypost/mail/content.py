@@ -88,6 +88,21 @@ class JoinedContent:
         self._start = start
 
     @property
+    def front(self) -> bytes:
+        """What comes first."""
+        return self._front
+
+    @property
+    def rest(self) -> Content:
+        """What follows, from `start` on."""
+        return self._rest
+
+    @property
+    def start(self) -> int:
+        """Where in `rest` it goes on."""
+        return self._start
+
+    @property
     def size(self) -> int:
         return len(self._front) + self._rest.size - self._start
 
