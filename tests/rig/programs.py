@@ -1,0 +1,60 @@
+"""Programs that are not part of the project: found, or the test is skipped, or (in CI) failed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+REQUIRED = os.environ.get("WAYPOST_TEST_REQUIRE_FOREIGN") == "1"
+"""CI sets this: there, what would skip fails."""
+
+_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin"))
+
+
+def require(program: str) -> str:
+    """The path of `program`. Skips the test when it is not installed, or fails it where it has to be."""
+    found = shutil.which(program, path=_PATH)
+    if found is None:
+        lacking(f"{program} is not installed")
+    return found
+
+
+def require_root() -> None:
+    """Skips or fails, likewise, a test that only root can run."""
+    if os.geteuid() != 0:
+        lacking("needs root: Postfix's master process drops privileges by itself")
+
+
+def lacking(reason: str) -> None:
+    """Ends the test: skipped, or failed where everything has to be there."""
+    if REQUIRED:
+        pytest.fail(f"{reason}, and WAYPOST_TEST_REQUIRE_FOREIGN=1 is set", pytrace=False)
+    pytest.skip(reason)
+
+
+def run(
+    arguments: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    seconds: float = 60,
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a program to its end, within `seconds`; what it said is in the result, its exit code unchecked."""
+    environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/"), **(env or {})}
+    return subprocess.run(
+        [str(argument) for argument in arguments],
+        input=stdin,
+        env=environment,
+        capture_output=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def transcript(result: subprocess.CompletedProcess[bytes]) -> str:
+    """What a finished program said, for the message of an assertion."""
+    said = (result.stdout + result.stderr).decode("utf-8", "backslashreplace")
+    return f"exit code {result.returncode}\n{said}"
