@@ -1,0 +1,54 @@
+"""What the server engine tells its caller, besides commands.
+
+`Mail`, `Data`, `EndOfContent` and `StartTls` come out as the commands they are.
+"""
+
+from dataclasses import dataclass
+
+from waypost.smtp import commands as c
+from waypost.smtp.reply import Reply
+from waypost.smtp.sasl import Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """One RCPT, or several that were pipelined; answered with one reply each, in order."""
+
+    commands: tuple[c.Rcpt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A piece of content in wire form. It only tells."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The content was drained and may not be passed on. `reply` says why, and is what to answer."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """A client claims to be somebody. 235 lets it in."""
+
+    mechanism: str
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The transaction under way is void: RSET, or a new EHLO. It only tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session is over, after QUIT or because of what the client did. It only tells, once."""
+
+
+Event = (
+    c.Mail | Recipients | c.Data | Content | c.EndOfContent | Refused | Authenticate | c.StartTls | Abandoned | Closed
+)

@@ -1,0 +1,109 @@
+"""What a server offers, and what it objects to: order, limits, and who may do what.
+
+The table in `state` says which command may follow which; this says it in replies, and adds what depends on
+the session: TLS, AUTH, limits.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from waypost.smtp import commands as c
+from waypost.smtp import sasl
+from waypost.smtp.reply import Reply, reply
+from waypost.smtp.state import Kind, State, is_allowed
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What a server offers and bears. Sizes in octets."""
+
+    hostname: str
+    max_size: int = 50 * 1024 * 1024
+    max_line: int = 1024 * 1024
+    max_recipients: int = 1000
+    max_errors: int = 20
+    starttls: bool = False
+    auth: bool = False
+    auth_required: bool = False
+    allow_plaintext_auth: bool = False
+    repair_line_ends: bool = False
+    """Bare CR and LF in content become CRLF (submission) instead of being refused (relay)."""
+
+
+IN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
+
+_NO_HELLO = reply(503, "5.5.1", "Say EHLO first")
+_NO_MAIL = reply(503, "5.5.1", "Say MAIL first")
+_NO_RECIPIENT = reply(554, "5.5.1", "No recipient was accepted")
+_NESTED = reply(503, "5.5.1", "A transaction is under way; RSET ends it")
+_NO_AUTH = reply(502, "5.5.1", "AUTH is not offered here")
+_NO_TLS = reply(502, "5.5.1", "STARTTLS is not offered here")
+_AUTH_FIRST = reply(530, "5.7.0", "Authentication is required")
+_TLS_FIRST = reply(538, "5.7.11", "AUTH needs TLS here: say STARTTLS first")
+_TWICE = reply(503, "5.5.1", "You are authenticated already")
+_MECHANISM = reply(504, "5.5.4", "That mechanism is not offered")
+_NO_EXTENSIONS = reply(555, "5.5.4", "Parameters need EHLO")
+_TOO_MANY = reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
+
+
+def objection(
+    command: c.Command,
+    kind: Kind,
+    state: State,
+    options: ServerOptions,
+    *,
+    tls: bool,
+    authenticated: bool,
+    esmtp: bool,
+    recipients: int,
+) -> Reply | None:
+    """Why this command cannot be carried out now, or None. `recipients` are those accepted so far."""
+    if not is_allowed(state, kind):
+        return _out_of_order(state, kind)
+    match command:
+        case c.Mail(_, parameters):
+            if options.auth_required and not authenticated:
+                return _AUTH_FIRST
+            if parameters.size is not None and parameters.size > options.max_size:
+                return reply(552, "5.3.4", f"The message is larger than {options.max_size} octets")
+            if not esmtp and parameters.encode():
+                return _NO_EXTENSIONS
+        case c.Rcpt(_, rcpt_parameters):
+            if recipients >= options.max_recipients:
+                return _TOO_MANY
+            if not esmtp and rcpt_parameters.encode():
+                return _NO_EXTENSIONS
+        case c.Data() if state is State.MAIL:
+            return _NO_RECIPIENT
+        case c.StartTls() if tls or not options.starttls:
+            return _NO_TLS
+        case c.Auth(mechanism):
+            if not options.auth:
+                return _NO_AUTH
+            if authenticated:
+                return _TWICE
+            if not (tls or options.allow_plaintext_auth):
+                return _TLS_FIRST
+            if mechanism not in sasl.MECHANISMS:
+                return _MECHANISM
+    return None
+
+
+def _out_of_order(state: State, kind: Kind) -> Reply:
+    if state is State.GREETED:
+        return _NO_HELLO
+    if state in IN_TRANSACTION:
+        return _NO_RECIPIENT if kind in (Kind.CHUNK, Kind.LAST_CHUNK) else _NESTED
+    return _NO_MAIL
+
+
+@lru_cache(maxsize=256)
+def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
+    """The answer to EHLO: the name, and what is offered at this point of the session."""
+    lines = [options.hostname, "PIPELINING", f"SIZE {options.max_size}", "8BITMIME", "SMTPUTF8", "CHUNKING"]
+    lines += ["ENHANCEDSTATUSCODES", "DSN"]
+    if options.starttls and not tls:
+        lines.append("STARTTLS")
+    if options.auth and not authenticated and (tls or options.allow_plaintext_auth):
+        lines.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
+    return Reply(250, tuple(lines))

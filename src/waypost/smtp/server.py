@@ -1,0 +1,328 @@
+"""The server's side: octets in, events out, replies back in.
+
+The engine parses, checks order and syntax, counts errors, and answers by itself what needs no decision. What
+does need one comes out of `next_event`, and the caller answers it with `answer`. Nothing that a client sends
+raises an exception.
+
+    engine.receive(data)
+    while (event := engine.next_event()) is not None:
+        ...                                  # decide
+        engine.answer(reply)                 # unless the event only tells
+    stream.write(engine.take_output())
+"""
+
+from collections.abc import Iterator
+
+from waypost.smtp import commands as c
+from waypost.smtp import events as e
+from waypost.smtp import sasl
+from waypost.smtp.buffer import Buffer, Fault, LineReader
+from waypost.smtp.content import Inspector
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.incoming import IncomingContent
+from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, offers
+from waypost.smtp.parameters import NO_RCPT_PARAMETERS
+from waypost.smtp.reply import Reply, reply
+from waypost.smtp.state import Kind, State, after, kind_of
+from waypost.smtp.wire import CommandError, parse
+
+# Command lines may be 512 octets, MAIL and RCPT longer by what their parameters add (RFC 5321 section
+# 4.5.3.1.4, RFC 3461 section 4), AUTH and its responses 12,288 (RFC 4954 section 4). Without the CRLF:
+_MAX_LINE = 510
+_MAX_LINES = {b"MAIL": 2046, b"RCPT": 2046, b"AUTH": 12286}
+_MAX_RESPONSE = 12286
+_MAX_PIPELINED = 100  # recipients that are handed out as one event
+
+_ANSWERS: dict[type[c.Command], Reply] = {
+    c.Rset: reply(250, "2.0.0", "OK"),
+    c.Noop: reply(250, "2.0.0", "OK"),
+    c.Quit: reply(221, "2.0.0", "Bye"),
+    c.Help: reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"),
+    c.Vrfy: reply(252, "2.5.2", "Send a message and the servers behind will tell"),
+    c.Expn: reply(502, "5.5.1", "Lists are not expanded here"),
+}
+_FAULTS = {
+    Fault.TOO_LONG: reply(500, "5.5.2", "The line is too long"),
+    Fault.NO_CRLF: reply(500, "5.5.2", "A line ends with CRLF and has no other CR or LF in it"),
+}
+_CANCELLED = reply(501, "5.7.0", "Authentication was cancelled")
+_EARLY = reply(554, "5.5.1", "The server speaks first")
+_INJECTED = reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
+_ERRORS = reply(421, "4.7.0", "Too many errors")
+
+
+class ServerEngine:
+    """One session, seen from the server."""
+
+    def __init__(self, options: ServerOptions, *, tls: bool = False) -> None:
+        self.options = options
+        self.state = State.OPENING
+        self.tls = tls
+        self.authenticated = False
+        self.client_name = ""
+        self.esmtp = False
+        self._buffer = Buffer()
+        self._lines = LineReader(self._buffer)
+        self._output: list[bytes] = []
+        self._pending: Kind | None = None  # what `answer` answers
+        self._unanswered = 0
+        self._queued: tuple[e.Event, Kind] | None = None  # the end of content, behind its last piece
+        self._recipients = 0  # accepted in this transaction
+        self._errors = 0
+        self._mechanism = ""
+        self._exchange: sasl.Exchange | None = None
+        self._content: IncomingContent | None = None
+        self._chunk: c.Bdat | None = None  # whose octets are being read
+        self._chunk_left = 0
+        self._chunk_refusal: Reply | None = None
+        self._early = False
+        self._told = False
+
+    # -- out
+
+    def greet(self, answer: Reply) -> None:
+        """Opens the session with 220, or refuses it with 421 or 554."""
+        self._ask(Kind.CONNECT)
+        self.answer(_EARLY if self._early else answer)
+
+    def answer(self, *replies: Reply) -> None:
+        """Answers the last event, with one reply for each thing it asked."""
+        kind = self._pending
+        if kind is None or len(replies) > self._unanswered:
+            raise LocalProtocolError("there is nothing to answer")
+        for each in replies:
+            state = after(self.state, kind, each.code)
+            if state is None:
+                raise LocalProtocolError(f"{each.code} makes no sense for {kind.name} in {self.state.name}")
+            self.state = state
+            self._output.append(each.encode())
+            if kind is Kind.RCPT and each.is_positive:
+                self._recipients += 1
+        self._unanswered -= len(replies)
+        if self._unanswered == 0 or self.state is State.CLOSED:
+            self._pending = None
+            self._settle(kind, replies[-1])
+
+    def _settle(self, kind: Kind, last: Reply) -> None:
+        """What an answer brings with it besides the state."""
+        if kind is Kind.MAIL:
+            self._recipients = 0
+        elif last.code == 235:
+            self.authenticated = True
+        elif kind is Kind.STARTTLS and self.state is State.TLS and self._buffer:
+            # Plain text behind STARTTLS would be carried out inside TLS (CVE-2011-0411).
+            self._buffer.drop()
+            self._output[-1] = _INJECTED.encode()
+            self.state = State.CLOSED
+
+    def close(self, answer: Reply) -> None:
+        """Says 421 on our own account, and ends the session."""
+        if self.state not in (State.CLOSED, State.TLS):
+            self._output.append(answer.encode())
+        self.state = State.CLOSED
+        self._pending = None
+
+    def take_output(self) -> bytes:
+        """What is to be written now."""
+        output = self._output
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return data
+
+    def tls_started(self) -> None:
+        """The handshake after STARTTLS is done: the session begins anew (RFC 3207 section 4.2)."""
+        if self.state is not State.TLS:
+            raise LocalProtocolError("STARTTLS was not accepted")
+        self.state = State.GREETED
+        self.tls = True
+        self.client_name = ""
+
+    def _ask(self, kind: Kind, count: int = 1) -> None:
+        self._pending = kind
+        self._unanswered = count
+
+    def _refuse(self, answer: Reply) -> None:
+        """Answers a command that is wrong, and counts it."""
+        self._errors += 1
+        self._output.append(answer.encode())
+        if self._errors >= self.options.max_errors:
+            self.close(_ERRORS)
+
+    # -- in
+
+    def receive(self, data: bytes) -> None:
+        """Takes octets from the client."""
+        if self.state is State.OPENING:
+            self._early = True
+        elif self.state is not State.CLOSED:
+            self._buffer.append(data)
+
+    def next_event(self) -> e.Event | None:
+        """The next thing to decide or to know; None when more octets are needed."""
+        if self._pending is not None:
+            raise LocalProtocolError("the last event was not answered")
+        while self.state is not State.CLOSED:
+            if self._queued is not None:
+                (event, kind), self._queued = self._queued, None
+                self._ask(kind)
+                return event
+            if self._chunk is not None:
+                if not self._buffer and self._chunk_left:
+                    return None
+                found = self._read_chunk(self._chunk)
+            elif self.state is State.CONTENT:
+                if not self._buffer:
+                    return None
+                found = self._read_data()
+            elif self.state in (State.TLS, State.OPENING):
+                return None
+            else:
+                exchange = self._exchange if self.state is State.AUTH else None
+                line = self._lines.next(_MAX_LINE if exchange is None else _MAX_RESPONSE, _MAX_LINES)
+                if line is None:
+                    return None
+                if isinstance(line, Fault):
+                    self.state = self.state if exchange is None else State.READY  # the exchange is over
+                    self._refuse(_FAULTS[line])
+                    continue
+                if exchange is None:
+                    found = self._command(line)
+                else:
+                    self._ask(Kind.RESPONSE)
+                    found = self._advance(exchange, line.decode("ascii", "backslashreplace"))
+            if found is not None:
+                return found
+        if self._told:
+            return None
+        self._told = True
+        return e.Closed()
+
+    def _command(self, line: bytes) -> e.Event | None:
+        try:
+            command = parse(line)
+        except CommandError as error:
+            self._refuse(error.reply)
+            return None
+        kind = kind_of(command)
+        refusal = objection(
+            command,
+            kind,
+            self.state,
+            self.options,
+            tls=self.tls,
+            authenticated=self.authenticated,
+            esmtp=self.esmtp,
+            recipients=self._recipients,
+        )
+        if isinstance(command, c.Bdat):
+            # Whatever is wrong with it, its octets follow and must be taken for what they are.
+            self._chunk, self._chunk_left, self._chunk_refusal = command, command.size, refusal
+            return None
+        if refusal is not None:
+            self._refuse(refusal)
+            return None
+        self._ask(kind)
+        match command:
+            case c.Mail() | c.Data() | c.StartTls():
+                return command
+            case c.Rcpt():
+                return self._recipients_event(command)
+            case c.Auth(mechanism, initial):
+                self._mechanism, self._exchange = mechanism, sasl.serve(mechanism, initial)
+                return self._advance(self._exchange, None)
+            case _:
+                return self._answer_itself(command)
+
+    def _answer_itself(self, command: c.Command) -> e.Event | None:
+        """Carries out what needs nobody's decision."""
+        in_transaction = self.state in IN_TRANSACTION
+        match command:
+            case c.Ehlo(name):
+                self.client_name, self.esmtp = name, True
+                self.answer(offers(self.options, self.tls, self.authenticated))
+            case c.Helo(name):
+                self.client_name, self.esmtp = name, False
+                self.answer(reply(250, None, self.options.hostname))
+            case _:
+                self.answer(_ANSWERS[type(command)])
+                if not isinstance(command, c.Rset):
+                    return None
+        self._content = None
+        return e.Abandoned() if in_transaction else None
+
+    def _recipients_event(self, first: c.Rcpt) -> e.Recipients:
+        room = min(_MAX_PIPELINED, self.options.max_recipients - self._recipients)
+        found = (first, *pipelined_recipients(self._buffer, room - 1, esmtp=self.esmtp)) if self._buffer else (first,)
+        self._ask(Kind.RCPT, len(found))
+        return e.Recipients(found)
+
+    # -- content
+
+    def _new_content(self) -> IncomingContent:
+        options = self.options
+        return IncomingContent(Inspector(options.max_size, options.max_line, options.repair_line_ends))
+
+    def _read_data(self) -> e.Event | None:
+        content = self._content = self._content or self._new_content()
+        piece = content.read_data(self._buffer)
+        if content.ended:
+            self._end(content, Kind.END)
+        return e.Content(piece) if piece else None
+
+    def _read_chunk(self, chunk: c.Bdat) -> e.Event | None:
+        octets = self._buffer.take(min(self._chunk_left, len(self._buffer)))
+        self._chunk_left -= len(octets)
+        complete = self._chunk_left == 0
+        if complete:
+            self._chunk = None
+        if self._chunk_refusal is not None:
+            if complete:
+                self._refuse(self._chunk_refusal)
+            return None
+        content = self._content = self._content or self._new_content()
+        piece = content.read_chunk(octets, last=chunk.last and complete)
+        if complete and (chunk.last or content.finding is not None):
+            self._end(content, kind_of(chunk))
+        elif complete:
+            self._ask(Kind.CHUNK)
+            self.answer(reply(250, "2.0.0", f"{chunk.size} octets received"))
+        return e.Content(piece) if piece else None
+
+    def _end(self, content: IncomingContent, kind: Kind) -> None:
+        self._content = None
+        event = c.EndOfContent() if content.finding is None else e.Refused(content.finding)
+        self._queued = (event, kind)
+
+    # -- authentication
+
+    def _advance(self, exchange: sasl.Exchange, response: str | None) -> e.Event | None:
+        """Goes on with the exchange: a challenge, a failure, or somebody to be looked up."""
+        try:
+            challenge = next(exchange) if response is None else exchange.send(response)
+        except StopIteration as done:
+            return e.Authenticate(self._mechanism, done.value)
+        except sasl.CancelledError:
+            self.answer(_CANCELLED)
+        except sasl.SaslError as error:
+            self._errors += 1
+            self.answer(reply(501, "5.5.2", f"That was no valid response: {error}"))
+        else:
+            self.answer(Reply(334, (challenge,)))
+        return None
+
+
+def pipelined_recipients(buffer: Buffer, room: int, *, esmtp: bool) -> Iterator[c.Rcpt]:
+    """Takes the RCPT commands that stand next in the buffer, at most `room`, as long as nothing is wrong with them."""
+    while room > 0 and buffer.peek(4).upper() == b"RCPT":
+        line = buffer.peek_line()
+        if line is None or len(line) > _MAX_LINES[b"RCPT"]:
+            return
+        try:
+            command = parse(line)
+        except CommandError:
+            return
+        if not isinstance(command, c.Rcpt) or not (esmtp or command.parameters is NO_RCPT_PARAMETERS):
+            return
+        buffer.line()
+        room -= 1
+        yield command
