@@ -69,11 +69,18 @@ def loops(head: bytes, instance: str, max_received: int) -> Reply | None:
     hops = header.count(b"received")
     if hops > max_received:
         return reply(554, "5.4.6", f"Routing loop: {hops} Received fields, at most {max_received} are allowed")
-    ours = f"({token(instance)})".encode()
-    if head.count(ours, 0, header.end) < 2:
+    ours = _own_token(instance)
+    if len(ours.findall(head, 0, header.end)) < 2:
         return None
-    visits = sum(ours in head[f.value : f.end] for f in header.fields() if f.name.lower() == b"received")
+    visits = sum(
+        ours.search(head, f.value, f.end) is not None for f in header.fields() if f.name.lower() == b"received"
+    )
     return reply(554, "5.4.6", "Routing loop: this message was here twice before") if visits > 1 else None
+
+
+@lru_cache(maxsize=8)
+def _own_token(instance: str) -> re.Pattern[bytes]:
+    return re.compile(re.escape(f"({token(instance)})".encode()))
 
 
 @lru_cache(maxsize=8)
