@@ -1,0 +1,135 @@
+"""`python -m bench`: runs the plan and writes the report."""
+
+import argparse
+import shlex
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from bench.matrix import CONCURRENCY, CONNECTIONS, SIZES, Cell, Connections, plan
+from bench.report import Report, render
+from bench.run import Bench, Run
+from bench.systems import SYSTEMS
+
+HERE = Path(__file__).parent
+
+
+def _words(allowed: dict[str, object]) -> object:
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        wrong = [word for word in words if word not in allowed]
+        if wrong:
+            raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: choose from {', '.join(allowed)}")
+        return words
+
+    return parse
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: numbers from 1 on, separated by commas")
+    return numbers
+
+
+def _number(text: str) -> int:
+    numbers = _numbers(text)
+    if len(numbers) != 1:
+        raise argparse.ArgumentTypeError(f"{text}: one number")
+    return numbers[0]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Mail systems under smtp-source: throughput, CPU, memory and latency."
+    )
+    choose = parser.add_argument
+    choose("--systems", type=_words(dict(SYSTEMS)), default=tuple(SYSTEMS), help=", ".join(SYSTEMS))
+    choose("--sizes", type=_words(dict(SIZES)), default=tuple(SIZES), help=", ".join(SIZES))
+    choose("--connections", type=_words(dict.fromkeys(CONNECTIONS)), default=CONNECTIONS, help="new, reused")
+    choose("--concurrency", type=_numbers, default=CONCURRENCY, metavar="N,N", help="sessions at once: 1,20,200")
+    choose("--rounds", type=_number, default=None, help="how often each system runs each cell (5; 1 with --quick)")
+    choose("--messages", type=_number, default=None, help="messages in each run instead of a number that fits the size")
+    choose("--quick", action="store_true", help="only what the required ratios need, half the messages, one round")
+    choose("--report", type=Path, default=None, metavar="FILE", help="write the report there instead of printing it")
+    choose("--work", type=Path, default=HERE / ".work", metavar="DIR", help="queues and spools; decides on the disk")
+    return parser
+
+
+def main() -> int:
+    """The program; 0 unless a run failed or nothing could be run."""
+    options = parser().parse_args()
+    if not shutil.which("smtp-source"):
+        sys.exit("smtp-source is not installed; it comes with Postfix")
+    options.work.mkdir(parents=True, exist_ok=True)
+    rounds = options.rounds or (1 if options.quick else 5)
+    cells = plan(
+        options.sizes, cast("tuple[Connections, ...]", options.connections), options.concurrency, options.quick
+    )
+    skipped = {name: reason for name in options.systems if (reason := SYSTEMS[name].unavailable())}
+    names = [name for name in options.systems if name not in skipped]
+    for name, reason in skipped.items():
+        print(f"skipped: {name}: {reason}", file=sys.stderr)
+    if not names or not cells:
+        sys.exit("nothing to run")
+    versions = {name: SYSTEMS[name].version() for name in names}
+    runs: list[Run] = []
+    begun = datetime.now(UTC)
+    interrupted = False
+    try:
+        _run_all(Bench(options.work.resolve(), options.messages, options.quick), names, cells, rounds, runs)
+    except KeyboardInterrupt:
+        interrupted = True
+    text = render(
+        Report(
+            runs=tuple(runs),
+            cells=tuple(cells),
+            titles={name: SYSTEMS[name].title for name in names},
+            versions=versions,
+            skipped={SYSTEMS[name].title: reason for name, reason in skipped.items()},
+            rounds=rounds,
+            begun=begun,
+            ended=datetime.now(UTC),
+            command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+            interrupted=interrupted,
+        )
+    )
+    if options.report:
+        options.report.write_text(text)
+    else:
+        print(text)
+    return 1 if interrupted or any(run.failure for run in runs) else 0
+
+
+def _run_all(bench: Bench, names: list[str], cells: list[Cell], rounds: int, runs: list[Run]) -> None:
+    """Interleaved: in each round and cell, every system once, so that a noisy minute is noisy for all."""
+    total = rounds * len(cells) * len(names)
+    for number in range(1, rounds + 1):
+        for cell in cells:
+            for name in names:
+                begun = time.monotonic()
+                run = bench.run(SYSTEMS[name], cell, number)
+                runs.append(run)
+                _say(run, len(runs), total, time.monotonic() - begun)
+
+
+def _say(run: Run, number: int, total: int, seconds: float) -> None:
+    result = f"FAILED: {run.failure}"
+    if run.figures:
+        figures = run.figures
+        result = (
+            f"{figures.cpu_per_thousand:.3f} CPU s/1,000  {figures.delivered_per_second:.0f}/s  "
+            f"{figures.latency_median * 1000:.2f} ms"
+        )
+    print(f"[{number}/{total}] {run.system}: {run.cell.title}: {result} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""One running system: started in a directory of its own, ended afterwards, with everything that it forked."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.accounting import Group, new_group
+from bench.ports import free_port, wait_greeting
+from bench.systems.base import Place, System
+
+START_WITHIN = 30  # seconds
+END_WITHIN = 10
+
+
+class NotStartedError(Exception):
+    """The system did not greet."""
+
+
+class Instance:
+    """A system from its start to its end. What it prints goes to the file `log` in its directory."""
+
+    def __init__(self, system: System, directory: Path, sinks: dict[str, int]) -> None:
+        self.group: Group = new_group(system.name)
+        self._place = Place(directory, free_port(), sinks)
+        self._system = system
+        self.start_seconds = 0.0
+        """From the start of the program to its first 220."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        return self._place.port
+
+    def __enter__(self) -> Self:
+        command = self.group.wrap(self._system.configure(self._place))
+        self._log = (self._place.directory / "log").open("wb")
+        begun = time.monotonic()
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
+        self.group.started(self._process.pid)
+        if not self._wait_greeting(begun + START_WITHIN):
+            self.__exit__(None, None, None)
+            raise NotStartedError(f"{self._system.name} did not greet: {self._last_words()}")
+        self.start_seconds = time.monotonic() - begun
+        return self
+
+    def _wait_greeting(self, deadline: float) -> bool:
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if wait_greeting(self.port, min(deadline, time.monotonic() + 0.5)):
+                return True
+        return False
+
+    def _last_words(self) -> str:
+        lines = (self._place.directory / "log").read_text(errors="backslashreplace").strip().splitlines()
+        return " / ".join(lines[-3:]) or "no words"
+
+    def check_alive(self) -> None:
+        """Raises `NotStartedError` when the program has ended by itself."""
+        if self._process.poll() is not None:
+            raise NotStartedError(f"{self._system.name} ended with {self._process.returncode}: {self._last_words()}")
+
+    def wait_idle(self, within: float = 5.0) -> None:
+        """Waits until what follows a delivery is done: less than 2 % of a CPU in a tenth of a second."""
+        deadline = time.monotonic() + within
+        before = self.group.cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = self.group.cpu_seconds()
+            if now - before < 0.002:
+                return
+            before = now
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + END_WITHIN
+        while self.group.pids() and time.monotonic() < deadline:
+            if self._process.poll() is None or self.group.pids():
+                time.sleep(0.02)
+        while self.group.pids():
+            self._signal(signal.SIGKILL)
+            time.sleep(0.02)
+            self._process.poll()
+        self._process.wait()
+        self._log.close()
+        with contextlib.suppress(OSError):  # a process that is still being taken apart keeps the cgroup busy
+            self.group.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.group.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)

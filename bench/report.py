@@ -1,0 +1,156 @@
+"""The report in Markdown: machine, tables, the required ratios, and every run that failed."""
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bench.accounting import MIB
+from bench.matrix import SIZE_TITLES, Cell
+from bench.required import required_rows
+from bench.run import Figures, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the report tells."""
+
+    runs: tuple[Run, ...]
+    cells: tuple[Cell, ...]
+    titles: dict[str, str]  # of the systems that ran, in order
+    versions: dict[str, str]
+    skipped: dict[str, str]
+    rounds: int
+    begun: datetime
+    ended: datetime
+    command: str
+    interrupted: bool = False
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    parts = [
+        ["# Benchmark results"],
+        _about(report),
+        _systems(report),
+        ["## Required ratios", "", *_table(("Requirement", "Measured", "Limit", ""), required_rows(report.runs))],
+        _cpu_summary(report),
+        _start_and_rest(report),
+        *(_cell(report, cell) for cell in report.cells),
+        _failures(report),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _about(report: Report) -> list[str]:
+    methods = {run.figures.accounting for run in report.runs if run.figures}
+    return [
+        f"Begun {report.begun:%Y-%m-%d %H:%M} UTC, ended {report.ended:%Y-%m-%d %H:%M} UTC"
+        + (", **interrupted before its end**" if report.interrupted else "")
+        + f", {report.rounds} rounds, systems interleaved: `{report.command}`",
+        "",
+        f"- CPU: {_cpu_model()}, {os.cpu_count()} cores; memory {_memory() / 1024 / MIB:.0f} GiB",
+        f"- kernel: {platform.system()} {platform.release()}; Python {platform.python_version()}",
+        f"- CPU time from: {', '.join(sorted(methods)) or 'no complete run'}",
+        "",
+        "Figures are medians over the rounds, with lowest and highest in parentheses. README.md beside this file says",
+        "what is measured, and what it does not show.",
+    ]
+
+
+def _systems(report: Report) -> list[str]:
+    rows = [(title, f"`{name}`", report.versions[name]) for name, title in report.titles.items()]
+    rows += [(title, "skipped", reason) for title, reason in report.skipped.items()]
+    return ["## Systems", "", *_table(("System", "Name", "Version"), rows)]
+
+
+def _cpu_summary(report: Report) -> list[str]:
+    busiest = 20 if any(cell.concurrency == 20 for cell in report.cells) else report.cells[0].concurrency
+    cells = [cell for cell in report.cells if cell.concurrency == busiest]
+    heads = [SIZE_TITLES[cell.size] + (", reused" if cell.connections == "reused" else "") for cell in cells]
+    rows = [
+        (title, *(_spread(report, name, cell, lambda figures: figures.cpu_per_thousand) for cell in cells))
+        for name, title in report.titles.items()
+    ]
+    return [
+        f"## CPU seconds per 1,000 messages, {busiest} session{'' if busiest == 1 else 's'}",
+        "",
+        *_table(("System", *heads), rows),
+    ]
+
+
+def _start_and_rest(report: Report) -> list[str]:
+    rows = []
+    for name, title in report.titles.items():
+        figures = [run.figures for run in report.runs if run.system == name and run.figures]
+        start = spread([each.start for each in figures], ".2f")
+        rest = spread([each.resident_at_rest / MIB for each in figures], ".1f")
+        rows.append((title, start, rest))
+    heads = ("System", "Start to first 220, s", "Resident at rest, MiB")
+    note = "Resident memory is the sum over all processes; what they share counts in each."
+    return ["## Start and rest", "", *_table(heads, rows), "", note]
+
+
+COLUMNS: tuple[tuple[str, Callable[[Figures], float], str], ...] = (
+    ("Accepted/s", lambda figures: figures.accepted_per_second, ".0f"),
+    ("Delivered/s", lambda figures: figures.delivered_per_second, ".0f"),
+    ("CPU s/1,000", lambda figures: figures.cpu_per_thousand, ".3g"),
+    ("Peak memory, MiB", lambda figures: figures.peak_proportional / MIB, ".0f"),
+    ("Latency median, ms", lambda figures: figures.latency_median * 1000, ".3g"),
+    ("Latency p99, ms", lambda figures: figures.latency_p99 * 1000, ".3g"),
+)
+
+
+def _cell(report: Report, cell: Cell) -> list[str]:
+    rows = [
+        (title, *(_spread(report, name, cell, value, form) for _, value, form in COLUMNS))
+        for name, title in report.titles.items()
+    ]
+    return [f"## {cell.title}", "", *_table(("System", *(head for head, _, _ in COLUMNS)), rows)]
+
+
+def _failures(report: Report) -> list[str]:
+    failed = [run for run in report.runs if run.failure]
+    if not failed:
+        return ["## Failed runs", "", "None."]
+    titles = report.titles
+    rows = [(titles[run.system], run.cell.title, str(run.round), run.failure) for run in failed]
+    return ["## Failed runs", "", *_table(("System", "Cell", "Round", "Reason"), rows)]
+
+
+def _spread(report: Report, name: str, cell: Cell, value: Callable[[Figures], float], form: str = ".3g") -> str:
+    """Median and spread of one figure, and how many of the runs failed."""
+    runs = [run for run in report.runs if run.system == name and run.cell == cell]
+    failed = sum(1 for run in runs if run.failure)
+    text = spread([value(run.figures) for run in runs if run.figures], form)
+    return text + (f" **failed {failed} of {len(runs)}**" if failed else "")
+
+
+def spread(values: list[float], form: str) -> str:
+    """`median (lowest–highest)`, or a dash when there is nothing."""
+    if not values:
+        return "–"
+    middle = format(statistics.median(values), form)
+    return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}–{format(max(values), form)})"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    heads = list(heads)
+    lines = [_row(heads), "|" + "---|" * len(heads)]
+    return lines + [_row(row) for row in rows]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,74 @@
+"""Waypost as it is installed: `waypost run` with a native configuration, logging JSON to a file."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.systems.base import Place, first_line
+
+SESSIONS = 500
+"""Sessions from one address, and connections to one upstream: above the highest concurrency of the benchmark."""
+
+
+def _program() -> str | None:
+    beside = Path(sys.executable).with_name("waypost")
+    return str(beside) if beside.exists() else shutil.which("waypost")
+
+
+class WaypostPass:
+    """One relay listener, one upstream, nothing stored."""
+
+    name = "waypost-pass"
+    title = "Waypost, pass"
+    sinks: tuple[str, ...] = ("primary",)
+
+    def unavailable(self) -> str | None:
+        program = _program()
+        if program is None:
+            return "waypost is not installed"
+        done = subprocess.run([program, "version"], capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            return f"`waypost version` fails: {(done.stderr.strip().splitlines() or ['no words'])[-1]}"
+        return None
+
+    def version(self) -> str:
+        return first_line([_program() or "waypost", "version"])
+
+    def configure(self, place: Place) -> list[str]:
+        route: dict[str, object] = {"primary": "primary", "acceptance": "pass"}
+        config: dict[str, object] = {
+            "hostname": "waypost.bench.test",
+            "listeners": [
+                {
+                    "address": f"127.0.0.1:{place.port}",
+                    "mode": "relay",
+                    "trusted_networks": ["127.0.0.0/8"],
+                    "limits": {"connections_per_address": SESSIONS},
+                }
+            ],
+            "upstreams": {
+                name: {"address": f"127.0.0.1:{port}", "tls": "off", "max_connections": SESSIONS}
+                for name, port in place.sinks.items()
+                if name in self.sinks
+            },
+            "routes": {"all": route},
+            "rules": [{"route": "all"}],
+            "log": {"format": "json"},
+        }
+        copies = [name for name in self.sinks if name != "primary"]
+        if copies:
+            route["copies"] = [{"to": name} for name in copies]
+            config["spool"] = {"path": str(place.directory / "spool")}
+        path = place.directory / "waypost.yaml"
+        path.write_text(json.dumps(config, indent=2))  # JSON is YAML
+        return [_program() or "waypost", "run", "--config", str(path)]
+
+
+class WaypostCopies(WaypostPass):
+    """The same with two copies, durable before the client hears 250, delivered after it."""
+
+    name = "waypost-copies"
+    title = "Waypost, two durable copies"
+    sinks = ("primary", "copy1", "copy2")
