@@ -1,0 +1,1 @@
+"""What Waypost says about itself: one record per mail event, operational records, metrics. Never content or secrets."""

@@ -1,0 +1,113 @@
+"""The events of the mail log and their fields: the reference that `docs/logging.md` prints and the tests hold."""
+
+from typing import NamedTuple
+
+FIELDS = {
+    "time": "when, RFC 3339 in UTC with milliseconds",
+    "level": "`debug`, `info`, `warning` or `error`",
+    "event": "what happened: the first column of the table above",
+    "id": "the message's id, from its first record to its last; also in our 250 reply and in `Received`",
+    "listener": "the listener's name, its address as configured",
+    "client": "IP address of the SMTP client",
+    "client_name": "the name in its EHLO or HELO, as it gave it",
+    "client_tls": "TLS version and cipher between the client and us",
+    "account": "the account it authenticated as",
+    "reverse_path": "the address of MAIL; empty for the null reverse-path",
+    "recipient": "the one address of RCPT that was refused",
+    "recipients": "the addresses that the record is about, a list",
+    "recipient_count": "how many recipients the message has",
+    "size": "octets of content in wire form",
+    "route": "the route chosen",
+    "rule": "the rule that chose it: its place in the configuration",
+    "message_id_field": "the Message-ID field, when it is near the start of the content",
+    "role": "`primary` or `copy`",
+    "target": "the pool that the delivery is owed to",
+    "upstream": "the upstream that was tried",
+    "command": "what was refused: a command in lower case, `content` for a whole message, or `other`",
+    "phase": "where in the dialogue it ended: `resolve`, `connect`, `tls`, `greeting` ... `content`, `dot`",
+    "cause": "why there was no reply: `timeout`, `closed`, `unreachable`, `tls` ...",
+    "code": "the reply code",
+    "enhanced": "the enhanced status code, when there was one",
+    "text": "the text of the reply, or of what went wrong; control characters removed",
+    "classification": "the rule by which the answer was judged transient, permanent or about the upstream",
+    "duration": "seconds that the attempt took",
+    "delay": "seconds since the content came in",
+    "reused": "whether the connection had been used before",
+    "tls": "TLS version and cipher between us and the upstream",
+    "next_attempt_at": "when the delivery is tried again; absent when that is the client's affair",
+    "reason": "what decided, in words",
+}
+"""Every field, and what it means."""
+
+_CLIENT = ("listener", "client", "client_name", "account", "client_tls")
+_REPLY = ("code", "enhanced", "text")
+_ANSWER = (*_REPLY, "cause", "phase")
+_ATTEMPT = ("role", "upstream", *_ANSWER, "duration", "reused", "tls")
+_OWED = ("id", "role", "target", "reverse_path", "recipients")
+
+
+class Event(NamedTuple):
+    """One event: its level, its meaning, and the fields it may have besides time, level and event."""
+
+    level: str
+    meaning: str
+    fields: tuple[str, ...]
+
+
+EVENTS = {
+    "received": Event(
+        "info",
+        "the content has come in whole and a route is chosen",
+        ("id", "reverse_path", "recipients", "recipient_count", "size", "route", "rule", "message_id_field", *_CLIENT),
+    ),
+    "refused": Event(
+        "info",
+        "we, or the primary, refused something the client asked",
+        ("id", *_CLIENT, "command", "reverse_path", "recipient", *_REPLY),
+    ),
+    "abandoned": Event(
+        "info",
+        "the client disappeared in mid-content; nothing was kept",
+        ("id", *_CLIENT, "reverse_path", "reason"),
+    ),
+    "attempted": Event(
+        "warning",
+        "one attempt failed; the next upstream is tried, or there is none left",
+        ("id", *_ATTEMPT, "classification"),
+    ),
+    "relayed": Event(
+        "info", "an upstream took the message, as the primary", ("id", "reverse_path", "recipients", "delay", *_ATTEMPT)
+    ),
+    "copied": Event(
+        "info", "an upstream took a copy of the message", ("id", "reverse_path", "recipients", "delay", *_ATTEMPT)
+    ),
+    "deferred": Event(
+        "warning", "the delivery failed for now and is tried again", (*_OWED, *_ANSWER, "next_attempt_at")
+    ),
+    "failed": Event("warning", "an upstream refused these recipients for good", (*_OWED, *_ANSWER)),
+    "in_doubt": Event(
+        "warning",
+        "the final dot was sent and no answer came: the upstream has the message or not",
+        ("id", *_ATTEMPT, "classification", "reverse_path", "recipients"),
+    ),
+    "expired": Event("error", "the delivery was tried for as long as it may be", (*_OWED, "reason")),
+    "dead": Event("error", "a copy became a dead letter: kept, not tried again by itself", (*_OWED, "reason")),
+    "connected": Event("debug", "a session began", _CLIENT),
+    "closed": Event("debug", "a session ended", _CLIENT),
+    "auth_succeeded": Event("debug", "AUTH succeeded", _CLIENT),
+    "auth_failed": Event("warning", "AUTH failed", _CLIENT),
+    "tls_failed": Event("debug", "the TLS handshake with a client failed", _CLIENT),
+    "limited": Event("warning", "a client was turned away by a limit", _CLIENT),
+}
+"""Every event. Those of sessions, the last six, may have facts of their own besides."""
+
+
+def reference() -> str:
+    """Both tables in Markdown."""
+    lines = ["| Event | Level | When | Fields, besides time, level and event |", "|---|---|---|---|"]
+    for name, event in EVENTS.items():
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        lines.append(f"| `{name}` | {event.level} | {event.meaning} | {fields} |")
+    lines += ["", "| Field | Meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,204 @@
+"""Metrics for Prometheus: counters that mail events move, and facts of other parts, read when somebody asks.
+
+Labels are names from the configuration and words from short lists; never an address or a message id, which
+would make one time series each. Times are seconds.
+"""
+
+import asyncio
+import platform
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from waypost import __version__
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+# From a neighbour's answer to the ten minutes that RFC 5321 section 4.5.3.2.6 gives the final dot.
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFacts:
+    """What one target is owed. `oldest` is the age of the oldest delivery in seconds, None when there is none."""
+
+    target: str
+    queued: int
+    dead: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What other parts know at this moment."""
+
+    sessions: Mapping[str, int] = field(default_factory=dict)  # by listener
+    upstream_healthy: Mapping[str, bool] = field(default_factory=dict)
+    upstream_connections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by upstream and state
+    spool: tuple[SpoolFacts, ...] = ()
+    spool_writable: bool | None = None  # None: there is no spool
+
+
+class Tally(dict[tuple[str, ...], int]):
+    """A counter by label values: `tally["a", "b"] += 1`.
+
+    Moved in the loop only, a quarter of what prometheus-client's counter with its lock costs.
+    """
+
+    def __init__(self, name: str, meaning: str, *labels: str) -> None:
+        super().__init__()
+        self._name, self._meaning, self._labels = f"waypost_{name}", meaning, labels
+
+    def __missing__(self, values: tuple[str, ...]) -> int:
+        return 0
+
+    def collect(self) -> Metric:
+        """What prometheus-client writes."""
+        family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
+        for values, count in list(self.items()):  # copied in one step: the loop goes on counting
+            family.add_metric(values, count)
+        return family
+
+
+class Durations:
+    """A histogram of seconds by label values, moved like a `Tally`."""
+
+    def __init__(self, name: str, meaning: str, *labels: str) -> None:
+        self._name, self._meaning, self._labels = f"waypost_{name}_seconds", meaning, labels
+        self._counts: dict[tuple[str, ...], list[int]] = {}  # one per bound, and one for what is longer
+        self._sums: dict[tuple[str, ...], float] = {}
+
+    def observe(self, values: tuple[str, ...], seconds: float) -> None:
+        """Counts one."""
+        try:
+            counts = self._counts[values]
+        except KeyError:
+            counts = self._counts[values] = [0] * (len(_BOUNDS) + 1)
+            self._sums[values] = 0.0
+        counts[bisect_left(_BOUNDS, seconds)] += 1
+        self._sums[values] += seconds
+
+    def collect(self) -> Metric:
+        """What prometheus-client writes."""
+        family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
+        for values, counts in list(self._counts.items()):
+            buckets = zip((*map(str, _BOUNDS), "+Inf"), accumulate(counts), strict=True)
+            family.add_metric(values, list(buckets), self._sums[values])
+        return family
+
+
+class Metrics:
+    """Every metric of one Waypost, in a registry of its own.
+
+    `facts` is set by whoever knows the other parts; it is called in the loop for each `scrape`.
+    """
+
+    def __init__(self, *, process: bool = True) -> None:
+        self.facts: Callable[[], Awaitable[Facts]] | None = None
+        self.session_events = Tally(
+            "session_events", "What happened to sessions: the events of the log.", "listener", "event"
+        )
+        self.messages_received = Tally("messages_received", "Messages whose content came in whole.", "listener")
+        self.messages_abandoned = Tally("messages_abandoned", "Clients that disappeared in mid-content.", "listener")
+        self.messages_refused = Tally(
+            "messages_refused",
+            "Refusals of what a client asked: of a whole message where command is content, else of one command.",
+            *("listener", "command", "class"),
+        )
+        self.deliveries = Tally(
+            "deliveries",
+            "What deliveries came to. Where no upstream decided, upstream is the name of the pool.",
+            *("upstream", "role", "outcome"),
+        )
+        self.attempts_failed = Tally(
+            "attempts_failed", "Attempts that ended badly, by where in the dialogue.", "upstream", "role", "phase"
+        )
+        self.attempt_duration = Durations(
+            "attempt_duration", "From the choice of an upstream to its answer.", "upstream", "role"
+        )
+        self.event_loop_lag = 0.0
+        self.registry = CollectorRegistry()
+        self.registry.register(_Moved(self))
+        if process:
+            ProcessCollector(registry=self.registry)
+
+    async def scrape(self) -> bytes:
+        """Everything in Prometheus' text format. The writing is done in a thread: it takes milliseconds."""
+        facts = Facts() if self.facts is None else await self.facts()
+        return await asyncio.to_thread(self.render, facts)
+
+    def render(self, facts: Facts | None = None) -> bytes:
+        """Everything in Prometheus' text format, with the given facts. May be called from any thread."""
+        return generate_latest(_Snapshot(self.registry, facts or Facts()))
+
+
+class _Snapshot(CollectorRegistry):
+    """The registry's metrics and the gauges that are made from facts, for one rendering."""
+
+    def __init__(self, registry: CollectorRegistry, facts: Facts) -> None:
+        super().__init__()
+        self.register(_Fixed([*registry.collect(), *_gauges(facts)]))
+
+
+class _Fixed(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+class _Moved(Collector):
+    """What `Metrics` counts itself."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        for counted in vars(self._metrics).values():
+            if isinstance(counted, (Tally, Durations)):
+                yield counted.collect()
+        yield GaugeMetricFamily(
+            "waypost_event_loop_lag_seconds",
+            "How late the event loop was at worst in the last 15 seconds.",
+            self._metrics.event_loop_lag,
+        )
+        build = GaugeMetricFamily("waypost_build_info", "Always 1.", labels=("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+
+
+def _gauges(facts: Facts) -> Iterator[Metric]:
+    sessions = GaugeMetricFamily("waypost_sessions", "Sessions open now.", labels=("listener",))
+    for listener, count in facts.sessions.items():
+        sessions.add_metric((listener,), count)
+    healthy = GaugeMetricFamily(
+        "waypost_upstream_healthy", "1 when the upstream is tried, 0 while it is left in peace.", labels=("upstream",)
+    )
+    for upstream, is_healthy in facts.upstream_healthy.items():
+        healthy.add_metric((upstream,), is_healthy)
+    connections = GaugeMetricFamily(
+        "waypost_upstream_connections", "Connections to the upstream now.", labels=("upstream", "state")
+    )
+    for (upstream, state), count in facts.upstream_connections.items():
+        connections.add_metric((upstream, state), count)
+    deliveries = GaugeMetricFamily(
+        "waypost_spool_deliveries", "Deliveries owed (queued) or given up (dead).", labels=("target", "state")
+    )
+    oldest = GaugeMetricFamily(
+        "waypost_spool_oldest_seconds", "Age of the oldest delivery that is owed.", labels=("target",)
+    )
+    for owed in facts.spool:
+        deliveries.add_metric((owed.target, "queued"), owed.queued)
+        deliveries.add_metric((owed.target, "dead"), owed.dead)
+        oldest.add_metric((owed.target,), owed.oldest or 0)
+    yield from (sessions, healthy, connections, deliveries, oldest)
+    if facts.spool_writable is not None:
+        yield GaugeMetricFamily(
+            "waypost_spool_writable", "1 when the last write to the spool succeeded.", facts.spool_writable
+        )

@@ -1,0 +1,278 @@
+"""Each event's record, as somebody who parses the log gets it, and the metrics that move with it."""
+
+from dataclasses import replace
+
+import pytest
+
+from waypost.mail.content import MemoryContent
+from waypost.mail.outcome import Attempt, Cause, Failure, Phase
+from waypost.observe.events import EVENTS
+from waypost.observe.maillog import message_id_field
+from waypost.smtp.address import NULL, Address
+from waypost.smtp.reply import reply
+from waypost.smtp.sasl import Credentials, Secret
+
+CLIENT = {
+    "listener": "127.0.0.1:2525",
+    "client": "192.0.2.7",
+    "client_name": "mail.example.com",
+    "account": "nextcloud",
+    "client_tls": "TLSv1.3 X",
+}
+OWED = {
+    "id": "4Zk8s2d",
+    "target": "new",
+    "reverse_path": "a@example.com",
+    "recipients": ["b@example.net", "c@example.net"],
+}
+TIMEOUT = Failure(Phase.CONNECT, Cause.TIMEOUT, "no answer within 10 s")
+
+
+def head(level, event):
+    return {"time": "2026-01-01T00:00:00.250Z", "level": level, "event": event}
+
+
+def test_received(told, message):
+    told.log.received(message, "migration", "waypost.yaml:12:5")
+
+    assert told.last() == head("info", "received") | CLIENT | {
+        "id": "4Zk8s2d",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net", "c@example.net"],
+        "recipient_count": 2,
+        "size": 55,
+        "route": "migration",
+        "rule": "waypost.yaml:12:5",
+        "message_id_field": "<1@example.com>",
+    }
+    assert told.metric('waypost_messages_received_total{listener="127.0.0.1:2525"} 1.0')
+
+
+def test_refused(told, client):
+    told.log.refused(
+        client,
+        "RCPT",
+        reply(550, "5.1.1", "No such user"),
+        reverse_path=NULL,
+        recipient=Address("x", "example.net"),
+        message_id="4Zk8s2d",
+    )
+
+    assert told.last() == head("info", "refused") | CLIENT | {
+        "id": "4Zk8s2d",
+        "command": "rcpt",
+        "reverse_path": "",
+        "recipient": "x@example.net",
+        "code": 550,
+        "enhanced": "5.1.1",
+        "text": "No such user",
+    }
+    labels = 'class="permanent",command="rcpt",listener="127.0.0.1:2525"'
+    assert told.metric(f"waypost_messages_refused_total{{{labels}}} 1.0")
+
+
+def test_a_command_that_the_client_invented_is_neither_a_label_nor_a_field(told, client):
+    told.log.refused(client, "X" * 400, reply(500, "5.5.2", "What?"))
+
+    assert told.last()["command"] == "other"
+    assert told.metric(
+        'waypost_messages_refused_total{class="permanent",command="other",listener="127.0.0.1:2525"} 1.0'
+    )
+
+
+def test_abandoned(told, client):
+    told.log.abandoned(client, Address("a", "example.com"), None, "closed after 17 octets")
+
+    assert told.last() == head("info", "abandoned") | CLIENT | {
+        "reverse_path": "a@example.com",
+        "reason": "closed after 17 octets",
+    }
+
+
+def test_attempted_without_a_reply(told):
+    told.log.attempted("4Zk8s2d", Attempt("old", Phase.CONNECT, TIMEOUT, "no-answer", 10.00049), "primary")
+
+    assert told.last() == head("warning", "attempted") | {
+        "id": "4Zk8s2d",
+        "role": "primary",
+        "upstream": "old",
+        "phase": "connect",
+        "cause": "timeout",
+        "text": "no answer within 10 s",
+        "classification": "no-answer",
+        "duration": 10.0004,
+        "reused": False,
+    }
+    assert told.metric('waypost_attempts_failed_total{phase="connect",role="primary",upstream="old"} 1.0')
+    assert told.metric('waypost_attempt_duration_seconds_bucket{le="10.0",role="primary",upstream="old"} 0.0')
+    assert told.metric('waypost_attempt_duration_seconds_bucket{le="30.0",role="primary",upstream="old"} 1.0')
+    assert told.metric('waypost_attempt_duration_seconds_count{role="primary",upstream="old"} 1.0')
+
+
+def test_attempted_with_a_reply_that_has_no_enhanced_code(told):
+    attempt = Attempt("old", Phase.MAIL, reply(451, None, "later", "please"), "transient", 0.5)
+
+    told.log.attempted("4Zk8s2d", attempt, "copy")
+
+    record = told.last()
+    assert (record["code"], record["text"], record["phase"]) == (451, "later please", "mail")
+    assert "enhanced" not in record
+
+
+@pytest.mark.parametrize(("event", "role"), [("relayed", "primary"), ("copied", "copy")])
+def test_relayed_and_copied(told, message, attempt, event, role):
+    getattr(told.log, event)(message, attempt, message.envelope.recipients[:1])
+
+    assert told.last() == head("info", event) | {
+        "id": "4Zk8s2d",
+        "role": role,
+        "upstream": "old",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net"],
+        "delay": 2.5,
+        "code": 250,
+        "enhanced": "2.0.0",
+        "text": "OK queued as 17",
+        "duration": 0.0123,
+        "reused": True,
+        "tls": "TLSv1.2 Y",
+    }
+    assert told.metric(f'waypost_deliveries_total{{outcome="{event}",role="{role}",upstream="old"}} 1.0')
+    assert told.metric(f'waypost_attempt_duration_seconds_count{{role="{role}",upstream="old"}} 1.0')
+
+
+def test_deferred_says_when_it_is_tried_again(told, message):
+    told.log.deferred(message, "new", message.envelope.recipients, TIMEOUT, 1_767_225_660.0, "copy")
+
+    assert told.last() == head("warning", "deferred") | OWED | {
+        "role": "copy",
+        "cause": "timeout",
+        "phase": "connect",
+        "text": "no answer within 10 s",
+        "next_attempt_at": "2026-01-01T00:01:00.000Z",
+    }
+    assert told.metric('waypost_deliveries_total{outcome="deferred",role="copy",upstream="new"} 1.0')
+
+
+def test_deferred_to_the_client_names_no_time(told, message):
+    told.log.deferred(message, "new", message.envelope.recipients, TIMEOUT, None, "primary")
+
+    assert "next_attempt_at" not in told.last()
+
+
+def test_failed(told, message):
+    told.log.failed(message, "new", message.envelope.recipients, reply(554, "5.7.1", "no"), "copy")
+
+    answer = {"code": 554, "enhanced": "5.7.1", "text": "no"}
+    assert told.last() == head("warning", "failed") | OWED | answer | {"role": "copy"}
+
+
+def test_in_doubt(told, message, attempt):
+    silent = replace(attempt, answer=Failure(Phase.DOT, Cause.TIMEOUT, "no answer"), rule="in-doubt", tls=None)
+
+    told.log.in_doubt(message, silent, "primary")
+
+    assert told.last() == head("warning", "in_doubt") | {
+        "id": "4Zk8s2d",
+        "role": "primary",
+        "upstream": "old",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net", "c@example.net"],
+        "cause": "timeout",
+        "phase": "dot",
+        "text": "no answer",
+        "classification": "in-doubt",
+        "duration": 0.0123,
+        "reused": True,
+    }
+    assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="primary",upstream="old"} 1.0')
+
+
+@pytest.mark.parametrize("event", ["expired", "dead"])
+def test_the_end_of_a_copy_is_an_error(told, message, event):
+    getattr(told.log, event)(message, "new", message.envelope.recipients, "refused: 554 5.7.1 no")
+
+    reason = {"role": "copy", "reason": "refused: 554 5.7.1 no"}
+    assert told.last() == head("error", event) | OWED | reason
+    assert told.metric(f'waypost_deliveries_total{{outcome="{event}",role="copy",upstream="new"}} 1.0')
+
+
+@pytest.mark.parametrize("event", ["connected", "closed", "auth_succeeded", "tls_failed"])
+def test_sessions_are_told_of_only_when_debugging_but_always_counted(told, chatty, client, event):
+    for log in (told.log, chatty.log):
+        log.session(client, event, messages=3)
+
+    assert told.text == ""
+    assert chatty.last() == head("debug", event) | CLIENT | {"messages": 3}
+    assert told.metric(f'waypost_session_events_total{{event="{event}",listener="127.0.0.1:2525"}} 1.0')
+
+
+@pytest.mark.parametrize("event", ["auth_failed", "limited"])
+def test_a_client_turned_away_is_always_told_of(told, client, event):
+    told.log.session(client, event, reason="too many")
+
+    assert told.last() == head("warning", event) | CLIENT | {"reason": "too many"}
+
+
+def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, message, attempt):
+    log, recipients = chatty.log, message.envelope.recipients
+    log.received(message, "r", "f:1:1")
+    log.refused(client, "content", reply(550, "5.6.0", "no"), reverse_path=NULL, recipient=NULL, message_id="i")
+    log.abandoned(client, NULL, "i", "gone")
+    for answer in (attempt.answer, TIMEOUT):
+        judged = replace(attempt, answer=answer)
+        log.attempted("i", judged, "primary")
+        log.relayed(message, judged, recipients)
+        log.copied(message, judged, recipients)
+        log.in_doubt(message, judged, "copy")
+        log.deferred(message, "t", recipients, answer, 0.0, "copy")
+        log.failed(message, "t", recipients, answer, "copy")
+    log.expired(message, "t", recipients, "why")
+    log.dead(message, "t", recipients, "why")
+    for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"):
+        log.session(client, event)
+
+    assert {record["event"] for record in chatty.records} == set(EVENTS)
+    for name, event in EVENTS.items():
+        records = [record for record in chatty.records if record["event"] == name]
+        assert {key for record in records for key in record} == {"time", "level", "event", *event.fields}
+        assert {record["level"] for record in records} == {event.level}
+
+
+def test_neither_content_nor_secrets_get_into_a_record(chatty, client, message, attempt):
+    secret = Secret("swordfish")
+    credentials = Credentials("me", secret)
+
+    chatty.log.received(message, "r", "f:1:1")
+    chatty.log.relayed(message, attempt, message.envelope.recipients)
+    chatty.log.session(client, "auth_failed", reason=secret, given=credentials)  # type: ignore[arg-type]
+
+    assert "hush" not in chatty.text
+    assert "content\r" not in chatty.text
+    assert "swordfish" not in chatty.text
+    assert chatty.last()["given"] == "<Credentials>"
+
+
+def test_what_a_client_said_stays_on_one_line_of_ascii(told, client):
+    told.log.refused(replace(client, name="m\u2028x\x85\r\n\udcff\x1b[31m"), "ehlo", reply(501, "5.5.4", "no"))
+
+    assert told.text.count("\n") == 1
+    assert told.text.isascii()
+    assert told.last()["client_name"] == "m\u2028x\x85\r\n\udcff\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"Message-Id: <a@b>\r\n\r\n", "<a@b>"),
+        (b"Subject: x\r\nMessage-ID:\r\n <folded@b>\r\n\r\n", "<folded@b>"),
+        (b"Subject: x\r\n\r\nMessage-ID: <in.the.text@b>\r\n", None),
+        (b"\r\nMessage-ID: <no.header@b>\r\n", None),
+        (b"Message-ID: none\r\n\r\n", None),
+        (b"Message-ID: <caf\xc3\xa9@b>\r\n\r\n", None),
+        (b"X-Message-ID: <x@b>\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_message_id_field(content, found):
+    assert message_id_field(MemoryContent(content)) == found
