@@ -11,7 +11,7 @@ from rig.client import RawClient
 from rig.faults import close, garbage, hang, say
 from rig.ports import free_port
 from rig.postfix import PostfixInstance
-from rig.programs import require, run, transcript
+from rig.programs import run, transcript
 from rig.sink import StoringSink
 
 CONTENT = b"Subject: dots\r\n\r\n.\r\n..\r\n.dot at the start\r\n\xe4\xf6 eight bits\r\n" + b"x" * 5000 + b"\r\n"
@@ -111,10 +111,7 @@ def test_free_ports_differ() -> None:
 
 @pytest.mark.foreign
 def test_swaks_reaches_the_sink(sink: StoringSink) -> None:
-    swaks = require("swaks")
-    result = run(
-        [swaks, "--server", sink.address, "--from", "a@example.com", "--to", "b@example.org", "--body", "hello"]
-    )
+    result = run(f"swaks --server {sink.address} --from a@example.com --to b@example.org --body hello")
     assert result.returncode == 0, transcript(result)
     [message] = sink.messages
     assert b"\r\n\r\nhello\r\n" in message.content

@@ -76,6 +76,19 @@ class RawClient:
             self.command(f"RCPT TO:<{recipient}>", 250)
         self.command("DATA", 354)
 
+    def answer_to_message(self, reverse_path: str, recipient: str, content: bytes) -> Answer:
+        """Sends a whole message, one command at a time, and gives the first answer that is not positive, or the last.
+
+        `content` has to be stuffed already and to end with CRLF.
+        """
+        steps = (f"MAIL FROM:<{reverse_path}>", f"RCPT TO:<{recipient}>", "DATA")
+        for step in (*(f"{line}\r\n".encode() for line in steps), content + b".\r\n"):
+            self.send(step)
+            answer = self.answer()
+            if answer.code >= 400:
+                break
+        return answer
+
     def expect_end(self) -> None:
         """The server closes, and says nothing more."""
         assert not self._buffer, f"more was said: {self._buffer!r}"

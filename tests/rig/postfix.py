@@ -97,7 +97,7 @@ class PostfixInstance:
 
     def queued(self) -> int:
         """How many messages are in its queue."""
-        result = run([require("postqueue"), "-c", self._config, "-j"])
+        result = run("postqueue -j -c", self._config)
         return len([line for line in result.stdout.split(b"\n") if line])
 
     def __enter__(self) -> Self:
@@ -171,7 +171,7 @@ class PostfixInstance:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        stopped = run([self._postfix, "-c", self._config, "stop"])
+        stopped = run("postfix -c", self._config, "stop")
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

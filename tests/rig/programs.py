@@ -1,9 +1,9 @@
 """Programs that are not part of the project: found, or the test is skipped, or (in CI) failed."""
 
 import os
+import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,18 +36,20 @@ def lacking(reason: str) -> None:
 
 
 def run(
-    arguments: Sequence[str | Path],
-    *,
+    line: str,
+    *more: str | Path,
     stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
     seconds: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs a program to its end, within `seconds`; what it said is in the result, its exit code unchecked."""
-    environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/"), **(env or {})}
+    """Runs a command line, as a shell would split it, followed by the words in `more`, to its end.
+
+    Skips or fails the test when its program is not installed. The exit code is not looked at.
+    """
+    program, *words = shlex.split(line)
     return subprocess.run(
-        [str(argument) for argument in arguments],
+        [require(program), *words, *more],
         input=stdin,
-        env=environment,
+        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/")},
         capture_output=True,
         timeout=seconds,
         check=False,

@@ -25,8 +25,9 @@ class WaypostProcess:
     """`waypost run` with a configuration, from its first 220 to SIGTERM.
 
     `settings` is the configuration file's content as plain values; with None, `arguments`, `env` and what lies
-    in `folder`, the working directory, have to be enough. `ports` are those that must answer 220 before the
-    process counts as started. Arguments, environment and folder stay as they are when it is started again.
+    in `folder`, the working directory, have to be enough. `ports` are those that must answer 220, `tls_ports`
+    those that must take a connection, before the process counts as started. A second `start` uses the same
+    arguments, environment and folder.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class WaypostProcess:
         folder: Path,
         settings: Mapping[str, Any] | None,
         *,
-        ports: Sequence[int],
+        ports: Sequence[int] = (),
+        tls_ports: Sequence[int] = (),
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._ports = ports
+        self._greetings = [*((port, b"220 ") for port in ports), *((port, b"") for port in tls_ports)]
         self._arguments = list(arguments)
         self._environment = {**_clean_environment(), **(env or {})}
         if settings is not None:
@@ -59,8 +61,8 @@ class WaypostProcess:
         """Starts, and returns when every port has answered 220."""
         with self._log("stdout").open("ab") as stdout, self._log("stderr").open("ab") as stderr:
             self._process = self._spawn(stdout, stderr)
-        for port in self._ports:
-            wait_until(lambda port=port: self._greets(port), f"a greeting on port {port}")
+        for port, greeting in self._greetings:
+            wait_until(lambda port=port, greeting=greeting: self._greets(port, greeting), f"a listener on port {port}")
         return self
 
     def stop(self, seconds: float = 15) -> int:
@@ -136,7 +138,7 @@ class WaypostProcess:
             stderr=stderr,
         )
 
-    def _greets(self, port: int) -> bool:
+    def _greets(self, port: int, greeting: bytes) -> bool:
         assert self._process is not None
         code = self._process.poll()
         if code is not None:
@@ -144,9 +146,11 @@ class WaypostProcess:
             pytest.fail(f"Waypost ended with exit code {code} before it listened:\n{self.output()}", pytrace=False)
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as probe:
-                greeted = probe.recv(512).startswith(b"220 ")
-                probe.sendall(b"QUIT\r\n")
-                return greeted
+                if greeting:
+                    greeted = probe.recv(512).startswith(greeting)
+                    probe.sendall(b"QUIT\r\n")
+                    return greeted
+                return True
         except OSError:
             return False
 

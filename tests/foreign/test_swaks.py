@@ -1,0 +1,141 @@
+"""swaks, as smtpmux's walk-through uses it: its configuration, its variable, its command lines apart from ports."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rig.programs import lacking, run, transcript
+from rig.sink import StoringSink
+from rig.waypost import WaypostProcess
+
+QUICK_START = """\
+users:
+  - email: "test@user.com"
+    password: "password123"
+    selector_algo_path: "./plugins/round_robin/round-robin-plugin"
+    downstreams:
+      - addr: "{first}"
+        user: "any"
+        pass: "any"
+      - addr: "{second}"
+        user: "any"
+        pass: "any"
+"""
+
+PORT = 1020
+ANYBODY = {"any": "any"}
+
+
+@pytest.fixture
+def providers(make_sink: Callable[[StoringSink], StoringSink]) -> tuple[StoringSink, StoringSink]:
+    """The two test servers of the walk-through, which take any credentials: here, those it gives."""
+    first, second = (make_sink(StoringSink(name=name, accounts=ANYBODY)) for name in ("mailserve1", "mailserve2"))
+    return first, second
+
+
+@pytest.fixture
+def multiplexer(tmp_path: Path, providers: tuple[StoringSink, StoringSink]) -> Iterator[WaypostProcess]:
+    """Waypost in smtpmux's place, on smtpmux's own port, which its file cannot change."""
+    try:
+        with socket.create_server(("", PORT)):
+            pass
+    except OSError as error:
+        lacking(f"cannot listen on port {PORT}, smtpmux's own: {error.strerror}")
+    first, second = providers
+    (tmp_path / "config.yaml").write_text(QUICK_START.format(first=first.address, second=second.address))
+    environment = {"USE_INSECURE_AUTH": "true", "STATE_DIRECTORY": str(tmp_path / "state")}
+    with WaypostProcess(tmp_path, None, ports=[PORT], env=environment) as process:
+        yield process
+
+
+@pytest.mark.usefixtures("multiplexer")
+def test_the_walk_through_of_smtpmux(providers: tuple[StoringSink, StoringSink]) -> None:
+    for _ in range(4):
+        result = run(
+            f"""
+            swaks --to hello@smtpmux.what
+                  --from curious@user.com
+                  --server localhost:{PORT}
+                  -a PLAIN
+                  --auth-user test@user.com
+                  --auth-password password123
+                  --body "hello user"
+            """
+        )
+        assert result.returncode == 0, transcript(result)
+        assert b"<~  235 " in result.stdout or b"<-  235 " in result.stdout
+    # Round robin as its users understand it: in turn, not by chance.
+    assert [len(provider.messages) for provider in providers] == [2, 2]
+    for message in (*providers[0].messages, *providers[1].messages):
+        assert message.username == "any"
+        assert message.recipients == ("hello@smtpmux.what",)
+        # "any" is a login name and no address: it replaces neither the reverse-path nor the From field (S5).
+        assert message.reverse_path == "curious@user.com"
+        assert b"\r\nFrom: curious@user.com\r\n" in message.content
+        assert b"\r\n\r\nhello user\r\n" in message.content
+
+
+@pytest.mark.usefixtures("multiplexer")
+def test_the_second_command_line_of_smtpmux(providers: tuple[StoringSink, StoringSink]) -> None:
+    result = run(
+        f"""
+        swaks --to recipient@example.com
+              --from test@user.com
+              --server localhost:{PORT}
+              -a PLAIN
+              --auth-user test@user.com
+              --auth-password password123
+              --body "maaaa"
+        """
+    )
+    assert result.returncode == 0, transcript(result)
+    [message] = [message for provider in providers for message in provider.messages]
+    assert message.recipients == ("recipient@example.com",)
+    assert b"\r\n\r\nmaaaa\r\n" in message.content
+
+
+SUBMIT = f"swaks --to hello@smtpmux.what --from curious@user.com --server localhost:{PORT}"
+LOGIN = "-a PLAIN --auth-user test@user.com --auth-password"
+
+
+@pytest.mark.usefixtures("multiplexer")
+def test_a_provider_that_is_down_is_not_noticed_by_the_client(providers: tuple[StoringSink, StoringSink]) -> None:
+    providers[0].stop()
+    for _ in range(3):
+        result = run(f"{SUBMIT} {LOGIN} password123")
+        assert result.returncode == 0, transcript(result)
+    assert [len(provider.messages) for provider in providers] == [0, 3]
+
+
+@pytest.mark.usefixtures("multiplexer")
+def test_every_provider_down_is_a_transient_failure(providers: tuple[StoringSink, StoringSink]) -> None:
+    """Defect S7: 554, so the client gave up."""
+    for provider in providers:
+        provider.stop()
+    result = run(f"{SUBMIT} {LOGIN} password123")
+    assert result.returncode != 0
+    assert re.search(rb"<\*\* 4[0-9][0-9] ", result.stdout), transcript(result)
+    assert not re.search(rb"<\*\* 5[0-9][0-9] ", result.stdout), transcript(result)
+
+
+@pytest.mark.usefixtures("multiplexer")
+def test_without_the_right_password_nothing_is_sent(providers: tuple[StoringSink, StoringSink]) -> None:
+    wrong = run(f"{SUBMIT} {LOGIN} wrong")
+    assert wrong.returncode == 28, transcript(wrong)  # swaks: authentication failed
+    none = run(SUBMIT)
+    assert none.returncode == 23, transcript(none)  # swaks: MAIL was refused
+    assert [provider.messages for provider in providers] == [[], []]
+
+
+@pytest.mark.usefixtures("relay")
+def test_a_pipelining_client_hears_of_each_recipient(port: int, sink: StoringSink) -> None:
+    sink.recipient_replies["nobody@example.org"] = "550 5.1.1 no such user here"
+    recipients = "b@example.org,nobody@example.org,c@example.org"
+    result = run(f"swaks --server 127.0.0.1:{port} --from a@example.com --to {recipients} --pipeline --body three")
+    assert result.returncode == 0, transcript(result)
+    assert b"550 5.1.1 no such user here" in result.stdout
+    [message] = sink.messages
+    assert message.recipients == ("b@example.org", "c@example.org")
