@@ -1,0 +1,115 @@
+"""What Prometheus gets."""
+
+import asyncio
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from waypost import __version__
+from waypost.observe.lag import LoopLag
+from waypost.observe.metrics import Facts, Metrics, SpoolFacts
+
+FACTS = Facts(
+    sessions={"127.0.0.1:25": 3},
+    upstream_healthy={"old": True, "new": False},
+    upstream_connections={("old", "idle"): 2, ("old", "busy"): 1},
+    spool=(SpoolFacts("new", queued=7, dead=1, oldest=61.5), SpoolFacts("archive", queued=0, dead=0, oldest=None)),
+    spool_writable=True,
+)
+
+
+def samples(text):
+    families = text_string_to_metric_families(text.decode())
+    return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def test_facts_become_gauges():
+    found = samples(Metrics(process=False).render(FACTS))
+
+    assert found["waypost_sessions", ("listener", "127.0.0.1:25")] == 3
+    assert found["waypost_upstream_healthy", ("upstream", "old")] == 1
+    assert found["waypost_upstream_healthy", ("upstream", "new")] == 0
+    assert found["waypost_upstream_connections", ("state", "idle"), ("upstream", "old")] == 2
+    assert found["waypost_spool_deliveries", ("state", "queued"), ("target", "new")] == 7
+    assert found["waypost_spool_deliveries", ("state", "dead"), ("target", "new")] == 1
+    assert found["waypost_spool_oldest_seconds", ("target", "new")] == 61.5
+    assert found["waypost_spool_oldest_seconds", ("target", "archive")] == 0
+    assert found["waypost_spool_writable",] == 1
+
+
+def test_without_a_spool_there_is_nothing_to_write():
+    assert ("waypost_spool_writable",) not in samples(Metrics(process=False).render())
+
+
+def test_what_the_process_is_and_uses():
+    found = samples(Metrics().render())
+
+    (build,) = (key for key in found if key[0] == "waypost_build_info")
+    assert ("version", __version__) in build
+    assert found["process_resident_memory_bytes",] > 1_000_000
+    assert found["process_open_fds",] >= 3
+
+
+def test_a_histogram_counts_up_to_each_bound_and_including_it():
+    metrics = Metrics(process=False)
+    for seconds in (0.005, 0.006, 1000.0):
+        metrics.attempt_duration.observe(("old", "primary"), seconds)
+
+    found = samples(metrics.render())
+
+    labels = (("role", "primary"), ("upstream", "old"))
+    bucket = "waypost_attempt_duration_seconds_bucket"
+    assert found[bucket, ("le", "0.005"), *labels] == 1
+    assert found[bucket, ("le", "0.01"), *labels] == 2
+    assert found[bucket, ("le", "600.0"), *labels] == 2
+    assert found[bucket, ("le", "+Inf"), *labels] == 3
+    assert found["waypost_attempt_duration_seconds_count", *labels] == 3
+    assert found["waypost_attempt_duration_seconds_sum", *labels] == pytest.approx(1000.011)
+
+
+def test_names_are_prefixed_and_in_base_units_and_labels_are_bounded(told, client, message, attempt):
+    from waypost.smtp.reply import reply
+
+    told.log.received(message, "r", "f:1:1")
+    told.log.relayed(message, attempt, message.envelope.recipients)
+    told.log.attempted("4Zk8s2d", attempt, "primary")
+    told.log.refused(client, "rcpt", reply(450, "4.2.0", "b@example.net is away"))
+
+    text = told.metrics.render(FACTS).decode()
+
+    for value in ("example.net", "4Zk8s2d", "192.0.2.7", "nextcloud"):
+        assert value not in text
+    assert 'class="transient"' in text
+    for key in samples(text.encode()):
+        assert key[0].startswith("waypost_")
+
+
+async def test_facts_are_asked_for_at_each_scrape():
+    metrics = Metrics(process=False)
+    counts = iter((1, 2))
+
+    async def ask():
+        return Facts(sessions={"a": next(counts)})
+
+    metrics.facts = ask
+
+    assert b'waypost_sessions{listener="a"} 1.0' in await metrics.scrape()
+    assert b'waypost_sessions{listener="a"} 2.0' in await metrics.scrape()
+
+
+async def test_a_blocked_loop_shows_as_lag():
+    told = []
+    enough = asyncio.Event()
+
+    def report(seconds):
+        told.append(seconds)
+        enough.set()
+
+    lag = LoopLag(report, period=0.01)
+    lag.start()
+    time.sleep(0.1)
+    await asyncio.wait_for(enough.wait(), 5)
+    lag.stop()
+
+    assert 0.08 < told[-1] < 5
