@@ -78,6 +78,11 @@ class ServerEngine:
         self._early = False
         self._told = False
 
+    @property
+    def in_content(self) -> bool:
+        """Whether content is what comes next."""
+        return self.state in (State.CONTENT, State.CHUNKS) or self._chunk is not None
+
     # -- out
 
     def greet(self, answer: Reply) -> None:

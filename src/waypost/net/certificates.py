@@ -1,0 +1,84 @@
+"""TLS contexts: ours, reread when its files change, and one for each way to trust an upstream."""
+
+import hashlib
+import os
+import ssl
+
+from waypost.net.settings import ServerTls
+from waypost.routing.route import UpstreamTls
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be used. The message names the file and says why."""
+
+
+class ServerCertificate:
+    """A certificate chain and its key. `context` rereads them when a file has changed.
+
+    A renewal that cannot be loaded, half written or not matching, keeps the old one; `problem` says why.
+    """
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+        self._stamp = self._look()
+        self._context = self._load()
+        self.problem: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The context for the next handshake."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            try:
+                self._context = self._load()
+                self._stamp = stamp
+                self.problem = None
+            except CertificateError as error:
+                self.problem = str(error)
+        return self._context
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        found: list[tuple[int, int, int] | None] = []
+        for path in (self._tls.certificate, self._tls.key):
+            try:
+                stat = os.stat(path)
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+            except OSError:
+                found.append(None)
+        return tuple(found)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        try:
+            context.load_cert_chain(self._tls.certificate, self._tls.key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise CertificateError(f"{self._tls.certificate} with {self._tls.key}: {error}") from error
+        return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; Waypost has nobody to ask for its password")
+
+
+def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """The context for one upstream. Raises `CertificateError` when the CA file cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.mode == "opportunistic" or tls.fingerprints or not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+        else:
+            context.load_default_certs()
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(f"{tls.ca_file}: {error}") from error
+    return context
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of a certificate in DER form, in hexadecimal digits."""
+    return hashlib.sha256(certificate).hexdigest()

@@ -1,0 +1,161 @@
+"""Bound addresses: accepting connections, turning away what is too much, and stopping."""
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from waypost.net.certificates import ServerCertificate
+from waypost.net.session import Checker, MailHandler, Session, SessionLog
+from waypost.net.settings import ListenerSettings
+from waypost.net.stream import Stream
+from waypost.routing.route import Network
+from waypost.smtp.order import ServerOptions
+from waypost.smtp.reply import Reply, reply
+
+_BACKLOG = 1024
+_TOO_MANY = reply(421, "4.7.0", "Too many connections; try again later")
+_TOO_MANY_OF_YOURS = reply(421, "4.7.0", "Too many connections from your address; try again later")
+_NOT_ALLOWED = reply(554, "5.7.1", "Your address may not use this server")
+
+
+class Listener:
+    """One bound address and its sessions."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        hostname: str,
+        handler: MailHandler,
+        checker: Checker,
+        log: SessionLog,
+        *,
+        has_accounts: bool,
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        self.settings = settings
+        self._handler = handler
+        self._checker = checker
+        self._log = log
+        self._fault = fault
+        self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
+        self._server: asyncio.Server | None = None
+        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._addresses: Counter[str] = Counter()
+        self._stopping = False
+        submission = settings.mode == "submission"
+        self._untrusted = ServerOptions(
+            hostname=hostname,
+            max_size=settings.limits.message_size,
+            max_line=settings.limits.line_length,
+            max_recipients=settings.limits.recipients,
+            max_errors=settings.limits.errors,
+            starttls=settings.tls is not None and not settings.implicit_tls,
+            auth=submission and has_accounts,
+            auth_required=submission,
+            allow_plaintext_auth=settings.allow_plaintext_auth,
+            repair_line_ends=submission,
+        )
+        self._trusted = replace(self._untrusted, auth_required=False)
+        self._trusts = _trust(settings.trusted_networks)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions under way."""
+        return len(self._sessions)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether connections are being accepted."""
+        return self._server is not None and self._server.is_serving()
+
+    @property
+    def certificate_problem(self) -> str | None:
+        """Why a renewed certificate is not in use, or None."""
+        return None if self._certificate is None else self._certificate.problem
+
+    async def bind(self) -> Sequence[tuple[str, int]]:
+        """Binds and listens; the addresses that are bound. Raises `OSError`."""
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._accept, settings.host or None, settings.port, backlog=_BACKLOG, reuse_address=True
+        )
+        return [s.getsockname()[:2] for s in self._server.sockets]
+
+    async def stop(self, timeout: float) -> None:
+        """Accepts nothing more, lets transactions end, and after `timeout` seconds ends them."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for session in self._sessions.values():
+            session.stop()
+        if self._sessions:
+            await asyncio.wait(tuple(self._sessions), timeout=timeout)
+        for task in self._sessions:
+            task.cancel()
+        if self._sessions:
+            await asyncio.wait(tuple(self._sessions), timeout=1)
+
+    def _accept(self) -> Stream:
+        return _Accepted(self._connected)
+
+    def _connected(self, stream: Stream) -> None:
+        address = stream.peer[0]
+        trusted = self._trusts(address)
+        options = self._trusted if trusted else self._untrusted
+        session = Session(stream, self.settings, options, self._handler, self._checker, self._log, self._certificate)
+        refusal = self._refusal(address, trusted)
+        if refusal is not None:
+            self._log.session(session.client, "limited", reply=str(refusal))
+        self._addresses[address] += 1
+        task = asyncio.get_running_loop().create_task(session.run(refusal))
+        self._sessions[task] = session
+        task.add_done_callback(self._ended)
+
+    def _refusal(self, address: str, trusted: bool) -> Reply | None:
+        limits = self.settings.limits
+        if self.settings.mode == "relay" and not trusted:
+            return _NOT_ALLOWED
+        if len(self._sessions) >= limits.connections:
+            return _TOO_MANY
+        if self._addresses[address] >= limits.connections_per_address:
+            return _TOO_MANY_OF_YOURS
+        return None
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        session = self._sessions.pop(task)
+        address = session.client.address
+        self._addresses[address] -= 1
+        if self._addresses[address] <= 0:
+            del self._addresses[address]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault(error)
+
+
+class _Accepted(Stream):
+    """A stream that says when it is connected."""
+
+    def __init__(self, connected: Callable[[Stream], None]) -> None:
+        super().__init__()
+        self._connected = connected
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connected(self)
+
+
+def _trust(networks: Sequence[Network]) -> Callable[[str], bool]:
+    """Whether an address is in one of the networks; remembered, for clients come again."""
+
+    @lru_cache(maxsize=4096)
+    def trusts(address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return any(parsed in network for network in networks)
+
+    return trusts

@@ -1,0 +1,253 @@
+"""Connections to upstreams, kept and lent: a value that explains itself.
+
+Choosing is synchronous, so nothing needs a lock: an idle connection is taken, or one more is opened while the
+cap allows, or the caller waits in line.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from waypost.mail.content import Content
+from waypost.mail.outcome import Answer, Cause, Failure, Phase
+from waypost.net.upstream import UpstreamConnection
+from waypost.routing.route import Timeouts, Upstream
+from waypost.smtp import commands as c
+from waypost.smtp.client import Extensions
+from waypost.smtp.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A transaction that has got as far as MAIL and RCPT, with the answers, on a connection that is lent."""
+
+    lent: "LentConnection"
+    mail: Answer
+    recipients: Sequence[Answer]
+
+
+class LentConnection:
+    """A connection for the time of one transaction. It must be given back, by `release`, once."""
+
+    __slots__ = ("_connection", "_pool", "_timeouts")
+
+    def __init__(self, pool: "UpstreamPool", connection: UpstreamConnection, timeouts: Timeouts) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._timeouts = timeouts
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the upstream offers."""
+        return self._connection.extensions
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection had carried a transaction before."""
+        return self._connection.reused
+
+    @property
+    def tls(self) -> str | None:
+        """Version and cipher, or None."""
+        return self._connection.tls
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the upstream has gone meanwhile."""
+        return self._connection.is_closed
+
+    async def add(self, recipients: Sequence[c.Rcpt]) -> Sequence[Answer]:
+        """More recipients; the answer to each."""
+        return await self._connection.add(recipients, self._timeouts)
+
+    async def send(self, content: Content) -> tuple[Phase, Answer]:
+        """The content; how far it came, and the answer."""
+        return await self._connection.send(content, self._timeouts)
+
+    def release(self) -> None:
+        """Gives the connection back. A transaction that is still open is reset."""
+        self._pool.give_back(self._connection)
+
+
+class UpstreamPool:
+    """The connections of one upstream. `now` is the loop's clock, in seconds."""
+
+    def __init__(self, upstream: Upstream, hostname: str, now: Callable[[], float]) -> None:
+        self.upstream = upstream
+        self._hostname = hostname
+        self._now = now
+        self._idle: list[UpstreamConnection] = []  # the one used last at the end: it is the likeliest to be open
+        self._open = 0  # idle, lent, or being opened
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        busy = self._open - len(self._idle)
+        return f"<pool {self.upstream.name}: {busy} busy, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Connections that are busy, and that are idle."""
+        return self._open - len(self._idle), len(self._idle)
+
+    async def begin(
+        self, mail: c.Mail, recipients: Sequence[c.Rcpt], *, background: bool
+    ) -> Begun | Failure | tuple[Phase, Reply]:
+        """Opens a transaction, on a connection that is idle if there is one.
+
+        A connection that has gone stale in the meantime is silently replaced, once, by a new one; a refusal
+        to open one is returned as it was given, with its phase.
+        """
+        upstream = self.upstream
+        timeouts = upstream.background_timeouts if background else upstream.timeouts
+        connection = await self._take(timeouts)
+        if not isinstance(connection, UpstreamConnection):
+            return connection
+        try:
+            answer, answers = await connection.begin(mail, recipients, timeouts)
+            if connection.reused and _is_stale(answer):
+                connection.abort()
+                connection = UpstreamConnection(upstream, self._hostname, self._now())
+                problem = await connection.open(timeouts)
+                if problem is not None:
+                    self._discard(connection)
+                    return problem
+                answer, answers = await connection.begin(mail, recipients, timeouts)
+        except BaseException:
+            self._discard(connection)
+            raise
+        return Begun(LentConnection(self, connection, timeouts), answer, answers)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keeps a connection for the next transaction, or closes it when it has served its time."""
+        connection.reset()
+        upstream, now = self.upstream, self._now()
+        if connection.is_closed:
+            self._discard(connection)
+        elif (
+            self._closed
+            or connection.transactions >= upstream.max_messages
+            or now - connection.opened_at >= upstream.max_age
+            or upstream.idle_timeout <= 0
+        ):
+            connection.quit()
+            self._discard(None)
+        else:
+            connection.idle_since = now
+            self._idle.append(connection)
+            self._call_next()
+
+    def sweep(self) -> None:
+        """Closes connections that were idle for too long, or that the upstream has closed."""
+        now = self._now()
+        for connection in list(self._idle):
+            expired = now - connection.idle_since >= self.upstream.idle_timeout
+            if expired or not connection.is_fresh or now - connection.opened_at >= self.upstream.max_age:
+                self._idle.remove(connection)
+                connection.quit()
+                self._discard(None)
+
+    def close(self) -> None:
+        """Closes what is idle, and what is given back from now on."""
+        self._closed = True
+        for connection in self._idle:
+            connection.quit()
+        self._open -= len(self._idle)
+        self._idle.clear()
+
+    async def _take(self, timeouts: Timeouts) -> UpstreamConnection | Failure | tuple[Phase, Reply]:
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.is_fresh and self._now() - connection.idle_since < self.upstream.idle_timeout:
+                    return connection
+                connection.quit()
+                self._open -= 1
+            if self._open < self.upstream.max_connections:
+                break
+            if not await self._wait(timeouts.connect):
+                return Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
+        self._open += 1
+        connection = UpstreamConnection(self.upstream, self._hostname, self._now())
+        try:
+            problem = await connection.open(timeouts)
+        except BaseException:
+            self._discard(connection)
+            raise
+        if problem is None:
+            return connection
+        self._discard(connection)
+        return problem
+
+    async def _wait(self, timeout: float) -> bool:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(timeout):
+                await turn
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def _discard(self, connection: UpstreamConnection | None) -> None:
+        if connection is not None:
+            connection.abort()
+        self._open -= 1
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+def _is_stale(answer: Answer) -> bool:
+    """Whether a kept connection turned out to be closed, which is nobody's fault."""
+    if isinstance(answer, Reply):
+        return answer.code == 421
+    return answer.cause is Cause.CLOSED
+
+
+class Upstreams:
+    """The pools of all upstreams, made when they are first needed: the `Sender` of `waypost.delivery`."""
+
+    def __init__(self, hostname: str) -> None:
+        self._hostname = hostname
+        self._pools: dict[str, UpstreamPool] = {}
+
+    async def begin(
+        self, upstream: Upstream, mail: c.Mail, recipients: Sequence[c.Rcpt], *, background: bool
+    ) -> Begun | Failure | tuple[Phase, Reply]:
+        """Opens a transaction with an upstream; see `UpstreamPool.begin`."""
+        return await self._pool(upstream).begin(mail, recipients, background=background)
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """For each upstream that was ever used: connections that are busy, and idle."""
+        return {name: pool.counts for name, pool in self._pools.items()}
+
+    async def keep(self, interval: float = 5) -> None:
+        """Closes what is idle for too long, for ever."""
+        while True:
+            await asyncio.sleep(interval)
+            for pool in self._pools.values():
+                pool.sweep()
+
+    def close(self) -> None:
+        """Closes what is idle, and what is given back from now on."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool(self, upstream: Upstream) -> UpstreamPool:
+        pool = self._pools.get(upstream.name)
+        if pool is None or pool.upstream is not upstream:  # another configuration's upstream of that name
+            if pool is not None:
+                pool.close()
+            now = asyncio.get_running_loop().time
+            pool = self._pools[upstream.name] = UpstreamPool(upstream, self._hostname, now)
+        return pool

@@ -1,0 +1,254 @@
+"""One session with a client: octets into the engine, events to the handler, replies back.
+
+The session knows nothing of routing or upstreams: what happens to mail is behind `MailHandler`. It knows the
+connection: time-outs, TLS, who the client is, and how a session ends.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from waypost.mail.message import Client
+from waypost.net.certificates import ServerCertificate
+from waypost.net.settings import ListenerSettings
+from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
+from waypost.routing.route import Account
+from waypost.smtp import commands as c
+from waypost.smtp import events as e
+from waypost.smtp.order import ServerOptions
+from waypost.smtp.reply import Reply, reply
+from waypost.smtp.sasl import Credentials
+from waypost.smtp.server import ServerEngine
+from waypost.smtp.state import State
+
+_LINGER = 2.0  # seconds for a client to read why it is being turned away
+_MAX_FAILED_AUTH = 3
+
+_GO_ON = reply(354, None, "Go on, and end with <CRLF>.<CRLF>")
+_SENDER_OK = reply(250, "2.1.0", "Sender OK")
+_START_TLS = reply(220, "2.0.0", "Start TLS")
+_WELCOME = reply(235, "2.7.0", "Welcome")
+_WRONG = reply(535, "5.7.8", "User name or password is wrong")
+_TOO_MANY_GUESSES = reply(421, "4.7.0", "Too many failed attempts to authenticate")
+_SILENT = reply(421, "4.4.2", "You were silent for too long")
+_STOPPING = reply(421, "4.3.2", "Waypost is being stopped; come back in a moment")
+_FAULT = reply(421, "4.3.0", "A fault of ours; try again later")
+
+
+class Transaction(Protocol):
+    """One transaction, from an accepted MAIL on."""
+
+    async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
+        """The answer to each RCPT."""
+
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """Takes a piece of content in wire form; what comes back must be awaited before the next."""
+
+    async def finish(self) -> Reply:
+        """The content is whole: sees it through and says what the client is told."""
+
+    def reply_lost(self, answer: Reply) -> None:
+        """The client had gone before it could be told what `finish` said."""
+
+    def refuse(self, answer: Reply) -> None:
+        """The content has come to its end and is not fit to be passed on; the client is told `answer`."""
+
+    def abandon(self, why: str) -> None:
+        """The transaction ends without content: RSET, or the client has gone."""
+
+
+class MailHandler(Protocol):
+    """What a session needs to know about mail. One handler serves all sessions."""
+
+    def begin(self, client: Client, mail: c.Mail) -> Transaction | Reply:
+        """Opens a transaction, or says why not."""
+
+
+class SessionLog(Protocol):
+    """What a session reports besides mail."""
+
+    def session(self, client: Client, event: str, **facts: object) -> None:
+        """Something about the connection: connected, closed, auth_failed, auth_succeeded, tls_failed, limited."""
+
+
+class Checker(Protocol):
+    """Who may log in."""
+
+    async def check(self, credentials: Credentials, address: str) -> Account | None:
+        """The account, or None."""
+
+
+class Session:
+    """One client's session on one listener."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: ListenerSettings,
+        options: ServerOptions,
+        handler: MailHandler,
+        checker: Checker,
+        log: SessionLog,
+        certificate: ServerCertificate | None,
+    ) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._handler = handler
+        self._checker = checker
+        self._log = log
+        self._certificate = certificate
+        self._engine = ServerEngine(options)
+        address, port = stream.peer
+        self._client = Client(settings.name, address, port, submission=settings.mode == "submission")
+        self._transaction: Transaction | None = None
+        self._failed_auth = 0
+        self._stopping = False
+
+    @property
+    def client(self) -> Client:
+        """Who is connected, as far as it is known."""
+        return self._client
+
+    async def run(self, refusal: Reply | None = None) -> None:
+        """Serves the client until the session ends. `refusal` turns it away with its greeting."""
+        self._log.session(self._client, "connected")
+        why = "fault"
+        try:
+            why = await self._serve(refusal)
+        except StreamTimeoutError:
+            why = "silent"
+            await self._part(_SILENT)
+        except ConnectionError:
+            why = "lost"
+        except Exception:
+            await self._part(_FAULT)
+            raise
+        finally:
+            self._give_up(f"the session ended: {why}")
+            self._log.session(self._client, "closed", why=why)
+            self._stream.close()
+
+    def stop(self) -> None:
+        """Ends the session as soon as no transaction is under way: with 421, and at once when it is idle."""
+        self._stopping = True
+        if self._transaction is None:
+            self._stream.interrupt()
+
+    async def _serve(self, refusal: Reply | None) -> str:
+        engine, stream, timeouts = self._engine, self._stream, self._settings.timeouts
+        if self._settings.implicit_tls and not await self._handshake():
+            return "tls"
+        # One turn of the loop, so that a client that speaks before the server is caught doing it.
+        await asyncio.sleep(0)
+        if stream.has_data:
+            engine.receive(await stream.read())
+        engine.greet(refusal or reply(220, None, f"{engine.options.hostname} ESMTP Waypost"))
+        while True:
+            while (event := engine.next_event()) is not None:
+                await self._handle(event)
+            if self._stopping and self._transaction is None:
+                engine.close(_STOPPING)
+            stream.write(engine.take_output())
+            if engine.state is State.CLOSED:
+                await stream.linger(_LINGER)
+                return "closed"
+            if engine.state is State.TLS:
+                if not await self._handshake():
+                    return "tls"
+                engine.tls_started()
+            if stream.must_drain:
+                await stream.drain(timeouts.content)
+            try:
+                data = await stream.read(timeouts.content if engine.in_content else timeouts.command)
+            except InterruptedReadError:
+                continue
+            if not data:
+                return "lost"
+            engine.receive(data)
+
+    # -- events
+
+    async def _handle(self, event: e.Event) -> None:
+        engine, transaction = self._engine, self._transaction
+        match event:
+            case e.Content(data) if transaction is not None:
+                waiting = transaction.write(data)
+                if waiting is not None:
+                    await waiting
+            case c.Mail():
+                engine.answer(self._begin(event))
+            case e.Recipients(commands) if transaction is not None:
+                engine.answer(*await transaction.recipients(commands))
+            case c.Data():
+                engine.answer(_GO_ON)
+            case c.EndOfContent() if transaction is not None:
+                self._transaction = None
+                answer = await transaction.finish()
+                if self._stream.lost:
+                    transaction.reply_lost(answer)
+                engine.answer(answer)
+            case e.Refused(answer) if transaction is not None:
+                self._transaction = None
+                transaction.refuse(answer)
+                engine.answer(answer)
+            case e.Abandoned():
+                self._give_up("the client reset the transaction")
+            case e.Authenticate(mechanism, credentials):
+                await self._authenticate(mechanism, credentials)
+            case c.StartTls():
+                engine.answer(_START_TLS)
+
+    def _begin(self, mail: c.Mail) -> Reply:
+        engine = self._engine
+        secure, known, utf8 = engine.tls, engine.authenticated, mail.parameters.smtputf8
+        protocol = f"ESMTP{'S' if secure else ''}{'A' if known else ''}" if engine.esmtp else "SMTP"
+        self._client = client = replace(
+            self._client,
+            name=engine.client_name,
+            protocol=f"UTF8{protocol.removeprefix('E')}" if utf8 else protocol,
+            tls=self._stream.tls,
+        )
+        begun = self._handler.begin(client, mail)
+        if isinstance(begun, Reply):
+            return begun
+        self._transaction = begun
+        return _SENDER_OK
+
+    async def _authenticate(self, mechanism: str, credentials: Credentials) -> None:
+        account = await self._checker.check(credentials, self._client.address)
+        if account is not None:
+            self._client = replace(self._client, account=account.name)
+            self._log.session(self._client, "auth_succeeded", mechanism=mechanism)
+            self._engine.answer(_WELCOME)
+            return
+        self._failed_auth += 1
+        self._log.session(self._client, "auth_failed", mechanism=mechanism, username=credentials.username)
+        self._engine.answer(_WRONG)
+        if self._failed_auth >= _MAX_FAILED_AUTH:
+            self._engine.close(_TOO_MANY_GUESSES)
+
+    # -- the connection
+
+    async def _handshake(self) -> bool:
+        """Starts TLS; says whether it worked."""
+        if self._certificate is None:
+            return False
+        try:
+            await self._stream.start_tls(self._certificate.context(), self._settings.timeouts.handshake, server=True)
+        except (ssl.SSLError, ConnectionError, StreamTimeoutError) as error:
+            self._log.session(self._client, "tls_failed", error=getattr(error, "reason", None) or str(error))
+            return False
+        return True
+
+    async def _part(self, answer: Reply) -> None:
+        """Says why the session ends, and ends it."""
+        self._engine.close(answer)
+        self._stream.write(self._engine.take_output())
+        await self._stream.linger(_LINGER)
+
+    def _give_up(self, why: str) -> None:
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            transaction.abandon(why)

@@ -1,0 +1,350 @@
+"""A connection as a stream of octets: reading, writing, time-outs and TLS.
+
+An `asyncio.Protocol` with an awaitable on top, so that a session that has data never waits, and TLS through
+`ssl.MemoryBIO`. asyncio's own streams are not used: their `start_tls` hangs or runs plain text inside TLS in
+ways that were reproduced (docs/decisions), and they cost a task switch per line.
+"""
+
+import asyncio
+import ssl
+from typing import Any, cast
+
+_HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
+_RECORD = 256 * 1024
+
+
+class StreamTimeoutError(Exception):
+    """The peer was silent for longer than it may be."""
+
+
+class InterruptedReadError(Exception):
+    """Somebody else wanted the reader to wake up: `Stream.interrupt` was called."""
+
+
+class Stream(asyncio.Protocol):
+    """One connection. A single coroutine reads and writes it."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._loop = asyncio.get_running_loop()
+        self._received: list[bytes] = []
+        self._size = 0
+        self._eof = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drainer: asyncio.Future[None] | None = None
+        self._write_paused = False
+        self._read_paused = False
+        self._interrupted = False
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tls: _Tls | None = None
+        self.lost = False
+
+    # -- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._tls is not None:
+            data = self._tls.received(data)
+            if self._tls.closed:
+                self._eof = True
+            elif not data:
+                return
+        if data:
+            self._received.append(data)
+            self._size += len(data)
+            if self._size > _HIGH_WATER and not self._read_paused:
+                self._read_paused = True
+                self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake()
+        return self._tls is None  # a peer that has said all may still listen
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = self._eof = True
+        self._error = exc
+        self._wake()
+        if self._drainer is not None and not self._drainer.done():
+            self._drainer.set_result(None)
+        if self._tls is not None:
+            self._tls.lost()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._drainer is not None and not self._drainer.done():
+            self._drainer.set_result(None)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- what the owner calls
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the other side; an IPv4 address in IPv6 clothing is shown as IPv4."""
+        name = self._transport.get_extra_info("peername") or ("", 0)
+        address = str(name[0])
+        return address.removeprefix("::ffff:") if "." in address else address, int(name[1])
+
+    @property
+    def has_data(self) -> bool:
+        """Whether something was received that has not been read."""
+        return bool(self._received)
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether the other side has ended, and all it sent was read."""
+        return self._eof and not self._received
+
+    async def read(self, timeout: float | None = None) -> bytes:
+        """What has been received, at least one octet; nothing at the end. `timeout` in seconds.
+
+        Raises `StreamTimeoutError` and `InterruptedReadError`.
+        """
+        if not self._received:
+            if self._eof:
+                return b""
+            if timeout is not None:
+                self._set_deadline(timeout)
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._deadline = None
+            if not self._received:
+                if self._interrupted:
+                    self._interrupted = False
+                    raise InterruptedReadError
+                return b""
+        received = self._received
+        data = received[0] if len(received) == 1 else b"".join(received)
+        received.clear()
+        self._size = 0
+        if self._read_paused and not self.lost:
+            self._read_paused = False
+            self._transport.resume_reading()
+        return data
+
+    def interrupt(self) -> None:
+        """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._interrupted = True
+            self._waiter.set_result(None)
+
+    def write(self, data: bytes) -> None:
+        """Sends octets, or queues them; `drain` waits when too many are queued."""
+        if self.lost or not data:
+            return
+        if self._tls is not None:
+            self._tls.write(data)
+        else:
+            self._transport.write(data)
+
+    @property
+    def must_drain(self) -> bool:
+        """Whether so much is queued that the writer should wait."""
+        return self._write_paused
+
+    async def drain(self, timeout: float) -> None:
+        """Waits until the queue is short again. Raises `StreamTimeoutError`."""
+        if not self._write_paused or self.lost:
+            return
+        self._set_deadline(timeout)
+        self._drainer = self._loop.create_future()
+        try:
+            await self._drainer
+        finally:
+            self._drainer = None
+            self._deadline = None
+
+    @property
+    def unsent(self) -> int:
+        """Octets that were written here and have not reached the kernel."""
+        return 0 if self.lost else self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Closes once everything written is sent."""
+        if self._tls is not None:
+            self._tls.shutdown()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once; what is queued is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def linger(self, timeout: float) -> None:
+        """Ends our side, and reads what the peer still sends until it ends too or `timeout` seconds pass.
+
+        Closing while the peer is still sending would destroy our last words on their way (a TCP reset).
+        """
+        end = self._loop.time() + timeout
+        try:
+            if self._tls is None and self._transport.can_write_eof():
+                self._transport.write_eof()
+            while not self.lost and await self.read(max(0.0, end - self._loop.time())):
+                pass
+        except (StreamTimeoutError, InterruptedReadError, OSError):
+            pass
+        self.close()
+
+    # -- TLS
+
+    @property
+    def tls(self) -> str | None:
+        """Version and cipher, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`, or None."""
+        return None if self._tls is None else self._tls.description
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the other side showed, in DER form."""
+        return None if self._tls is None else self._tls.session.getpeercert(True)
+
+    async def start_tls(
+        self, context: ssl.SSLContext, timeout: float, *, server: bool, server_name: str | None = None
+    ) -> None:
+        """Performs the handshake. Everything received after this call is TLS; nothing may wait to be read.
+
+        Raises `ssl.SSLError` (a certificate that is not accepted included), `StreamTimeoutError`, and
+        `ConnectionError` when the other side goes.
+        """
+        if self._received:
+            raise ConnectionError("there is plain text where the handshake should be")
+        tls = self._tls = _Tls(self._transport, context, server, server_name, self._loop.create_future())
+        tls.handshake()
+        self._set_deadline(timeout)
+        try:
+            await tls.done
+        finally:
+            self._deadline = None
+        rest = tls.received(b"")
+        if rest:
+            self._received.append(rest)
+            self._size += len(rest)
+
+    # -- time
+
+    def _set_deadline(self, timeout: float) -> None:
+        # The timer is left running when a deadline moves later, and looks again when it fires: most reads end
+        # long before, and a timer set and cancelled for each of them costs more than the read.
+        deadline = self._loop.time() + timeout
+        self._deadline = deadline
+        timer = self._timer
+        if timer is None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+        elif timer.when() > deadline:
+            timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if self._loop.time() < self._deadline - 0.002:
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+            return
+        for future in (self._waiter, self._drainer, None if self._tls is None else self._tls.done):
+            if future is not None and not future.done():
+                future.set_exception(StreamTimeoutError())
+
+
+class _Tls:
+    """TLS between the transport and the stream."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        context: ssl.SSLContext,
+        server: bool,
+        server_name: str | None,
+        done: "asyncio.Future[None]",
+    ) -> None:
+        self._transport = transport
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=server_name)
+        self.done = done
+        self.closed = False
+        self._unsent: list[bytes] = []
+
+    @property
+    def description(self) -> str:
+        cipher = self.session.cipher()
+        return f"{self.session.version()} {cipher[0] if cipher else ''}".rstrip()
+
+    def handshake(self) -> None:
+        """Goes on with the handshake as far as the octets received allow."""
+        try:
+            self.session.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except (ssl.SSLError, ssl.CertificateError, ValueError) as error:
+            self._flush()  # the alert
+            if not self.done.done():
+                self.done.set_exception(error)
+        else:
+            self._flush()
+            if not self.done.done():
+                self.done.set_result(None)
+
+    def received(self, data: bytes) -> bytes:
+        """Takes octets of TLS, gives the octets inside."""
+        self._incoming.write(data)
+        if not self.done.done():
+            self.handshake()
+        if not self.done.done() or self.done.cancelled() or self.done.exception() is not None or self.closed:
+            return b""
+        plain: list[bytes] = []
+        try:
+            while piece := self.session.read(_RECORD):
+                plain.append(piece)
+            self.closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self.closed = True
+        self._flush()
+        return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def write(self, data: bytes) -> None:
+        """Sends octets inside TLS."""
+        view: Any = memoryview(data)
+        while view and not self.closed:
+            try:
+                view = view[self.session.write(view) :]
+            except ssl.SSLError:
+                self.closed = True
+        self._flush()
+
+    def shutdown(self) -> None:
+        """Says close_notify."""
+        if self.done.done() and not self.closed:
+            try:
+                self.session.unwrap()
+            except (ssl.SSLError, ValueError):
+                pass
+            self._flush()
+
+    def lost(self) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("the connection was lost in the TLS handshake"))
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self._transport.is_closing():
+            self._transport.write(self._outgoing.read())
