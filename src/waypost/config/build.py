@@ -1,0 +1,167 @@
+"""From the checked model to the plain values that everybody else works with."""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from waypost.config.errors import Origin, Path
+from waypost.config.fields import Section
+from waypost.config.schema import Configuration, ListenerSection
+from waypost.config.schema_sending import (
+    BackgroundTimeouts,
+    RouteSection,
+    RuleSection,
+    UpstreamSection,
+    UpstreamTimeouts,
+)
+from waypost.config.settings import AdminSettings, LogSettings, Settings
+from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
+from waypost.routing.route import (
+    Account,
+    Backoff,
+    Copy,
+    Member,
+    Network,
+    Pool,
+    Route,
+    Routes,
+    Rule,
+    Timeouts,
+    Upstream,
+    UpstreamTls,
+)
+from waypost.smtp.sasl import Credentials, Secret
+
+V = TypeVar("V", Limits, SessionTimeouts)
+
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+"""Whom a relay listener trusts that names nobody."""
+
+
+def build(
+    model: Configuration,
+    secrets: Mapping[Path, Secret],
+    *,
+    hostname: str,
+    spool_path: str | None,
+    warnings: tuple[str, ...],
+    origin: Callable[[Path], Origin],
+) -> Settings:
+    """The settings. `model` has passed every check; `origin` tells where a rule stands."""
+    upstreams = {
+        name: _upstream(name, section, secrets.get(("upstreams", name))) for name, section in model.upstreams.items()
+    }
+    pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
+    for name, pool in model.pools.items():
+        members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
+        pools[name] = Pool(name, members, pool.strategy)
+    accounts = {
+        name: Account(name, secrets[("accounts", name)].reveal(), account.route, account.may_send_as)
+        for name, account in model.accounts.items()
+    }
+    routes = Routes(
+        tuple(_rule(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
+        {name: _route(name, route, pools) for name, route in model.routes.items()},
+        accounts,
+    )
+    admin = AdminSettings(model.admin.address.host, model.admin.address.port) if model.admin else None
+    return Settings(
+        hostname=hostname,
+        listeners=tuple(_listener(listener, model) for listener in model.listeners),
+        routes=routes,
+        upstreams=upstreams,
+        pools=pools,
+        spool_path=spool_path,
+        admin=admin,
+        log=LogSettings(model.log.format, model.log.level),
+        spill_size=model.limits.spill_size,
+        max_received=model.limits.max_received,
+        shutdown_timeout=model.shutdown_timeout,
+        warnings=warnings,
+    )
+
+
+def _listener(section: ListenerSection, model: Configuration) -> ListenerSettings:
+    tls = None
+    if section.tls.certificate is not None and section.tls.key is not None:
+        tls = ServerTls(section.tls.certificate, section.tls.key)
+    elif model.tls is not None and section.tls.mode != "off":
+        tls = ServerTls(model.tls.certificate, model.tls.key)
+    return ListenerSettings(
+        name=section.address.text,
+        host=section.address.host,
+        port=section.address.port,
+        mode=section.mode,
+        tls=tls,
+        implicit_tls=section.tls.mode == "implicit",
+        trusted_networks=section.trusted_networks or (LOOPBACK if section.mode == "relay" else ()),
+        allow_plaintext_auth=section.allow_plaintext_auth,
+        limits=_over(_same_named(Limits(), model.limits), section.limits),
+        timeouts=_over(_same_named(SessionTimeouts(), model.timeouts), section.timeouts),
+    )
+
+
+def _same_named(value: V, section: Section) -> V:
+    """`value` with each of its fields taken from the section."""
+    return replace(value, **{field.name: getattr(section, field.name) for field in fields(value)})
+
+
+def _over(value: V, section: Section) -> V:
+    """`value` with those fields replaced that the section sets."""
+    own = {field.name: getattr(section, field.name) for field in fields(value)}
+    return replace(value, **{name: setting for name, setting in own.items() if setting is not None})
+
+
+def _upstream(name: str, section: UpstreamSection, secret: Secret | None) -> Upstream:
+    tls = section.tls
+    return Upstream(
+        name=name,
+        host=section.address.host,
+        port=section.address.port,
+        tls=UpstreamTls(tls.mode, tls.verify, tls.ca_file, tls.fingerprint, tls.server_name),
+        credentials=Credentials(section.auth.username, secret) if section.auth and secret else None,
+        allow_plaintext_auth=section.allow_plaintext_auth,
+        max_connections=section.connections,
+        idle_timeout=section.idle_timeout,
+        max_messages=section.max_messages,
+        max_age=section.max_age,
+        timeouts=_timeouts(section.timeouts),
+        background_timeouts=_timeouts(section.background_timeouts),
+        rewrite_from=section.rewrite_from,
+    )
+
+
+def _timeouts(section: UpstreamTimeouts | BackgroundTimeouts) -> Timeouts:
+    return Timeouts(
+        connect=section.connect,
+        greeting=section.greeting,
+        command=section.command,
+        data=section.data,
+        block=section.block,
+        dot=section.dot,
+    )
+
+
+def _route(name: str, section: RouteSection, pools: Mapping[str, Pool]) -> Route:
+    return Route(
+        name=name,
+        primary=pools[section.primary],
+        copies=tuple(Copy(pools[copy.to], copy.required, copy.sample) for copy in section.copies),
+        in_doubt=section.in_doubt,
+        in_doubt_hold=section.in_doubt_hold,
+        backoff=Backoff(section.backoff.intervals, section.backoff.jitter, section.lifetime),
+        silence=section.silence,
+    )
+
+
+def _rule(section: RuleSection, origin: str) -> Rule:
+    return Rule(
+        route=section.route,
+        listeners=frozenset(section.listener),
+        accounts=section.account,
+        client_networks=section.client_network,
+        reverse_paths=section.reverse_path,
+        recipients=section.recipient,
+        origin=origin,
+    )

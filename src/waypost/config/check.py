@@ -1,0 +1,160 @@
+"""Checks over the whole: what no single value can tell. Names, routes and rules are here.
+
+Listeners, upstreams and files have modules of their own (`check_listeners`, `check_upstreams`).
+"""
+
+from collections.abc import Iterable
+
+from waypost.config import check_listeners, check_upstreams
+from waypost.config.document import Tree
+from waypost.config.errors import Path
+from waypost.config.report import Report
+from waypost.config.schema import Configuration
+from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection
+from waypost.config.validate import Validated
+from waypost.smtp.sasl import Secret
+
+
+def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tuple[Report, dict[Path, Secret]]:
+    """Every mistake and every warning, and the passwords by the path of their account or upstream.
+
+    `hostname` is our own name, when the configuration has none.
+    """
+    report = Report(validated, tree)
+    model = validated.model
+    secrets: dict[Path, Secret] = {}
+    if model is None:
+        return report, secrets
+    check_listeners.check(model, report)
+    check_upstreams.check(model, report, model.hostname or hostname)
+    secrets |= check_upstreams.secrets(model, report)
+    secrets |= check_listeners.secrets(model, report)
+    for name, pool in model.pools.items():
+        _check_pool(name, pool, report)
+    for name, route in model.routes.items():
+        _check_route(name, route, report)
+    for name, account in model.accounts.items():
+        if account.route is not None:
+            _refer(report, ("accounts", name, "route"), account.route, report.names("routes"), "route")
+    _check_rules(model, report)
+    _check_everything_has_a_route(model, report)
+    _check_rewriting(model, report)
+    return report, secrets
+
+
+def _refer(report: Report, path: Path, name: str, known: Iterable[str], what: str) -> bool:
+    names = tuple(known)
+    if name in names:
+        return True
+    report.unknown(path, f"there is no {what} {name[:60]!r}", name, names)
+    return False
+
+
+def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
+    here: Path = ("pools", name)
+    if name in report.names("upstreams"):
+        report.problem(here, "is the name of an upstream too, and every upstream is a pool of its own name", key=True)
+    for upstream, weight in pool.upstreams.items():
+        _refer(report, (*here, "upstreams", upstream), upstream, report.names("upstreams"), "upstream")
+        if weight != 1 and pool.strategy != "weighted":
+            report.problem(
+                (*here, "upstreams", upstream),
+                f"a weight means nothing to the strategy {pool.strategy}",
+                "set `strategy: weighted`, or leave the weight out",
+            )
+
+
+def _check_route(name: str, route: RouteSection, report: Report) -> None:
+    here: Path = ("routes", name)
+    pools = (*report.names("pools"), *report.names("upstreams"))
+    _refer(report, (*here, "primary"), route.primary, pools, "pool or upstream")
+    seen: set[str] = set()
+    for index, copy in enumerate(route.copies):
+        path: Path = (*here, "copies", index, "to")
+        _refer(report, path, copy.to, pools, "pool or upstream")
+        if copy.to in seen:
+            report.problem(path, f"{copy.to!r} gets a copy already", "each target is listed once")
+        elif copy.to == route.primary:
+            report.warn(f"route {name}: {copy.to} is the primary and gets a copy, so it gets every message twice")
+        seen.add(copy.to)
+
+
+def _check_rules(model: Configuration, report: Report) -> None:
+    listeners = [listener.address.text for listener in model.listeners]
+    for index, rule in enumerate(model.rules):
+        here: Path = ("rules", index)
+        _refer(report, (*here, "route"), rule.route, report.names("routes"), "route")
+        for number, address in enumerate(rule.listener):
+            if not report.gone("listeners"):
+                _refer(report, (*here, "listener", number), address, listeners, "listener")
+        for number, account in enumerate(rule.account):
+            known = report.names("accounts")
+            if not any(mark in account for mark in "*?") and account.lower() not in map(str.lower, known):
+                report.unknown((*here, "account", number), f"there is no account {account[:60]!r}", account, known)
+        for earlier, other in enumerate(model.rules[:index]):
+            if _covers(other, rule):
+                # Where the other one stands is said in the words of the file.
+                place = report.place(("rules", earlier))
+                report.problem(here, f"can never match: the rule at {place} takes all that it would", "move it up")
+                break
+
+
+def _covers(earlier: RuleSection, later: RuleSection) -> bool:
+    """Whether everything that `later` matches is matched by `earlier` before."""
+    pairs = (
+        (earlier.listener, later.listener, ()),
+        (earlier.account, later.account, ()),
+        (earlier.client_network, later.client_network, ()),
+        (earlier.reverse_path, later.reverse_path, ("*",)),
+        (earlier.recipient, later.recipient, ("*",)),
+    )
+    return all(
+        not ours or any(word in ours for word in always) or (theirs and set(map(str, theirs)) <= set(map(str, ours)))
+        for ours, theirs, always in pairs
+    )
+
+
+def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
+    if model.rules or report.given("rules") or len(report.names("routes")) < 2:
+        return
+    without = [name for name, account in model.accounts.items() if account.route is None]
+    open_to_networks = [
+        listener.address.text for listener in model.listeners if listener.mode == "relay" or listener.trusted_networks
+    ]
+    if without:
+        whose = f"the account {without[0]}"
+    elif open_to_networks:
+        whose = f"clients of the listener {open_to_networks[0]}"
+    else:
+        return
+    report.problem(
+        ("routes",),
+        f"there are several, and nothing says which is for mail from {whose}",
+        "add `rules`; one without conditions, as the last, is for all that is left",
+        key=True,
+    )
+
+
+def _check_rewriting(model: Configuration, report: Report) -> None:
+    """Rewriting changes what other servers' users wrote, so it is for submission only (RFC 6409 section 8)."""
+    rewriting = {name for name, upstream in model.upstreams.items() if upstream.rewrite_from is not None}
+    for listener in model.listeners if rewriting else ():
+        if listener.mode != "relay":
+            continue
+        for route in _routes_from(listener.address.text, model):
+            section = model.routes.get(route)
+            primary = section.primary if section else ""
+            members = model.pools[primary].upstreams if primary in model.pools else (primary,)
+            for name in sorted(rewriting.intersection(members)):
+                report.problem(
+                    ("upstreams", name, "rewrite_from"),
+                    f"would change mail from the relay listener {listener.address}, which is not ours to change",
+                    "give that listener a rule with another route",
+                )
+                rewriting.discard(name)
+
+
+def _routes_from(listener: str, model: Configuration) -> list[str]:
+    if not model.rules:
+        return list(model.routes) if len(model.routes) == 1 else []
+    return [rule.route for rule in model.rules if not rule.account and (not rule.listener or listener in rule.listener)]

@@ -1,0 +1,192 @@
+"""Checks of listeners, accounts and certificates: who may send, and whether anybody can."""
+
+import ipaddress
+import ssl
+from collections.abc import Sequence
+
+from waypost.config.environment import read_secret
+from waypost.config.errors import Path, WrongValueError
+from waypost.config.report import Report
+from waypost.config.schema import Configuration, ListenerSection
+from waypost.routing.route import Network
+from waypost.smtp.sasl import Secret
+
+_ARGON2 = "$argon2"
+
+
+def check(model: Configuration, report: Report) -> None:
+    """Reports what is wrong with the listeners."""
+    pairs: set[tuple[str, str]] = set()
+    if model.tls is not None:
+        pairs.add((model.tls.certificate, model.tls.key))
+        check_pair(("tls",), model.tls.certificate, model.tls.key, report)
+    for index, listener in enumerate(model.listeners):
+        _check_address(index, model, report)
+        _check_tls(index, listener, model, report, pairs)
+        _check_access(index, listener, model, report)
+
+
+def _check_address(index: int, model: Configuration, report: Report) -> None:
+    path: Path = ("listeners", index, "address")
+    address = model.listeners[index].address
+    for earlier in model.listeners[:index]:
+        other = earlier.address
+        if address.text == other.text or (address.port == other.port != 0 and overlap(address.host, other.host)):
+            report.problem(path, f"{address} is taken by another listener, {other}", "give one of them another port")
+            break
+    admin = model.admin.address if model.admin else None
+    if admin is not None and admin.port == address.port != 0 and overlap(admin.host, address.host):
+        report.problem(("admin", "address"), f"{admin} is taken by the listener {address}", "use another port")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two hosts cannot listen on the same port."""
+    if "" in (one, other) or one.lower() == other.lower():
+        return True
+    first, second = _address_of(one), _address_of(other)
+    if first is None or second is None or first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _check_tls(
+    index: int, listener: ListenerSection, model: Configuration, report: Report, pairs: set[tuple[str, str]]
+) -> None:
+    here: Path = ("listeners", index, "tls")
+    own = listener.tls
+    if (own.certificate is None) != (own.key is None):
+        missing = "key" if own.key is None else "certificate"
+        if not report.given(*here, missing):
+            report.problem(here, f"has no {missing}", "certificate and key belong together")
+    elif own.certificate is not None and own.key is not None:
+        if own.mode == "off":
+            report.problem((*here, "certificate"), "means nothing where TLS is off", "leave it out, or change `mode`")
+        if (own.certificate, own.key) not in pairs:
+            pairs.add((own.certificate, own.key))
+            check_pair(here, own.certificate, own.key, report)
+    elif own.mode == "implicit" and model.tls is None and not report.given("tls") and not report.given(*here, "key"):
+        report.problem(here, "implicit TLS needs a certificate", "set `tls` with `certificate` and `key`")
+
+
+def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
+    """Reports a certificate and key that cannot be read or do not belong together."""
+    for name, file in (("certificate", certificate), ("key", key)):
+        try:
+            with open(file, "rb"):
+                pass
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            report.problem((*here, name), f"cannot read {file}: {why}")
+            return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks the terminal
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            report.problem((*here, "key"), f"{key} is not the key of {certificate}")
+        else:
+            advice = "both must be PEM files, and the key must have no password"
+            report.problem(here, f"cannot use {certificate} with {key}", advice)
+
+
+def _check_access(index: int, listener: ListenerSection, model: Configuration, report: Report) -> None:
+    here: Path = ("listeners", index)
+    everybody = covers_everybody(listener.trusted_networks)
+    if everybody and not listener.allow_open_relay:
+        report.problem(
+            (*here, "trusted_networks"),
+            f"{everybody} makes {listener.address} an open relay: anybody can send mail to anybody through it",
+            "name the networks of your own clients, or, if you mean it, set `allow_open_relay: true` on this listener",
+        )
+    elif everybody:
+        report.warn(f"OPEN RELAY: {listener.address} takes mail from everybody for everybody (allow_open_relay is set)")
+    if listener.mode == "relay":
+        if listener.allow_plaintext_auth:
+            report.problem(
+                (*here, "allow_plaintext_auth"), "means nothing to a relay listener, where nobody authenticates"
+            )
+        return
+    trusted = listener.trusted_networks or report.given(*here, "trusted_networks")
+    if trusted:
+        return
+    if not report.names("accounts"):
+        report.problem(
+            here,
+            "nobody can send through this submission listener: there are no accounts and no trusted networks",
+            "add `accounts`, or `trusted_networks` to the listener",
+        )
+    elif not (_has_tls(listener, model, report) or listener.allow_plaintext_auth or report.given(*here, "tls")):
+        report.problem(
+            here,
+            "nobody can authenticate here: there is no certificate for TLS, and passwords are not taken without",
+            "set `tls`, or `allow_plaintext_auth: true` on this listener",
+        )
+
+
+def _has_tls(listener: ListenerSection, model: Configuration, report: Report) -> bool:
+    return listener.tls.mode != "off" and (
+        listener.tls.certificate is not None or model.tls is not None or report.given("tls")
+    )
+
+
+def covers_everybody(networks: Sequence[Network]) -> str:
+    """The network, if any, that takes in the whole internet; halves count together."""
+    fourth = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))
+    sixth = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))
+    public = ipaddress.IPv6Network("2000::/3")  # all addresses that exist for everybody (RFC 4291 section 2.4)
+    for network in fourth:
+        if network.prefixlen <= 1:
+            return str(network)
+    for six in sixth:
+        if six.supernet_of(public):
+            return str(six)
+    return ""
+
+
+def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:
+    """The passwords of the accounts, or their hashes, by path."""
+    found = {}
+    for name, account in model.accounts.items():
+        here: Path = ("accounts", name)
+        secret = resolve(here, account.password, account.password_file, report)
+        if secret is None:
+            continue
+        if secret.reveal().startswith(_ARGON2) and not _is_hash(secret.reveal()):
+            where = "password" if account.password is not None else "password_file"
+            report.problem((*here, where), "begins like an argon2 hash but is none", "was it cut off, or not quoted?")
+        found[here] = secret
+    return found
+
+
+def _is_hash(text: str) -> bool:
+    from argon2 import extract_parameters  # loads a compiled library, which most starts need not wait for
+    from argon2.exceptions import InvalidHashError
+
+    try:
+        extract_parameters(text)
+    except (InvalidHashError, ValueError):
+        return False
+    return True
+
+
+def resolve(here: Path, password: Secret | None, file: str | None, report: Report) -> Secret | None:
+    """The one of `password` and the content of `file` that is set. None, and a report, when that is not one."""
+    if password is not None and file is not None:
+        report.problem((*here, "password_file"), "is set, and so is password", "set one of them")
+        return None
+    if file is not None:
+        try:
+            return Secret(read_secret(file))
+        except WrongValueError as error:
+            report.problem((*here, "password_file"), error.text, error.suggestion)
+            return None
+    if password is None and not report.given(*here, "password") and not report.given(*here, "password_file"):
+        report.problem((*here, "password"), "is required", "set `password` or `password_file`")
+    return password

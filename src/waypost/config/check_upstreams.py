@@ -1,0 +1,98 @@
+"""Checks of upstreams: that mail does not come back to us, and that what is set can have an effect."""
+
+import ipaddress
+import ssl
+
+from waypost.config.check_listeners import resolve
+from waypost.config.errors import Path
+from waypost.config.report import Report
+from waypost.config.schema import Configuration
+from waypost.config.schema_sending import UpstreamSection
+from waypost.config.values import Endpoint
+from waypost.smtp.sasl import Secret
+
+_LOOPBACK = "loopback"
+
+
+def check(model: Configuration, report: Report, hostname: str) -> None:
+    """Reports what is wrong with the upstreams. `hostname` is our own name."""
+    for name, upstream in model.upstreams.items():
+        _check_loop(name, upstream.address, model, report, hostname)
+        _check_tls(name, upstream, report)
+
+
+def _check_loop(name: str, address: Endpoint, model: Configuration, report: Report, hostname: str) -> None:
+    for listener in model.listeners:
+        ours = listener.address
+        if ours.port == address.port and _reaches(address.host, ours.host, hostname):
+            report.problem(
+                ("upstreams", name, "address"),
+                f"{address} is our own listener {ours}: mail would go round in circles",
+                "name the server that mail is to go to",
+            )
+            return
+
+
+def _reaches(target: str, bound: str, hostname: str) -> bool:
+    """Whether a connection to the host `target` arrives at a listener bound to the host `bound`."""
+    to, at = _canonical(target, hostname), _canonical(bound, hostname)
+    if bound in ("", "0.0.0.0", "::"):
+        return to == _LOOPBACK
+    return to == at
+
+
+def _canonical(host: str, hostname: str) -> str:
+    """One form for all names of this machine that can be known without asking the network."""
+    name = host.lower().rstrip(".")
+    if name in ("", "localhost", "localhost.localdomain", "ip6-localhost", hostname.lower().rstrip(".")):
+        return _LOOPBACK
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    # A connection to the unspecified address arrives at this machine.
+    return _LOOPBACK if address.is_loopback or address.is_unspecified else str(address)
+
+
+def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
+    here: Path = ("upstreams", name, "tls")
+    tls = upstream.tls
+    if tls.mode in ("off", "opportunistic"):
+        for key, is_set in (
+            ("verify", not tls.verify),
+            ("ca_file", tls.ca_file is not None),
+            ("fingerprint", bool(tls.fingerprint)),
+        ):
+            if is_set and not (report.given(*here, "mode") and report.gone("upstreams")):
+                report.problem(
+                    (*here, key),
+                    f"means nothing to the mode {tls.mode}, which verifies nothing",
+                    "use `mode: starttls`",
+                )
+    if tls.mode == "off" and upstream.auth is not None and not upstream.allow_plaintext_auth:
+        report.problem(
+            ("upstreams", name, "auth"),
+            "would never be used: TLS is off, and credentials are not sent without",
+            "set `tls: starttls`, or `allow_plaintext_auth: true` on this upstream",
+        )
+    if tls.ca_file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(tls.ca_file)
+        except ssl.SSLError:
+            report.problem((*here, "ca_file"), f"cannot use {tls.ca_file}: it has no certificate in PEM form")
+        except OSError as error:
+            report.problem((*here, "ca_file"), f"cannot read {tls.ca_file}: {error.strerror}")
+
+
+def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:
+    """The passwords of the upstreams, by path."""
+    found = {}
+    for name, upstream in model.upstreams.items():
+        if upstream.auth is not None:
+            here: Path = ("upstreams", name)
+            secret = resolve((*here, "auth"), upstream.auth.password, upstream.auth.password_file, report)
+            if secret is not None:
+                found[here] = secret
+    return found

@@ -1,0 +1,182 @@
+"""The types that the schema is written in: each knows how its text is read, printed, and described to editors."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from waypost.config import values
+from waypost.config.errors import WrongValueError, nearest
+from waypost.routing.route import Network as NetworkValue
+from waypost.smtp.address import Address
+from waypost.smtp.sasl import Secret
+
+T = TypeVar("T")
+
+MASK = "********"
+
+
+class Section(BaseModel):
+    """A mapping of settings. Unknown keys are refused; a key without a value counts as absent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+class Words:
+    """A type's name for people, for the manual: "duration", "host:port"."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Short:
+    """Lets one word, or a list, stand for a mapping. `expand` makes the mapping, `schema` describes the short form."""
+
+    def __init__(self, expand: Callable[[Any], Any], schema: dict[str, Any], words: str) -> None:
+        self.expand = expand
+        self.schema = schema
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        inner: CoreSchema = handler(source)
+        return BeforeValidator(self.expand).__get_pydantic_core_schema__(source, lambda _: inner)  # type: ignore[arg-type]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [self.schema, handler(core)]}
+
+
+def scalar_text(value: Any) -> str:
+    """The text of one scalar. Raises `WrongValueError` for lists and mappings."""
+    if not isinstance(value, str):
+        raise WrongValueError("must be one value, not a list, a mapping or nothing")
+    return value
+
+
+def _read(parse: Callable[[str], T]) -> PlainValidator:
+    return PlainValidator(lambda value: parse(scalar_text(value)))
+
+
+def _write(render: Callable[[Any], Any]) -> PlainSerializer:
+    return PlainSerializer(render, when_used="json")
+
+
+def one_of(*choices: str, refused: dict[str, str] | None = None) -> PlainValidator:
+    """One of a few words. `refused` are words with a sentence of their own."""
+
+    def parse(text: str) -> str:
+        if text in choices:
+            return text
+        if refused and text in refused:
+            raise WrongValueError(refused[text])
+        raise WrongValueError(f"{text[:40]!r} is not one of {', '.join(choices)}", nearest(text, choices))
+
+    return _read(parse)
+
+
+_STRING = {"type": "string"}
+
+Text = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("text")]
+File = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("path of a file")]
+Folder = Annotated[str, _read(values.folder), WithJsonSchema(_STRING), Words("path of a folder")]
+Name = Annotated[str, BeforeValidator(lambda value: values.name(scalar_text(value)))]
+AccountName = Annotated[str, BeforeValidator(lambda value: values.line(scalar_text(value)))]
+Reference = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("name")]
+HostName = Annotated[str, _read(values.host_name), WithJsonSchema(_STRING), Words("host name")]
+Flag = Annotated[bool, _read(values.truth), WithJsonSchema({"type": "boolean"}), Words("true or false")]
+Count = Annotated[int, _read(values.count), WithJsonSchema({"type": "integer", "minimum": 1}), Words("number")]
+Duration = Annotated[
+    float,
+    _read(values.duration),
+    _write(values.duration_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": "^[0-9.]+ *(ms|s|m|h|d)?$"},
+            ]
+        }
+    ),
+    Words("duration"),
+]
+Size = Annotated[
+    int,
+    _read(values.size),
+    _write(values.size_text),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9.]+ *[A-Za-z]*$"}]}
+    ),
+    Words("size"),
+]
+_SHARE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+ *%?$"}]
+}
+Share = Annotated[float, _read(values.share), _write(values.share_text), WithJsonSchema(_SHARE_SCHEMA), Words("share")]
+Spread = Annotated[
+    float, _read(values.spread), _write(values.share_text), WithJsonSchema(_SHARE_SCHEMA), Words("share")
+]
+BoundAddress = Annotated[
+    values.Endpoint, _read(values.bound_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
+]
+UpstreamAddress = Annotated[
+    values.Endpoint, _read(values.upstream_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
+]
+Network = Annotated[NetworkValue, _read(values.network), _write(str), WithJsonSchema(_STRING), Words("network")]
+Glob = Annotated[str, _read(values.glob), WithJsonSchema(_STRING), Words("pattern")]
+AddressGlob = Annotated[str, _read(values.address_glob), WithJsonSchema(_STRING), Words("address pattern")]
+Fingerprint = Annotated[str, _read(values.fingerprint), WithJsonSchema(_STRING), Words("SHA-256 fingerprint")]
+Mailbox = Annotated[Address, _read(values.mailbox), _write(str), WithJsonSchema(_STRING), Words("mail address")]
+Password = Annotated[
+    Secret,
+    _read(lambda text: Secret(values.line(text))),
+    PlainSerializer(lambda _: MASK, when_used="json"),
+    WithJsonSchema(_STRING),
+    Words("secret"),
+]
+
+
+def or_one(value: Any) -> Any:
+    """One value where a list is expected stands for a list of that value."""
+    return [value] if isinstance(value, str) else value
+
+
+def listed(words: str) -> Short:
+    """A list whose single item needs no brackets."""
+    return Short(or_one, _STRING, words)
+
+
+def count_of(least: int, most: int) -> tuple[Any, ...]:
+    """A whole number within bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            number = values.count(text)
+        except WrongValueError:
+            number = 0
+        if not least <= number <= most:
+            raise WrongValueError(f"must be a whole number from {least} to {most}")
+        return number
+
+    return _read(parse), WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
+
+
+def free_text(make: Callable[[str], Any] = str) -> tuple[Any, ...]:
+    """Text that may be empty."""
+    return _read(lambda text: make(values.line(text) if text else text)), WithJsonSchema(_STRING)

@@ -1,0 +1,167 @@
+"""Finds the configuration, reads all its sources, checks the whole, and hands it out as `Settings`."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from waypost.config import ancestors, environment, smtp_dup
+from waypost.config.ancestors import Format
+from waypost.config.build import build
+from waypost.config.check import check
+from waypost.config.document import Tree, parse
+from waypost.config.errors import DEFAULT, ConfigurationError, Origin, Path, Problem
+from waypost.config.schema import Configuration
+from waypost.config.settings import Settings
+from waypost.config.validate import validate
+from waypost.config.values import host_name
+
+PLACES = ("./waypost.yaml", "./config.yaml", "/etc/waypost/waypost.yaml", "/etc/smtp-dup/config.yaml")
+"""Where the configuration is looked for, in this order, when nobody names it."""
+
+FLAG = Origin("command line")
+MAX_FILE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with everything that is known about it. `tree` is its native form as it was written."""
+
+    source: str  # the file, or "" when there is none
+    format: Format
+    tree: Tree
+    model: Configuration
+    settings: Settings
+
+    def origin(self, path: Path) -> Origin:
+        """Where the value of a setting comes from."""
+        return self.tree.origin(path) or DEFAULT
+
+
+def load(config_path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
+    """The checked settings; `config_path` and `overrides` are as in `read`. Raises `ConfigurationError`."""
+    return read(config_path, environ, overrides).settings
+
+
+def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Loaded:
+    """The checked configuration with its origins.
+
+    `config_path` is the file that was asked for on the command line; None looks in the usual places. `overrides`
+    are settings from the command line by their dotted names, `{"log.level": "debug"}`; they come before the
+    environment, which comes before the file. Raises `ConfigurationError` with every mistake.
+    """
+    tree, problems = _file(config_path, environ)
+    if problems:
+        raise ConfigurationError(problems)
+    kind = ancestors.recognise(tree, environ)
+    problems = ancestors.misplaced(kind, tree, environ)
+    warnings: list[str] = []
+    if kind != "native":
+        native, found, warnings = ancestors.convert(kind, tree, environ)
+        problems += found
+        if native is None:
+            raise ConfigurationError(_in_order(problems))
+        tree = native
+    problems += environment.overlay(tree, environ)
+    for name, value in (overrides or {}).items():
+        tree.put(tuple(name.split(".")), value, FLAG)
+    validated = validate(Configuration, tree)
+    own_name = _own_name()
+    report, secrets = check(validated, tree, own_name)
+    problems += validated.problems + report.problems
+    model = validated.model
+    spool_path = model.spool.path if model else None
+    if model is not None and spool_path is None and any(route.copies for route in model.routes.values()):
+        spool_path, because = _default_spool(environ)
+        if spool_path is None:
+            advice = "set spool.path or WAYPOST_SPOOL_PATH to a folder that can be written"
+            problems.append(Problem(tree.source, "spool.path", f"is needed for the copies, and {because}", advice))
+        else:
+            tree.put(("spool", "path"), spool_path, Origin(f"default, {because}"))
+    if model is None or problems:
+        raise ConfigurationError(_in_order(problems))
+    if model.hostname is None:
+        tree.put(("hostname",), own_name, Origin("default, the name of this machine"))
+    settings = build(
+        model,
+        secrets,
+        hostname=model.hostname or own_name,
+        spool_path=spool_path,
+        warnings=(*warnings, *(said for said in report.warnings if kind == "native" or not _is_said(said, warnings))),
+        origin=tree.place,
+    )
+    return Loaded(tree.source, kind, tree, validate(Configuration, tree).model or model, settings)
+
+
+def _is_said(warning: str, warnings: list[str]) -> bool:
+    """Whether an old format's own words have said the same: who migrates should read about his file, not ours."""
+    return warning.startswith("OPEN RELAY") and any(said.startswith("OPEN RELAY") for said in warnings)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    def order(problem: Problem) -> tuple[str, int, int]:
+        source, *numbers = problem.place.rsplit(":", 2)
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+            return source, int(numbers[0]), int(numbers[1])
+        return problem.place, 0, 0
+
+    return sorted(dict.fromkeys(problems), key=order)
+
+
+def _file(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, list[Problem]]:
+    """The file that holds the configuration, read; an empty tree when variables alone are enough."""
+    named = config_path or environ.get(environment.CONFIG)
+    if named:
+        asked = "--config" if config_path else environment.CONFIG
+        return _read_file(named, f"{asked} names it")
+    for place in PLACES:
+        if FilePath(place).is_file():
+            return _read_file(place.removeprefix("./"), "it is one of the usual places")
+    if smtp_dup.is_set(environ):
+        return Tree(), []
+    advice = "`waypost config init > waypost.yaml` begins one, --config or WAYPOST_CONFIG names one"
+    text = f"there is no configuration: none of {', '.join(PLACES)}, and no SMTP_DUP_ variables"
+    return Tree(), [Problem("", "", text, advice)]
+
+
+def _read_file(path: str, because: str) -> tuple[Tree, list[Problem]]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return Tree(path), [Problem(path, "", f"cannot be read ({because}): {why}")]
+    if len(content) > MAX_FILE:
+        return Tree(path), [Problem(path, "", "is larger than 16 MiB, which no configuration is")]
+    return parse(path, content)
+
+
+def _own_name() -> str:
+    try:
+        return host_name(socket.gethostname())
+    except ValueError:
+        return "localhost"
+
+
+def _default_spool(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """The folder for copies when none is set, and why it is that one; or None, and why there is none."""
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with colons
+    if state:
+        return state, "$STATE_DIRECTORY"
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local/state")
+    candidates = (
+        ("/var/lib/waypost", "the usual place"),
+        (os.path.join(home, "waypost"), "the state folder of the user"),
+    )
+    for path, because in candidates:
+        if os.path.isabs(path) and _can_be_written(path):
+            return path, because
+    return None, f"neither {candidates[0][0]} nor {candidates[1][0]} can be written"
+
+
+def _can_be_written(path: str) -> bool:
+    """Whether the folder, or the nearest that exists above it, lets us write."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -1,0 +1,51 @@
+"""Where the checks put what they find."""
+
+from typing import Any
+
+from waypost.config.document import Tree
+from waypost.config.errors import Origin, Path, Problem, did_you_mean
+from waypost.config.validate import Validated
+
+
+class Report:
+    """Problems with their places, and warnings.
+
+    Checks run on what is left of a configuration with mistakes: `names` and `given` tell what was written, so
+    that one mistake is not reported as the absence of something.
+    """
+
+    def __init__(self, validated: Validated[Any], tree: Tree) -> None:
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+        self._validated = validated
+        self._tree = tree
+
+    def problem(self, path: Path, text: str, suggestion: str = "", *, key: bool = False) -> None:
+        """A mistake at `path`, which is one in the model."""
+        original = self._validated.original(path)
+        self.problems.append(self._tree.problem(original, text, suggestion, key=key))
+
+    def unknown(self, path: Path, text: str, name: str, known: tuple[str, ...]) -> None:
+        """A reference to something that does not exist."""
+        self.problem(path, text, did_you_mean(name, known))
+
+    def warn(self, text: str) -> None:
+        """Something that is said on every start."""
+        self.warnings.append(text)
+
+    def place(self, path: Path) -> Origin:
+        """Where the node at `path`, one in the model, was written."""
+        return self._tree.place(self._validated.original(path))
+
+    def given(self, *path: str | int) -> bool:
+        """Whether anything was written at `path`, right or wrong."""
+        return self._tree.get(self._validated.original(path)) is not None
+
+    def names(self, section: str) -> tuple[str, ...]:
+        """The names in a mapping such as `upstreams`, including those with mistakes in them."""
+        node = self._tree.get((section,))
+        return tuple(node) if isinstance(node, dict) else ()
+
+    def gone(self, section: str) -> bool:
+        """Whether an entry of `section` was left out because of a mistake."""
+        return any(path[0] == section for path in self._validated.gone)

@@ -1,0 +1,229 @@
+"""The schema of the native form: listeners, accounts, and all the rest. The descriptions are the manual."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from waypost.config.fields import (
+    AccountName,
+    AddressGlob,
+    BoundAddress,
+    Count,
+    Duration,
+    File,
+    Flag,
+    Folder,
+    HostName,
+    Name,
+    Network,
+    Password,
+    Reference,
+    Section,
+    Short,
+    Size,
+    Words,
+    listed,
+    one_of,
+)
+from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
+from waypost.config.settings import LogSettings, Settings
+from waypost.net.settings import Limits, SessionTimeouts
+from waypost.routing.route import Routes
+
+_LIMITS = Limits()
+_TIMEOUTS = SessionTimeouts()
+_LOG = LogSettings()
+_SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool_path=None, admin=None)
+
+
+class TlsSection(Section):
+    """The certificate that listeners show. Both files are read again when they change."""
+
+    certificate: File = Field(description="PEM file with the certificate, followed by its chain.")
+    key: File = Field(description="PEM file with the private key, without a password.")
+
+
+class ListenerTls(Section):
+    """How one listener speaks TLS."""
+
+    mode: Annotated[
+        Literal["starttls", "implicit", "off"],
+        one_of("starttls", "implicit", "off"),
+        WithJsonSchema({"type": "string", "enum": ["starttls", "implicit", "off"]}),
+        Words("`starttls` or `implicit` or `off`"),
+    ] = Field(
+        "starttls",
+        description="`starttls` offers it when there is a certificate; `implicit` begins with TLS; `off` has none.",
+    )
+    certificate: File | None = Field(None, description="As `tls.certificate`, for this listener only.")
+    key: File | None = Field(None, description="As `tls.key`, for this listener only.")
+
+
+class ListenerLimits(Section):
+    """Limits of one listener, where they differ from `limits`."""
+
+    connections: Count | None = Field(None, description="As `limits.connections`.")
+    connections_per_address: Count | None = Field(None, description="As `limits.connections_per_address`.")
+    recipients: Count | None = Field(None, description="As `limits.recipients`.")
+    message_size: Size | None = Field(None, description="As `limits.message_size`.")
+    line_length: Size | None = Field(None, description="As `limits.line_length`.")
+    errors: Count | None = Field(None, description="As `limits.errors`.")
+
+
+class ListenerTimeouts(Section):
+    """Time-outs of one listener, where they differ from `timeouts`."""
+
+    command: Duration | None = Field(None, description="As `timeouts.command`.")
+    content: Duration | None = Field(None, description="As `timeouts.content`.")
+    handshake: Duration | None = Field(None, description="As `timeouts.handshake`.")
+
+
+class ListenerSection(Section):
+    """An address where clients connect."""
+
+    address: BoundAddress = Field(
+        description="`host:port`. Without a host (`:2525`) it is every interface; IPv6 stands in brackets, "
+        "`[::1]:2525`. It is also the listener's name."
+    )
+    mode: Annotated[
+        Literal["submission", "relay"],
+        one_of("submission", "relay"),
+        WithJsonSchema({"type": "string", "enum": ["submission", "relay"]}),
+        Words("`submission` or `relay`"),
+    ] = Field(
+        description="`submission` is for applications: clients authenticate as one of the `accounts`, unless they "
+        "are in a trusted network. `relay` is for mail servers: clients must be in a trusted network."
+    )
+    tls: Annotated[
+        ListenerTls,
+        Short(
+            lambda value: {"mode": value} if isinstance(value, str) else value,
+            {"type": "string", "enum": ["starttls", "implicit", "off"]},
+            "one word, the mode",
+        ),
+    ] = Field(ListenerTls(), description="`implicit`, `starttls` or `off`, or a mapping with a certificate of its own.")
+    trusted_networks: Annotated[tuple[Network, ...], listed("network")] = Field(
+        (),
+        description="Clients that may send without authenticating. A relay listener without any trusts this machine "
+        "only (`127.0.0.0/8` and `::1/128`).",
+    )
+    allow_plaintext_auth: Flag = Field(
+        False, description="Whether clients may authenticate without TLS, their password readable on the way."
+    )
+    allow_open_relay: Flag = Field(
+        False,
+        description="Whether `trusted_networks` may be the whole internet, so that anybody can send mail to anybody.",
+    )
+    limits: ListenerLimits = Field(ListenerLimits(), description="Limits that differ from the common ones.")
+    timeouts: ListenerTimeouts = Field(ListenerTimeouts(), description="Time-outs that differ from the common ones.")
+
+
+class AccountSection(Section):
+    """Credentials of an application that submits. Exactly one of `password` and `password_file` is needed."""
+
+    password: Password | None = Field(None, description="An argon2 hash (`$argon2id$...`), or the password itself.")
+    password_file: File | None = Field(
+        None, description="A file with the hash or the password; one line end at its end is left out."
+    )
+    route: Reference | None = Field(
+        None, description="The route of this account's mail when no rule matches. Rules come first."
+    )
+    may_send_as: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
+        (), description="Addresses that it may use in MAIL FROM. Without any it may use every address."
+    )
+
+
+class SpoolSection(Section):
+    """Where copies wait until they are delivered."""
+
+    path: Folder | None = Field(
+        None,
+        description="The folder. When a route has copies and this is not set: `$STATE_DIRECTORY` (systemd sets it), "
+        "else `/var/lib/waypost` if it can be written, else `$XDG_STATE_HOME/waypost`, else `~/.local/state/waypost`.",
+    )
+
+
+class AdminSection(Section):
+    """The HTTP address for `/livez`, `/readyz` and `/metrics`."""
+
+    address: BoundAddress = Field(description="`host:port` to listen on, for example `127.0.0.1:8025`.")
+
+
+class LogSection(Section):
+    """What is written to standard output."""
+
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        one_of("auto", "json", "console"),
+        WithJsonSchema({"type": "string", "enum": ["auto", "json", "console"]}),
+        Words("`auto` or `json` or `console`"),
+    ] = Field(_LOG.format, description="`json`, `console` (for people), or `auto`: JSON unless on a terminal.")
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        one_of("debug", "info", "warning", "error"),
+        WithJsonSchema({"type": "string", "enum": ["debug", "info", "warning", "error"]}),
+        Words("`debug` or `info` or `warning` or `error`"),
+    ] = Field(_LOG.level, description="The least level of operational records. Mail events are always written.")
+
+
+class LimitsSection(Section):
+    """What listeners bear. A listener can have limits of its own."""
+
+    connections: Count = Field(_LIMITS.connections, description="Connections of one listener at the same time.")
+    connections_per_address: Count = Field(
+        _LIMITS.connections_per_address, description="Connections from one client address at the same time."
+    )
+    recipients: Count = Field(_LIMITS.recipients, description="Recipients of one message.")
+    message_size: Size = Field(_LIMITS.message_size, description="Octets of one message.")
+    line_length: Size = Field(_LIMITS.line_length, description="Octets of one line of content.")
+    errors: Count = Field(_LIMITS.errors, description="Wrong commands in one session; then it is closed.")
+    spill_size: Size = Field(
+        _SETTINGS.spill_size,
+        description="A message larger than this is kept in a temporary file, not in memory.",
+    )
+    max_received: Count = Field(
+        _SETTINGS.max_received, description="A message with more Received fields than this is in a loop."
+    )
+
+
+class TimeoutsSection(Section):
+    """How long clients may be silent. A listener can have time-outs of its own."""
+
+    command: Duration = Field(_TIMEOUTS.command, description="Until the next command.")
+    content: Duration = Field(_TIMEOUTS.content, description="Until the next octets of content.")
+    handshake: Duration = Field(_TIMEOUTS.handshake, description="For the TLS handshake.")
+
+
+class Configuration(Section):
+    """The whole configuration."""
+
+    hostname: HostName | None = Field(
+        None, description="The name in the greeting, in EHLO and in Received. Default: the name of this machine."
+    )
+    listeners: tuple[ListenerSection, ...] = Field(min_length=1, description="Where clients connect.")
+    tls: TlsSection | None = Field(None, description="The certificate of all listeners that have none of their own.")
+    accounts: dict[AccountName, AccountSection] = Field({}, description="Who may submit, by user name.")
+    upstreams: dict[Name, UpstreamSection] = Field(
+        min_length=1, description="The SMTP servers to which mail is handed, by name."
+    )
+    pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
+    routes: dict[Name, RouteSection] = Field(
+        min_length=1,
+        description="What happens to mail, by name. One route without any rules is for all mail.",
+    )
+    rules: tuple[RuleSection, ...] = Field(
+        (),
+        description="Which route a message takes. The first rule that matches decides; when none does, the account's "
+        "`route`; mail that has neither is refused.",
+    )
+    spool: SpoolSection = Field(SpoolSection(), description="Where copies wait until they are delivered.")
+    admin: AdminSection | None = Field(
+        None, description="HTTP for health checks and metrics; without it there is none."
+    )
+    log: LogSection = Field(LogSection(), description="What is written to standard output.")
+    limits: LimitsSection = Field(LimitsSection(), description="What listeners bear.")
+    timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long clients may be silent.")
+    shutdown_timeout: Duration = Field(
+        _SETTINGS.shutdown_timeout,
+        description="After SIGTERM, how long transactions that have begun may take to end.",
+    )

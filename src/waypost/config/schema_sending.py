@@ -1,0 +1,279 @@
+"""The schema of where mail goes: upstreams, pools, routes and rules. The descriptions are the manual."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from waypost.config.errors import WrongValueError
+from waypost.config.fields import (
+    AddressGlob,
+    Count,
+    Duration,
+    File,
+    Fingerprint,
+    Flag,
+    Glob,
+    HostName,
+    Mailbox,
+    Name,
+    Network,
+    Password,
+    Reference,
+    Section,
+    Share,
+    Short,
+    Spread,
+    Text,
+    UpstreamAddress,
+    Words,
+    listed,
+    one_of,
+)
+from waypost.routing.route import (
+    BACKGROUND,
+    Backoff,
+    InDoubtPolicy,
+    Pool,
+    Route,
+    StrategyName,
+    Timeouts,
+    TlsMode,
+    Upstream,
+)
+
+_AT_ONCE = Timeouts()
+_UPSTREAM = Upstream(name="", host="", port=25)
+_BACKOFF = Backoff()
+_ROUTE = Route(name="", primary=Pool(name="", members=()))
+
+
+def _choice(*words: str, refused: dict[str, str] | None = None) -> tuple[Any, Any, Any]:
+    return (
+        one_of(*words, refused=refused),
+        WithJsonSchema({"type": "string", "enum": list(words)}),
+        Words(" or ".join(f"`{word}`" for word in words)),
+    )
+
+
+TlsModeField = Annotated[TlsMode, *_choice("opportunistic", "starttls", "implicit", "off")]
+StrategyField = Annotated[StrategyName, *_choice("ordered", "round_robin", "weighted", "random")]
+InDoubtField = Annotated[InDoubtPolicy, *_choice("tempfail", "retry-same", "failover", "assume-sent")]
+_LATER = "{} comes with a later version; only pass works in this one"
+AcceptanceField = Annotated[
+    Literal["pass"], *_choice("pass", refused={word: _LATER.format(word) for word in ("hybrid", "spool")})
+]
+
+
+class UpstreamTls(Section):
+    """How to speak TLS to an upstream. One word, the mode, is enough in most cases."""
+
+    mode: TlsModeField = Field(
+        "opportunistic",
+        description="`opportunistic` takes STARTTLS when it is offered and verifies nothing; `starttls` insists on it, "
+        "`implicit` begins with TLS (port 465), and both verify the certificate; `off` never uses TLS.",
+    )
+    verify: Flag = Field(True, description="Whether `starttls` and `implicit` verify the certificate's chain and name.")
+    ca_file: File | None = Field(
+        None, description="PEM file with the certificate authorities to trust, instead of the system's."
+    )
+    fingerprint: Annotated[tuple[Fingerprint, ...], listed("SHA-256 fingerprint")] = Field(
+        (),
+        description="SHA-256 of the certificate in hexadecimal, or several. It takes the place of chain and name.",
+    )
+    server_name: HostName | None = Field(
+        None, description="The name to ask for and to verify, when it is not the host of `address`."
+    )
+
+
+class Auth(Section):
+    """Credentials for an upstream. Exactly one of `password` and `password_file` is needed."""
+
+    username: Text = Field(description="The user name.")
+    password: Password | None = Field(None, description="The password.")
+    password_file: File | None = Field(
+        None, description="A file with the password; one line end at its end is left out."
+    )
+
+
+class UpstreamTimeouts(Section):
+    """What an upstream may take for each phase while a client waits."""
+
+    connect: Duration = Field(_AT_ONCE.connect, description="Resolving, connecting and the TLS handshake.")
+    greeting: Duration = Field(_AT_ONCE.greeting, description="Until the greeting has come.")
+    command: Duration = Field(_AT_ONCE.command, description="Each reply to EHLO, AUTH, MAIL, RCPT and RSET.")
+    data: Duration = Field(_AT_ONCE.data, description="The reply to DATA.")
+    block: Duration = Field(_AT_ONCE.block, description="Each block of content to be taken.")
+    dot: Duration = Field(_AT_ONCE.dot, description="The reply to the end of content.")
+
+
+class BackgroundTimeouts(Section):
+    """The same phases where no client waits: copies. The defaults are those of RFC 5321, section 4.5.3.2."""
+
+    connect: Duration = Field(BACKGROUND.connect, description="Resolving, connecting and the TLS handshake.")
+    greeting: Duration = Field(BACKGROUND.greeting, description="Until the greeting has come.")
+    command: Duration = Field(BACKGROUND.command, description="Each reply to EHLO, AUTH, MAIL, RCPT and RSET.")
+    data: Duration = Field(BACKGROUND.data, description="The reply to DATA.")
+    block: Duration = Field(BACKGROUND.block, description="Each block of content to be taken.")
+    dot: Duration = Field(BACKGROUND.dot, description="The reply to the end of content.")
+
+
+class UpstreamSection(Section):
+    """One SMTP server to which mail is handed."""
+
+    address: UpstreamAddress = Field(
+        description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`."
+    )
+    tls: Annotated[
+        UpstreamTls,
+        Short(
+            lambda value: {"mode": value} if isinstance(value, str) else value,
+            {"type": "string", "enum": ["opportunistic", "starttls", "implicit", "off"]},
+            "one word, the mode",
+        ),
+    ] = Field(UpstreamTls(), description="The TLS mode as one word, or a mapping.")
+    auth: Auth | None = Field(None, description="Credentials; without them there is no AUTH.")
+    allow_plaintext_auth: Flag = Field(
+        False, description="Whether credentials may be sent over a connection without TLS."
+    )
+    connections: Count = Field(_UPSTREAM.max_connections, description="Connections at the same time, at most.")
+    idle_timeout: Duration = Field(
+        _UPSTREAM.idle_timeout, description="After this time without mail a connection is closed."
+    )
+    max_messages: Count = Field(_UPSTREAM.max_messages, description="Messages on one connection, at most.")
+    max_age: Duration = Field(_UPSTREAM.max_age, description="After this time a connection takes no further message.")
+    timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="Time-outs while a client waits.")
+    background_timeouts: BackgroundTimeouts = Field(
+        BackgroundTimeouts(), description="Time-outs where no client waits: copies."
+    )
+    rewrite_from: Mailbox | None = Field(
+        None,
+        description="The address that replaces the reverse-path (unless it is null) and the address in the From field. "
+        "The old From goes to Reply-To when there is none. For mail from submission listeners only.",
+    )
+
+
+def _weights(value: Any) -> Any:
+    if isinstance(value, str):
+        return {value: "1"}
+    if not isinstance(value, list):
+        return value
+    weights = {}
+    for item in value:
+        if not isinstance(item, str):
+            raise WrongValueError("must be a list of names, or a mapping of names to weights")
+        if item in weights:
+            raise WrongValueError(f"{item[:40]!r} is there twice", "a weight gives an upstream a larger share")
+        weights[item] = "1"
+    return weights
+
+
+class PoolSection(Section):
+    """Several upstreams, one of which takes each message."""
+
+    strategy: StrategyField = Field(
+        "ordered",
+        description="Which upstream is tried first: `ordered`, the first in the list; `round_robin`, each in turn; "
+        "`weighted`, in turn by weight; `random`. The others follow when it fails.",
+    )
+    upstreams: Annotated[
+        dict[Name, Count],
+        Short(
+            _weights, {"type": "array", "items": {"type": "string"}}, "list of names, or mapping of names to weights"
+        ),
+    ] = Field(
+        min_length=1,
+        description="Names of upstreams: a list, or for `weighted` a mapping of names to weights (`{a: 3, b: 1}`).",
+    )
+
+
+class CopySection(Section):
+    """A further delivery of every message that the primary accepted."""
+
+    to: Reference = Field(description="The pool or upstream that gets the copy.")
+    required: Flag = Field(
+        True,
+        description="Whether a message is refused for now (452) when its copy cannot be stored. "
+        "If not, the message goes on and the copy is left out.",
+    )
+    sample: Share = Field(1.0, description="The share of the messages that is copied: `10%` or `0.1`.")
+
+
+class BackoffSection(Section):
+    """When a copy that could not be delivered is tried again."""
+
+    intervals: Annotated[tuple[Duration, ...], listed("duration")] = Field(
+        _BACKOFF.intervals, min_length=1, description="The time between attempts; the last one repeats."
+    )
+    jitter: Spread = Field(
+        _BACKOFF.jitter, description="Each interval is made longer or shorter at random by up to this share."
+    )
+
+
+class RouteSection(Section):
+    """What happens to a message."""
+
+    primary: Reference = Field(
+        description="The pool or upstream whose answer the client gets. An upstream is a pool of itself."
+    )
+    copies: Annotated[
+        tuple[
+            Annotated[
+                CopySection,
+                Short(
+                    lambda value: {"to": value} if isinstance(value, str) else value, {"type": "string"}, "just a name"
+                ),
+            ],
+            ...,
+        ],
+        listed("name"),
+    ] = Field((), description="Further deliveries: names, or mappings.")
+    acceptance: AcceptanceField = Field(
+        "pass", description="`pass`: the client waits, and the primary's reply is its reply."
+    )
+    in_doubt: InDoubtField = Field(
+        _ROUTE.in_doubt,
+        description="What is done when an upstream leaves the end of content unanswered: `tempfail` tells the client "
+        "451; `retry-same` tries the same upstream again; `failover` tries the next, so the message may arrive twice; "
+        "`assume-sent` counts it as accepted, so it may be lost.",
+    )
+    in_doubt_hold: Duration = Field(
+        _ROUTE.in_doubt_hold,
+        description="How long the copies of such a message wait for the truth before they are sent.",
+    )
+    silence: Duration = Field(
+        _ROUTE.silence,
+        description="After this long without a command, a client in the middle of a transaction lends its upstream "
+        "connection to others.",
+    )
+    backoff: Annotated[
+        BackoffSection,
+        Short(
+            lambda value: {"intervals": value} if isinstance(value, str | list) else value,
+            {"type": "array", "items": {}},
+            "list of durations",
+        ),
+    ] = Field(BackoffSection(), description="When a failed copy is tried again: a list of durations, or a mapping.")
+    lifetime: Duration = Field(
+        _BACKOFF.lifetime, description="After this time an undelivered copy becomes a dead letter."
+    )
+
+
+class RuleSection(Section):
+    """A condition and the route it leads to. All that is given must match; the first rule that matches decides."""
+
+    listener: Annotated[tuple[Reference, ...], listed("address of a listener")] = Field(
+        (), description="The listener that the client came to, by its address as written above."
+    )
+    account: Annotated[tuple[Glob, ...], listed("pattern")] = Field(
+        (), description="The account that the client authenticated as."
+    )
+    client_network: Annotated[tuple[Network, ...], listed("network")] = Field(
+        (), description="The network that the client's address is in."
+    )
+    reverse_path: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
+        (), description="The address of MAIL FROM; `<>` is the null one."
+    )
+    recipient: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
+        (), description="The address of RCPT TO."
+    )
+    route: Reference = Field(description="The route to take.")

@@ -1,0 +1,260 @@
+"""Single values: text in, value out, and back. Each parser raises `WrongValueError` with what would be right."""
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from waypost.config.errors import WrongValueError
+from waypost.routing.route import Network
+from waypost.smtp.address import Address, AddressError, parse_mailbox
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *(ms|s|m|h|d)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) *([A-Za-z]*)", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\-]*", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_OCTETS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+
+
+def duration(text: str) -> float:
+    """Seconds: `30`, `30s`, `500ms`, `5m`, `1h`, `5d`. More than nothing."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise WrongValueError("is not a duration", "write a number and ms, s, m, h or d, like 30s or 5m")
+    seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+    if seconds <= 0:
+        raise WrongValueError("must be more than nothing")
+    return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest form of a duration: `5m`."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def size(text: str) -> int:
+    """Octets: `1048576`, `1MiB`, `50MB`. At least one."""
+    match = _SIZE.fullmatch(text)
+    factor = _OCTETS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise WrongValueError("is not a size", "write octets, or a number and KB, MB, GB, KiB, MiB or GiB, like 50MiB")
+    octets = round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
+    if octets < 1:
+        raise WrongValueError("must be at least one octet")
+    return octets
+
+
+def size_text(octets: int) -> str:
+    """The shortest exact form of a size: `50MiB`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if octets and octets % _OCTETS[unit.lower()] == 0:
+            return f"{octets // _OCTETS[unit.lower()]}{unit}"
+    return str(octets)
+
+
+def count(text: str) -> int:
+    """A whole number, at least 1."""
+    if _COUNT.fullmatch(text) is None or int(text) < 1:
+        raise WrongValueError("must be a whole number, at least 1")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A part of the whole, more than nothing: `10%` or `0.1`."""
+    part = spread(text)
+    if not part:
+        raise WrongValueError("must be more than nothing")
+    return part
+
+
+def spread(text: str) -> float:
+    """A part of the whole, which may be nothing: `10%` or `0.1`."""
+    number = text[:-1].rstrip() if text.endswith("%") else text
+    if _NUMBER.fullmatch(number):
+        part = float(number) / 100 if text.endswith("%") else float(number)
+        if part <= 1:
+            return part
+    raise WrongValueError("is not a share", "write a percentage like 10%, or a number up to 1 like 0.1")
+
+
+def share_text(part: float) -> str:
+    """A share as a percentage."""
+    return f"{part * 100:.9g}%"
+
+
+def truth(text: str) -> bool:
+    """`true`, `yes`, `on`, `1`; `false`, `no`, `off`, `0`."""
+    word = text.lower()
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise WrongValueError("must be true or false")
+
+
+def line(text: str) -> str:
+    """Text that is not empty and has no control characters."""
+    if not text.strip():
+        raise WrongValueError("must not be empty")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise WrongValueError("has a control character in it")
+    return text
+
+
+def name(text: str) -> str:
+    """The name of something in the configuration."""
+    if _NAME.fullmatch(text) is None or len(text) > 100:
+        raise WrongValueError(
+            f"{text[:40]!r} cannot be a name",
+            "use letters, digits and . _ - + @, up to 100, beginning with a letter or digit",
+        )
+    return text
+
+
+def host_name(text: str) -> str:
+    """A host name, or an address literal in brackets (RFC 5321 section 4.1.3)."""
+    if text.startswith("["):
+        inside = text[1:-1].removeprefix("IPv6:") if text.endswith("]") else ""
+        try:
+            ipaddress.ip_address(inside)
+        except ValueError:
+            raise WrongValueError("is not an address literal", "write [192.0.2.1] or [IPv6:2001:db8::1]") from None
+        return text
+    if _HOST.fullmatch(text) is None or len(text) > 253:
+        raise WrongValueError("is not a host name", "write a name like mail.example.com")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A host and a port. `text` is how it was written; `host` has no brackets and is empty for every interface."""
+
+    text: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def upstream_address(text: str) -> Endpoint:
+    """`host:port`, with IPv6 in brackets: `[2001:db8::25]:25`."""
+    endpoint = _endpoint(text, example="mail.example.com:25")
+    if not endpoint.host:
+        raise WrongValueError("has no host", f"write mail.example.com{text}")
+    if not endpoint.port:
+        raise WrongValueError("has port 0, where nobody can listen")
+    return endpoint
+
+
+def bound_address(text: str) -> Endpoint:
+    """`host:port` to listen on. No host, or `*`, is every interface; port 0 is any that is free."""
+    return _endpoint(text, example="127.0.0.1:2525")
+
+
+def _endpoint(text: str, example: str) -> Endpoint:
+    if "@" in text or "://" in text:  # not repeated in the message: there may be a password in it
+        raise WrongValueError("must be just a host and a port", f"write it like {example}")
+    host, colon, port = text.rpartition(":")
+    if text.startswith("["):
+        inside, bracket, rest = text[1:].partition("]")
+        if not bracket or not rest.startswith(":"):
+            raise WrongValueError(f"{text!r} has no port", f"write it like [{inside}]:25")
+        host, port = inside, rest[1:]
+        if not _is_ip(host, version=6):
+            raise WrongValueError(f"{host!r} is not an IPv6 address")
+    elif ":" in host:
+        advice = f"write [{text}]:25" if _is_ip(text, version=6) else f"write [{host}]:{port}"
+        raise WrongValueError("is an IPv6 address without brackets", advice)
+    elif not colon:
+        raise WrongValueError(f"{text!r} has no port", f"write it like {text or 'mail.example.com'}:25")
+    elif host not in ("", "*") and not _is_ip(host, version=4):
+        _check_host(host)
+    if re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is None or int(port) > 65535:
+        raise WrongValueError(f"{port!r} is not a port", "a port is a number up to 65535")
+    return Endpoint(text, "" if host == "*" else host, int(port))
+
+
+def _check_host(host: str) -> None:
+    if re.fullmatch(r"[0-9.]+", host, re.ASCII):
+        raise WrongValueError(f"{host!r} is not an IPv4 address")
+    if not host.isascii():
+        try:
+            ascii_form = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            ascii_form = "xn--..."
+        raise WrongValueError(f"{host!r} is not ASCII", f"write {ascii_form}")
+    if _HOST.fullmatch(host) is None or len(host) > 253:
+        raise WrongValueError(f"{host!r} is not a host name")
+
+
+def _is_ip(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+def network(text: str) -> Network:
+    """An address or a network in CIDR form."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        right = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise WrongValueError(f"{text!r} is not a network", "write it like 10.0.0.0/8 or 2001:db8::/32") from None
+    raise WrongValueError(f"{text!r} has bits set after its prefix", f"did you mean {right}?")
+
+
+def glob(text: str) -> str:
+    """A pattern: `*` stands for any text, `?` for one character."""
+    line(text)
+    if text != text.strip():
+        raise WrongValueError("has a space at its beginning or end")
+    return text
+
+
+def address_glob(text: str) -> str:
+    """A pattern over mail addresses, or over domains alone; `<>` is the null reverse-path."""
+    glob(text)
+    if text == "<>":
+        return text
+    local, at, domain = text.rpartition("@")
+    if text.startswith("<") and text.endswith(">"):
+        raise WrongValueError(f"{text!r} matches no mail address", f"write {text[1:-1]}, without < and >")
+    if " " in domain or "<" in domain or ">" in domain or (at and not domain) or (local.startswith("<")):
+        raise WrongValueError(f"{text!r} matches no mail address", "write it like *@example.com, or example.com")
+    return text
+
+
+def fingerprint(text: str) -> str:
+    """The SHA-256 of a certificate in hexadecimal, colons allowed."""
+    plain = text.replace(":", "").lower()
+    if re.fullmatch(r"[0-9a-f]{64}", plain, re.ASCII) is None:
+        advice = "openssl x509 -noout -fingerprint -sha256 -in cert.pem prints it"
+        raise WrongValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits", advice)
+    return plain
+
+
+def mailbox(text: str) -> Address:
+    """One mail address, without angle brackets."""
+    try:
+        return parse_mailbox(text)
+    except AddressError as error:
+        raise WrongValueError(f"is not a mail address: {error}", "write it like me@example.com") from None
+
+
+def folder(text: str) -> str:
+    """The path of a folder. Addresses of databases are for a later version."""
+    if "://" in text:
+        raise WrongValueError("is not a folder; this version keeps its spool in a folder only", "write a path")
+    return line(text)
