@@ -1,0 +1,1 @@
+"""The admin address: health checks and metrics over HTTP."""

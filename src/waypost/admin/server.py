@@ -1,0 +1,103 @@
+"""Serves a web application at the admin address, inside the loop that handles mail (uvicorn, tamed).
+
+uvicorn thinks that it owns the process. Here it takes no signals, logs no requests, wakes up once a second
+instead of ten times, and closes connections on which nobody asks anything.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_HEAD = 16 * 1024
+"""Octets that a request line and its header fields may have."""
+
+MAX_CONNECTIONS = 100
+"""At once; those above are answered 503."""
+
+_REQUEST_WITHIN = 10.0  # seconds from connect, or from the last answer, to a whole request
+_KEEP_ALIVE = 5  # seconds between requests on one connection
+_PARTING = 2  # seconds that requests under way have when we stop
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=64)
+
+
+class AdminServer:
+    """An HTTP server for one application, from `serve` to `stop`."""
+
+    def __init__(self, app: ASGIApp, *, request_within: float = _REQUEST_WITHIN) -> None:
+        class Protocol(_Impatient):
+            within = request_within
+
+        self._server = _Embedded(
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                loop="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=MAX_HEAD,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=_PARTING,
+            )
+        )
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Answers on this socket, and closes it, until `stop`. Requests under way then have two seconds."""
+        await self._server.serve([listening])
+
+    def stop(self) -> None:
+        """Makes `serve` end. May be called before it began, and again."""
+        self._server.stop()
+
+
+class _Embedded(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopped.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they belong to whoever runs the program
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # once a second, for the Date field
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._stopped.wait()
+
+
+class _Impatient(H11Protocol):
+    """HTTP/1.1, closed when no whole request arrives in time: h11 itself would wait for ever."""
+
+    within: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self.loop.call_later(self.within, self._look)
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # it is None at first
+            self.transport.close()
+        else:
+            self.loop.call_later(self.within, self._look)
