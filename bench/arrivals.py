@@ -78,7 +78,10 @@ class Arrivals:
         return {name: Count(**figures) for name, figures in json.loads(self._ask(b"count")).items()}
 
     def wait_all(self, names: tuple[str, ...], messages: int, stalled_after: float) -> dict[str, Count]:
-        """Waits until each of `names` has `messages`, or raises MissingError after `stalled_after` seconds of no progress."""
+        """Waits until each of `names` has `messages`.
+
+        Raises MissingError when nothing has come for `stalled_after` seconds.
+        """
         best, since = -1, time.monotonic()
         while True:
             counts = self.count()

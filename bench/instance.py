@@ -56,7 +56,8 @@ class Instance:
 
     def _last_words(self) -> str:
         lines = (self._place.directory / "log").read_text(errors="backslashreplace").strip().splitlines()
-        return " / ".join(lines[-3:]) or "no words"
+        errors = [line for line in lines if "Error" in line or "fatal" in line]
+        return " / ".join(errors[-2:] or lines[-3:]) or "no words"
 
     def check_alive(self) -> None:
         """Raises `NotStartedError` when the program has ended by itself."""

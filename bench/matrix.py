@@ -48,6 +48,11 @@ class Cell:
         return max(least // 2 if quick else least, self._least)
 
     @property
+    def warming_messages(self) -> int:
+        """How many messages go through before anything is measured."""
+        return min(2 * self.concurrency, 20 if self.octets > 1024 * 1024 else 100)
+
+    @property
     def _least(self) -> int:
         return self.concurrency if self.octets > 1024 * 1024 else 2 * self.concurrency
 

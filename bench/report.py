@@ -2,7 +2,6 @@
 
 import os
 import platform
-import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from bench.accounting import MIB
 from bench.matrix import SIZE_TITLES, Cell
 from bench.required import required_rows
 from bench.run import Figures, Run
+from bench.spread import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def _about(report: Report) -> list[str]:
     return [
         f"Begun {report.begun:%Y-%m-%d %H:%M} UTC, ended {report.ended:%Y-%m-%d %H:%M} UTC"
         + (", **interrupted before its end**" if report.interrupted else "")
-        + f", {report.rounds} rounds, systems interleaved: `{report.command}`",
+        + f", {report.rounds} round{'' if report.rounds == 1 else 's'}, systems interleaved: `{report.command}`",
         "",
         f"- CPU: {_cpu_model()}, {os.cpu_count()} cores; memory {_memory() / 1024 / MIB:.0f} GiB",
         f"- kernel: {platform.system()} {platform.release()}; Python {platform.python_version()}",
@@ -86,30 +86,29 @@ def _start_and_rest(report: Report) -> list[str]:
     rows = []
     for name, title in report.titles.items():
         figures = [run.figures for run in report.runs if run.system == name and run.figures]
-        start = spread([each.start for each in figures], ".2f")
-        rest = spread([each.resident_at_rest / MIB for each in figures], ".1f")
+        start = spread([each.start for each in figures])
+        rest = spread([each.resident_at_rest / MIB for each in figures])
         rows.append((title, start, rest))
     heads = ("System", "Start to first 220, s", "Resident at rest, MiB")
     note = "Resident memory is the sum over all processes; what they share counts in each."
     return ["## Start and rest", "", *_table(heads, rows), "", note]
 
 
-COLUMNS: tuple[tuple[str, Callable[[Figures], float], str], ...] = (
-    ("Accepted/s", lambda figures: figures.accepted_per_second, ".0f"),
-    ("Delivered/s", lambda figures: figures.delivered_per_second, ".0f"),
-    ("CPU s/1,000", lambda figures: figures.cpu_per_thousand, ".3g"),
-    ("Peak memory, MiB", lambda figures: figures.peak_proportional / MIB, ".0f"),
-    ("Latency median, ms", lambda figures: figures.latency_median * 1000, ".3g"),
-    ("Latency p99, ms", lambda figures: figures.latency_p99 * 1000, ".3g"),
+COLUMNS: tuple[tuple[str, Callable[[Figures], float]], ...] = (
+    ("Accepted/s", lambda figures: figures.accepted_per_second),
+    ("Delivered/s", lambda figures: figures.delivered_per_second),
+    ("CPU s/1,000", lambda figures: figures.cpu_per_thousand),
+    ("Peak memory, MiB", lambda figures: figures.peak_proportional / MIB),
+    ("Latency median, ms", lambda figures: figures.latency_median * 1000),
+    ("Latency p99, ms", lambda figures: figures.latency_p99 * 1000),
 )
 
 
 def _cell(report: Report, cell: Cell) -> list[str]:
     rows = [
-        (title, *(_spread(report, name, cell, value, form) for _, value, form in COLUMNS))
-        for name, title in report.titles.items()
+        (title, *(_spread(report, name, cell, value) for _, value in COLUMNS)) for name, title in report.titles.items()
     ]
-    return [f"## {cell.title}", "", *_table(("System", *(head for head, _, _ in COLUMNS)), rows)]
+    return [f"## {cell.title}", "", *_table(("System", *(head for head, _ in COLUMNS)), rows)]
 
 
 def _failures(report: Report) -> list[str]:
@@ -121,20 +120,12 @@ def _failures(report: Report) -> list[str]:
     return ["## Failed runs", "", *_table(("System", "Cell", "Round", "Reason"), rows)]
 
 
-def _spread(report: Report, name: str, cell: Cell, value: Callable[[Figures], float], form: str = ".3g") -> str:
+def _spread(report: Report, name: str, cell: Cell, value: Callable[[Figures], float]) -> str:
     """Median and spread of one figure, and how many of the runs failed."""
     runs = [run for run in report.runs if run.system == name and run.cell == cell]
     failed = sum(1 for run in runs if run.failure)
-    text = spread([value(run.figures) for run in runs if run.figures], form)
+    text = spread([value(run.figures) for run in runs if run.figures])
     return text + (f" **failed {failed} of {len(runs)}**" if failed else "")
-
-
-def spread(values: list[float], form: str) -> str:
-    """`median (lowest–highest)`, or a dash when there is nothing."""
-    if not values:
-        return "–"
-    middle = format(statistics.median(values), form)
-    return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}–{format(max(values), form)})"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.accounting import MIB
 from bench.matrix import Cell
 from bench.run import Figures, Run
+from bench.spread import spread
 
 Value = Callable[[Figures], float]
 
@@ -118,7 +119,7 @@ def _ratio_row(ratio: Ratio, runs: tuple[Run, ...]) -> tuple[str, str, str, str]
     ]
     systems = (ratio.system, ratio.reference)
     failed = any(run.failure for run in runs if run.cell == ratio.cell and run.system in systems)
-    return (ratio.title, _measured(values, "×"), f"≤ {ratio.limit:g} ×", _verdict(values, ratio.limit, failed))
+    return (ratio.title, spread(values, "×"), f"≤ {ratio.limit:g} ×", _verdict(values, ratio.limit, failed))
 
 
 def _ceiling_row(ceiling: Ceiling, runs: tuple[Run, ...]) -> tuple[str, str, str, str]:
@@ -128,7 +129,7 @@ def _ceiling_row(ceiling: Ceiling, runs: tuple[Run, ...]) -> tuple[str, str, str
     unit = ceiling.unit
     return (
         ceiling.title,
-        _measured(values, unit),
+        spread(values, unit),
         f"< {ceiling.limit:g} {unit}",
         _verdict(values, ceiling.limit, failed, strict=True),
     )
@@ -136,13 +137,6 @@ def _ceiling_row(ceiling: Ceiling, runs: tuple[Run, ...]) -> tuple[str, str, str
 
 def _by_round(runs: tuple[Run, ...], system: str, cell: Cell) -> dict[int, Figures]:
     return {run.round: run.figures for run in runs if run.system == system and run.cell == cell and run.figures}
-
-
-def _measured(values: list[float], unit: str) -> str:
-    if not values:
-        return "–"
-    spread = f" ({min(values):.3g}–{max(values):.3g})" if len(values) > 1 else ""
-    return f"{statistics.median(values):.3g} {unit}{spread}"
 
 
 def _verdict(values: list[float], limit: float, failed: bool, strict: bool = False) -> str:

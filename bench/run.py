@@ -15,6 +15,7 @@ from bench.accounting import MemorySampler, forget_peak, peak_resident, resident
 from bench.arrivals import Arrivals, MissingError, check, describe
 from bench.instance import Instance, NotStartedError
 from bench.matrix import Cell
+from bench.spread import percentile
 from bench.systems.base import System
 
 STALLED_AFTER = 30.0
@@ -73,7 +74,7 @@ class Bench:
     def _measure(self, system: System, cell: Cell, arrivals: Arrivals, instance: Instance) -> Figures:
         time.sleep(self.settle)
         at_rest = resident(instance.group)
-        self._load(system, cell, min(2 * cell.concurrency, 100), arrivals, instance)  # warm-up
+        self._load(system, cell, cell.warming_messages, arrivals, instance)  # warm-up
 
         forget_peak(instance.group)
         messages = cell.messages(self.messages, self.quick)
@@ -93,7 +94,7 @@ class Bench:
             resident_at_rest=at_rest,
             start=instance.start_seconds,
             latency_median=statistics.median(took),
-            latency_p99=percentile(took, 0.99),
+            latency_p99=percentile(took, 99),
             accounting=instance.group.method,
         )
 
@@ -154,10 +155,3 @@ def _watch(command: list[str], system: System, messages: int, arrivals: Arrivals
     if process.returncode:
         raise LoadFailedError(f"{Path(command[0]).name} ended with {process.returncode}: {errors.strip()[-300:]}")
     return output
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The smallest value that at least `share` of all values do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    rank = -(-len(ordered) * share // 1)
-    return ordered[max(int(rank), 1) - 1]

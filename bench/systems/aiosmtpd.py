@@ -13,7 +13,7 @@ class Aiosmtpd:
 
     name = "aiosmtpd"
     title = "aiosmtpd + aiosmtplib on uvloop"
-    sinks = ("primary",)
+    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         try:

@@ -23,7 +23,7 @@ class HAProxy:
 
     name = "haproxy"
     title = "HAProxy, TCP mode"
-    sinks = ("primary",)
+    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         return None if shutil.which("haproxy") else "haproxy is not installed"

@@ -35,7 +35,7 @@ class Haraka:
 
     name = "haraka"
     title = "Haraka, smtp_forward"
-    sinks = ("primary",)
+    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         if not shutil.which("node") or not shutil.which("npm"):
@@ -66,7 +66,7 @@ class Haraka:
             "config/smtp_forward.ini": FORWARD_INI.format(sink=place.sinks["primary"]),
             "config/plugins": "take_all\nqueue/smtp_forward\n",
             "config/me": "haraka.bench.test\n",
-            "config/databytes": "104857600\n",
+            "config/connection.ini": (PACKAGE / "config" / "connection.ini").read_text(),  # not read unless copied
             "plugins/take_all.js": TAKE_ALL,
         }
         for name, text in files.items():

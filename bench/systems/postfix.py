@@ -115,7 +115,7 @@ class PostfixCopies(_Postfix):
 
     name = "postfix-copies"
     title = "Postfix, queueing relay with two copies"
-    sinks = ("primary", "copy1", "copy2")
+    sinks: tuple[str, ...] = ("primary", "copy1", "copy2")
 
     def relay(self, place: Place) -> str:
         # A bcc map gives one address; that address is an alias for two, and each has a route of its own.
