@@ -4,7 +4,6 @@ Everything here blocks, and all of it runs in the one thread of `waypost.store.w
 SQLite before 3.51.3 can lose commits when two of them write or checkpoint (https://sqlite.org/wal.html).
 """
 
-import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -154,15 +153,16 @@ class Database:
             self._execute(_insertion(table, columns, len(some)), [value for row in some for value in row])
 
     def _delete(self, table: str, column: str, ids: Collection[int]) -> None:
-        if ids:
-            # Table and column are words of this module.
-            sql = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"  # noqa: S608
-            self._execute(sql, (json.dumps(list(ids)),))
+        every = list(ids)
+        for first in range(0, len(every), _ROWS_AT_ONCE):
+            some = every[first : first + _ROWS_AT_ONCE]
+            self._execute(_deletion(table, column, len(some)), some)
 
     def _prepare_file(self) -> None:
         execute = self._execute
         execute("PRAGMA locking_mode = EXCLUSIVE")  # kept until the connection is closed; no shared memory file
         execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA secure_delete = OFF")  # Debian's default; it writes every page that becomes free
         mode = execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise SpoolError(f"its file system does not support SQLite's write-ahead log (mode {mode})")
@@ -191,7 +191,7 @@ class Database:
         if version > known:
             raise SpoolError(
                 f"it was written by a newer Waypost: its schema has version {version},"
-                f" this program knows versions up to {known}. Install the newer program again, or use another spool path"
+                f" this program knows versions up to {known}. Install the newer program again, or use another path"
             )
         for script in scripts[version:]:
             for statement in _statements(script.read_text("utf-8")):
@@ -205,7 +205,12 @@ class Database:
 @cache
 def _insertion(table: str, columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
-    return f"REPLACE INTO {table} VALUES {', '.join([row] * rows)}"
+    return f"REPLACE INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608  # words of this module
+
+
+@cache
+def _deletion(table: str, column: str, rows: int) -> str:
+    return f"DELETE FROM {table} WHERE {column} IN ({', '.join('?' * rows)})"  # noqa: S608  # words of this module
 
 
 def _statements(script: str) -> list[str]:

@@ -98,6 +98,6 @@ def _delivery(database: Database, id_: int) -> Delivery:
         " FROM delivery d JOIN message m ON m.key = d.id >> 16 WHERE d.id = ?",
         (id_,),
     )[0]
-    row: MessageRow = tuple(message)  # type: ignore[assignment]  # as selected
+    row: MessageRow = tuple(message)
     path = database.folder.content_path(message_key(id_))
     return Delivery(id_, decode_message(row, path, recipients), target, route, attempts, expires_at)

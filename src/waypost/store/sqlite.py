@@ -16,8 +16,18 @@ from waypost.mail.content import Content
 from waypost.mail.message import Message
 from waypost.store import queries
 from waypost.store.files import FileContent, SharedContent, SpoolFolder
-from waypost.store.held import FRESH, HELD_OCTETS, OVERHEAD, HeldMessage, TargetAccount
-from waypost.store.rows import MAX_COPIES, DeliveryRow, delivery_id, encode_recipients, encode_record, message_key
+from waypost.store.fresh import FreshMessages
+from waypost.store.held import OVERHEAD, HeldMessage, TargetAccount
+from waypost.store.rows import (
+    MAX_COPIES,
+    DeliveryRow,
+    MessageRow,
+    decode_record,
+    delivery_id,
+    encode_recipients,
+    encode_record,
+    message_key,
+)
 from waypost.store.writer import Writer
 
 INLINE = 64 * 1024
@@ -41,15 +51,10 @@ class SqliteSpool:
         self._now = now
         self._folder = SpoolFolder(path)
         self._writer = Writer(self._folder, self._split_halves, self._recovered)
+        self._fresh = FreshMessages(self._writer)
         self._next_key = 1
         self._prepared: dict[str, HeldMessage] = {}
-        self._messages: dict[int, HeldMessage] = {}  # with deliveries in memory, in the order of their arrival
         self._in_flight: dict[int, HeldMessage | None] = {}  # None: claimed from a row
-        self._targets: dict[str, TargetAccount] = {}
-        self._octets = 0
-        # Messages some of whose deliveries are done: mostly the others follow at once, and no row is needed.
-        self._halves: dict[int, HeldMessage] = {}
-        self._old_halves: dict[int, HeldMessage] = {}
 
     @property
     def incoming(self) -> Path:
@@ -58,23 +63,27 @@ class SqliteSpool:
 
     async def open(self) -> Sequence[Prepared]:
         await self._writer.open()
-        left: queries.Left = await self._writer.read(queries.left)
+        try:
+            left: queries.Left = await self._writer.read(queries.left)
+        except BaseException:
+            await self._writer.close()
+            raise
         self._next_key = left.next_key
         for target, queued, due, received_at in left.queued:
-            account = self._account(target)
+            account = self._fresh.account(target)
             account.queued, account.next_at, account.oldest_row = queued, due, received_at
         for target, dead in left.dead:
-            self._account(target).dead = dead
-        for row, prepared in left.prepared:
+            self._fresh.account(target).dead = dead
+        for row, _ in left.prepared:
             key, id_, received_at, record, data, size, start, is_ascii = row
-            planned = queries.decode_record(record)[2]
+            planned = decode_record(record)[2]
             file = None if size is None else (data, FileContent(self._folder.content_path(key), size, is_ascii), start)
             self._prepared[id_] = HeldMessage(key, None, received_at, planned, file, 0, (1 << len(planned)) - 1)
         return [prepared for _, prepared in left.prepared]
 
     async def close(self) -> None:
         self._split_halves()
-        self._split_halves()
+        self._split_halves()  # those that the first call only marked
         await self._writer.close()
 
     async def prepare(self, message: Message, planned: Sequence[Planned]) -> None:
@@ -86,6 +95,7 @@ class SqliteSpool:
         record = encode_record(message, planned)
         file = None
         kept: Content
+        row: MessageRow
         if content.size <= INLINE:
             kept = SharedContent(b"".join(content.chunks()))
             data = kept.head(INLINE)
@@ -105,9 +115,8 @@ class SqliteSpool:
             raise
         weight = len(data) + OVERHEAD
         mine = None
-        if self._has_room(weight):
+        if self._fresh.reserve(weight):
             mine = Message(message.id, received_at, message.client, message.envelope, kept)
-            self._octets += weight
         else:
             weight = 0
         owed = (1 << len(planned)) - 1
@@ -118,19 +127,7 @@ class SqliteSpool:
         if held is None:
             raise ValueError(f"message {message_id} is not prepared")
         self._writer.pending.changes.live[held.key] = 0
-        everything_fits = True
-        for number, plan in enumerate(held.planned):
-            account = self._account(plan.target)
-            account.queued += 1
-            if held.message is not None and len(account.fresh) < FRESH:
-                account.fresh.append((held, number))
-                held.held |= 1 << number
-            else:
-                everything_fits = False
-        self._messages[held.key] = held
-        if not everything_fits:
-            self._split(held)
-            self._drop_unless_held(held)
+        self._fresh.commit(held)
         self._writer.changed()
         for plan in held.planned:
             self.on_due(plan.target)
@@ -138,13 +135,13 @@ class SqliteSpool:
     async def abort(self, message_id: str) -> None:
         held = self._prepared.pop(message_id, None)
         if held is not None:
-            self._octets -= held.weight
+            self._fresh.release(held)
             self._forget(held.key, held.file is not None)
             await self._writer.sync()
 
     async def claim(self, target: str, now: float, limit: int) -> Sequence[Delivery]:
         self._writer.raise_unless_writable()
-        account = self._targets.get(target)
+        account = self._fresh.accounts.get(target)
         if account is None or limit < 1:
             return ()
         rows_due = account.next_at <= now
@@ -154,11 +151,9 @@ class SqliteSpool:
             if claimed:
                 return claimed
         account.rows_next = rows_due
-        fresh, in_flight, deliveries = account.fresh, self._in_flight, []
-        while fresh and len(deliveries) < limit:
-            held, number = fresh.popleft()
-            delivery = held.delivery(number)
-            in_flight[delivery.id] = held
+        deliveries = []
+        for delivery, held in self._fresh.take(account, limit):
+            self._in_flight[delivery.id] = held
             deliveries.append(delivery)
         return deliveries
 
@@ -168,7 +163,7 @@ class SqliteSpool:
             held = self._in_flight.pop(delivery.id)
         except KeyError:
             raise ValueError(f"delivery {delivery.id} is not in flight") from None
-        account = self._targets[delivery.target]
+        account = self._fresh.accounts[delivery.target]
         if held is None:
             account.claimed.discard(delivery.id)
         if not settlement.again:
@@ -176,46 +171,34 @@ class SqliteSpool:
         if held is None or held.split or settlement.again or settlement.dead:
             self._settle_row(settlement, held, account)
         if held is not None:
-            bit = 1 << delivery.id - delivery_id(held.key, 0)
-            held.held &= ~bit
-            if not settlement.again:
-                held.owed &= ~bit
-            if not held.split:
-                self._settle_unsplit(held)
-            self._drop_unless_held(held)
+            self._fresh.settled(held, delivery.id - delivery_id(held.key, 0), owed=bool(settlement.again))
         self._writer.changed()
 
     async def next_due(self, target: str) -> float | None:
-        account = self._targets.get(target)
+        account = self._fresh.accounts.get(target)
         if account is None:
             return None
         at = min(account.next_at, account.fresh[0][0].received_at) if account.fresh else account.next_at
         return None if at == inf else at
 
     async def targets(self) -> Sequence[TargetCount]:
-        unknown = [name for name, account in self._targets.items() if not account.oldest_known]
+        accounts = self._fresh.accounts
+        unknown = [account for account in accounts.values() if not account.oldest_known]
         if unknown:
-            for name, received_at in zip(
-                unknown, await self._writer.read(partial(queries.oldest, targets=unknown)), strict=True
-            ):
-                self._targets[name].oldest_row = received_at
-                self._targets[name].oldest_known = True
-        oldest = {name: account.oldest_row for name, account in self._targets.items() if account.queued}
-        missing = {
-            name for name, account in self._targets.items() if account.queued and account.fresh or self._in_flight
-        }
-        for held in self._messages.values():
-            if not missing:
-                break
-            for number, plan in enumerate(held.planned):
-                if held.owed >> number & 1 and plan.target in missing:
-                    known = oldest.get(plan.target)
-                    oldest[plan.target] = held.received_at if known is None else min(known, held.received_at)
-                    missing.discard(plan.target)
+            question = partial(queries.oldest, targets=[account.name for account in unknown])
+            for account, received_at in zip(unknown, await self._writer.read(question), strict=True):
+                account.oldest_row = received_at
+                account.oldest_known = True
+        owed = [account for account in accounts.values() if account.queued or account.dead]
+        fresh = self._fresh.oldest({account.name for account in owed if account.queued})
         return [
-            TargetCount(name, account.queued, account.dead, oldest.get(name))
-            for name, account in self._targets.items()
-            if account.queued or account.dead
+            TargetCount(
+                account.name,
+                account.queued,
+                account.dead,
+                min(filter(None, (account.oldest_row, fresh.get(account.name))), default=None),
+            )
+            for account in owed
         ]
 
     async def check(self) -> None:
@@ -224,7 +207,7 @@ class SqliteSpool:
     def _settle_row(self, settlement: Settlement, held: HeldMessage | None, account: TargetAccount) -> None:
         """Writes down what became of one delivery of a message that is split, or is so from now on."""
         if held is not None and not held.split:
-            self._split(held)
+            self._fresh.split(held)
         delivery = settlement.delivery
         attempts = delivery.attempts + settlement.attempted
         changes = self._writer.pending.changes
@@ -252,59 +235,6 @@ class SqliteSpool:
         elif not settlement.again:
             changes.check.add(key)
 
-    def _settle_unsplit(self, held: HeldMessage) -> None:
-        if held.owed:
-            self._halves[held.key] = held
-        else:
-            self._halves.pop(held.key, None)
-            self._old_halves.pop(held.key, None)
-            self._writer.pending.changes.forget(held.key, held.file is not None)
-
-    def _split(self, held: HeldMessage) -> None:
-        """Gives every delivery that is owed a row."""
-        held.split = True
-        changes = self._writer.pending.changes
-        changes.live[held.key] = 1
-        for number, plan in enumerate(held.planned):
-            if held.owed >> number & 1:
-                row = held.row(number)
-                changes.deliveries[row[0]] = row
-                account = self._targets[plan.target]
-                account.row_added(held.received_at)
-                if row[4] is not None:
-                    account.row_waits(row[4])
-
-    def _split_halves(self) -> None:
-        """Records what is done of messages that are not done as a whole. Called every few milliseconds."""
-        for held in self._old_halves.values():
-            if not held.split:
-                self._split(held)
-        self._old_halves, self._halves = self._halves, {}
-        if self._old_halves:
-            self._writer.changed()
-
-    def _has_room(self, weight: int) -> bool:
-        """Whether a message of this weight can be held; pushes others out for it, once."""
-        if self._octets + weight > HELD_OCTETS and self._targets:
-            slowest = max(self._targets.values(), key=lambda account: len(account.fresh))
-            for _ in range(len(slowest.fresh) // 2):
-                held, number = slowest.fresh.pop()  # the youngest: their turn is furthest away
-                held.held &= ~(1 << number)
-                if held.split:
-                    row = held.row(number)
-                    self._writer.pending.changes.deliveries[row[0]] = row
-                    slowest.row_waits(held.received_at)
-                else:
-                    self._split(held)
-                self._drop_unless_held(held)
-            self._writer.changed()
-        return self._octets + weight <= HELD_OCTETS
-
-    def _drop_unless_held(self, held: HeldMessage) -> None:
-        if not held.held:
-            self._octets -= held.weight
-            self._messages.pop(held.key, None)
-
     def _forget(self, key: int, has_file: bool) -> None:
         self._writer.pending.changes.forget(key, has_file)
         self._writer.changed()
@@ -315,7 +245,7 @@ class SqliteSpool:
         try:
             return await asyncio.shield(storing)
         except asyncio.CancelledError:
-            storing.add_done_callback(lambda done: done.exception() or self._forget(key, has_file=True))
+            storing.add_done_callback(lambda _: self._forget(key, has_file=True))
             raise
         except OSError as error:
             raise SpoolError(f"content cannot be stored in {self._folder.path}: {error.strerror or error}") from error
@@ -331,13 +261,10 @@ class SqliteSpool:
                 self._in_flight[delivery.id] = None
             return list(deliveries)
 
-    def _account(self, target: str) -> TargetAccount:
-        account = self._targets.get(target)
-        if account is None:
-            account = self._targets[target] = TargetAccount(target)
-        return account
+    def _split_halves(self) -> None:
+        self._fresh.split_halves()
 
     def _recovered(self) -> None:
-        for name, account in self._targets.items():
+        for name, account in self._fresh.accounts.items():
             if account.queued:
                 self.on_due(name)

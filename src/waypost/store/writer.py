@@ -47,6 +47,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._busy = False
         self._urgent = False
+        self._gathered = 0  # calls of `changed` since the last flush
         self._timer: asyncio.TimerHandle | None = None
         self._error: str | None = None
         self._failures = 0
@@ -113,10 +114,11 @@ class Writer:
 
     def changed(self) -> None:
         """Must be called after `pending.changes` was added to."""
+        self._gathered += 1
         if self._timer is None:
             if self._database is not None:
                 self._timer = self._loop.call_later(FLUSH_AFTER, self._tick)
-        elif len(self.pending.changes) >= MANY and not self._busy and self._error is None:
+        elif self._gathered >= MANY and not self._busy and self._error is None:
             self._flush()
 
     def _hurry(self) -> None:
@@ -137,6 +139,7 @@ class Writer:
         batch, self.pending = self.pending, Batch()
         self._busy = True
         self._urgent = False
+        self._gathered = 0
         failures = self._failures
 
         def write() -> Written:
