@@ -151,9 +151,11 @@ def _syntax_problem(source: str, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
     text = error.problem or error.context or "cannot be read"
-    if "undefined alias" in text:  # the parser's own words would show the value, which may be a password
+    if "undefined alias" in text or "an alias" in (
+        error.context or ""
+    ):  # the parser's own words would show the value, which may be a password
         return Problem(place, "", "a value begins with *, which is an alias in YAML", "put the value in quotes")
-    if "tag" in text:
+    if "tag" in text or "a tag" in (error.context or ""):
         return Problem(place, "", "a value begins with !, which is a tag in YAML", "put the value in quotes")
     hint = "indent with spaces" if "'\\t'" in text else "values with special characters need quotes"
     return Problem(place, "", f"is not YAML: {text}", hint)

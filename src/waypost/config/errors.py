@@ -80,4 +80,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near or not names:
         return near
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"there is {', '.join(names[:12])}{more}"
+    return f"known here: {', '.join(names[:12])}{more}"

@@ -48,12 +48,19 @@ class Words:
 
 
 class Short:
-    """Lets one word, or a list, stand for a mapping. `expand` makes the mapping, `schema` describes the short form."""
+    """A shorter way to write a mapping or list.
 
-    def __init__(self, expand: Callable[[Any], Any], schema: dict[str, Any], words: str) -> None:
+    `expand` makes the long form, `schema` describes the short one to editors and `words` to people. `key` is the
+    one setting of the long form that it decides, if it is just one.
+    """
+
+    def __init__(
+        self, expand: Callable[[Any], Any], schema: dict[str, Any], words: str, key: str | None = None
+    ) -> None:
         self.expand = expand
         self.schema = schema
         self.words = words
+        self.key = key
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         inner: CoreSchema = handler(source)
@@ -155,6 +162,12 @@ Password = Annotated[
 def or_one(value: Any) -> Any:
     """One value where a list is expected stands for a list of that value."""
     return [value] if isinstance(value, str) else value
+
+
+def one_word(key: str, words: str, *choices: str) -> Short:
+    """A word that stands for a mapping with the one setting `key`."""
+    schema: dict[str, Any] = {"type": "string", "enum": list(choices)} if choices else _STRING
+    return Short(lambda value: {key: value} if isinstance(value, str) else value, schema, words, key)
 
 
 def listed(words: str) -> Short:

@@ -12,10 +12,12 @@ from waypost.config.build import build
 from waypost.config.check import check
 from waypost.config.document import Tree, parse
 from waypost.config.errors import DEFAULT, ConfigurationError, Origin, Path, Problem
+from waypost.config.fields import Short
 from waypost.config.schema import Configuration
 from waypost.config.settings import Settings
 from waypost.config.validate import validate
 from waypost.config.values import host_name
+from waypost.config.walk import shape_at
 
 PLACES = ("./waypost.yaml", "./config.yaml", "/etc/waypost/waypost.yaml", "/etc/smtp-dup/config.yaml")
 """Where the configuration is looked for, in this order, when nobody names it."""
@@ -36,6 +38,13 @@ class Loaded:
 
     def origin(self, path: Path) -> Origin:
         """Where the value of a setting comes from."""
+        written = self.tree.written(path)
+        if written is not None and len(written) < len(path):
+            shape = shape_at(Configuration, written)
+            keys = {mark.key for mark in shape.metadata if isinstance(mark, Short)} if shape else set()
+            decided = next((part for part in path[len(written) :] if isinstance(part, str)), None)
+            if decided not in keys and keys != {None}:
+                return DEFAULT  # a short form decides one setting and leaves the others
         return self.tree.origin(path) or DEFAULT
 
 
@@ -51,18 +60,8 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     are settings from the command line by their dotted names, `{"log.level": "debug"}`; they come before the
     environment, which comes before the file. Raises `ConfigurationError` with every mistake.
     """
-    tree, problems = _file(config_path, environ)
-    if problems:
-        raise ConfigurationError(problems)
-    kind = ancestors.recognise(tree, environ)
+    tree, kind, warnings = native_form(config_path, environ)
     problems = ancestors.misplaced(kind, tree, environ)
-    warnings: list[str] = []
-    if kind != "native":
-        native, found, warnings = ancestors.convert(kind, tree, environ)
-        problems += found
-        if native is None:
-            raise ConfigurationError(_in_order(problems))
-        tree = native
     problems += environment.overlay(tree, environ)
     for name, value in (overrides or {}).items():
         tree.put(tuple(name.split(".")), value, FLAG)
@@ -92,6 +91,23 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         origin=tree.place,
     )
     return Loaded(tree.source, kind, tree, validate(Configuration, tree).model or model, settings)
+
+
+def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[str]]:
+    """The file in its native form, unchecked when it is written in that; its format; and warnings about it.
+
+    Variables of the old formats are part of it. Raises `ConfigurationError`.
+    """
+    tree, problems = _file(config_path, environ)
+    if problems:
+        raise ConfigurationError(problems)
+    kind = ancestors.recognise(tree, environ)
+    if kind == "native":
+        return tree, kind, []
+    native, problems, warnings = ancestors.convert(kind, tree, environ)
+    if native is None:
+        raise ConfigurationError(_in_order(problems + ancestors.misplaced(kind, tree, environ)))
+    return native, kind, warnings
 
 
 def _is_said(warning: str, warnings: list[str]) -> bool:

@@ -19,11 +19,11 @@ from waypost.config.fields import (
     Password,
     Reference,
     Section,
-    Short,
     Size,
     Words,
     listed,
     one_of,
+    one_word,
 )
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
 from waypost.config.settings import LogSettings, Settings
@@ -96,11 +96,7 @@ class ListenerSection(Section):
     )
     tls: Annotated[
         ListenerTls,
-        Short(
-            lambda value: {"mode": value} if isinstance(value, str) else value,
-            {"type": "string", "enum": ["starttls", "implicit", "off"]},
-            "one word, the mode",
-        ),
+        one_word("mode", "the mode", "starttls", "implicit", "off"),
     ] = Field(ListenerTls(), description="`implicit`, `starttls` or `off`, or a mapping with a certificate of its own.")
     trusted_networks: Annotated[tuple[Network, ...], listed("network")] = Field(
         (),

@@ -28,6 +28,7 @@ from waypost.config.fields import (
     Words,
     listed,
     one_of,
+    one_word,
 )
 from waypost.routing.route import (
     BACKGROUND,
@@ -125,11 +126,7 @@ class UpstreamSection(Section):
     )
     tls: Annotated[
         UpstreamTls,
-        Short(
-            lambda value: {"mode": value} if isinstance(value, str) else value,
-            {"type": "string", "enum": ["opportunistic", "starttls", "implicit", "off"]},
-            "one word, the mode",
-        ),
+        one_word("mode", "the mode", "opportunistic", "starttls", "implicit", "off"),
     ] = Field(UpstreamTls(), description="The TLS mode as one word, or a mapping.")
     auth: Auth | None = Field(None, description="Credentials; without them there is no AUTH.")
     allow_plaintext_auth: Flag = Field(
@@ -219,9 +216,7 @@ class RouteSection(Section):
         tuple[
             Annotated[
                 CopySection,
-                Short(
-                    lambda value: {"to": value} if isinstance(value, str) else value, {"type": "string"}, "just a name"
-                ),
+                one_word("to", "name"),
             ],
             ...,
         ],
@@ -251,6 +246,7 @@ class RouteSection(Section):
             lambda value: {"intervals": value} if isinstance(value, str | list) else value,
             {"type": "array", "items": {}},
             "list of durations",
+            key="intervals",
         ),
     ] = Field(BackoffSection(), description="When a failed copy is tried again: a list of durations, or a mapping.")
     lifetime: Duration = Field(

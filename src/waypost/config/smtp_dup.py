@@ -145,9 +145,9 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[str]]:
             seconds = old.relay.timeout_seconds
             for section in ("timeouts", "background_timeouts"):
                 for phase in ("connect", "greeting", "command", "data", "block", "dot"):
-                    patience = BACKGROUND.dot if section == "background_timeouts" and phase == "dot" else 0
-                    text = values.duration_text(max(seconds, patience))
-                    native.put(("upstreams", name, section, phase), text, timeout)
+                    if section == "background_timeouts" and phase == "dot" and seconds <= BACKGROUND.dot:
+                        continue
+                    native.put(("upstreams", name, section, phase), values.duration_text(seconds), timeout)
         return names[endpoint.text]
 
     primary = old.relay.destination_primary

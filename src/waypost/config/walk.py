@@ -69,16 +69,30 @@ def settings_of(section: type[Section], path: Path = ()) -> Iterator[Setting]:
             yield from settings_of(shape.section, below)
 
 
+def shape_at(section: type[Section], path: Path) -> Shape | None:
+    """The shape of what stands at `path`; None when the schema has nothing there."""
+    return _descend(section, path)[0]
+
+
 def keys_at(section: type[Section], path: Path) -> tuple[str, ...]:
-    """The settings that a mapping at `path` may have; none where the user makes the names."""
-    current: type[Section] | None = section
-    parts = iter(path)
-    for part in parts:
-        field = current.model_fields.get(str(part)) if current else None
+    """The settings that a mapping at `path` may have; none where there are none, or the user makes the names."""
+    shape, is_whole = _descend(section, path)
+    if shape is None or shape.section is None or is_whole:
+        return ()
+    return tuple(field.alias or name for name, field in shape.section.model_fields.items())
+
+
+def _descend(section: type[Section], path: Path) -> tuple[Shape | None, bool]:
+    """The shape at `path`, and whether `path` is a whole mapping of names or list, not an entry of one."""
+    shape: Shape | None = Shape("one", section, ())
+    is_whole = False
+    for part in path:
+        if is_whole:
+            is_whole = False
+            continue
+        field = shape.section.model_fields.get(str(part)) if shape and shape.section else None
         if field is None:
-            return ()
+            return None, False
         shape = shape_of_field(field)
-        if shape.container != "one" and next(parts, None) is None:
-            return ()
-        current = shape.section
-    return tuple(field.alias or name for name, field in current.model_fields.items()) if current else ()
+        is_whole = shape.container != "one"
+    return shape, is_whole

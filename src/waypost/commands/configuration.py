@@ -1,0 +1,178 @@
+"""`waypost check` and `waypost config`: is the configuration right, what does it come to, and how to begin one."""
+
+import argparse
+import json
+import os
+import sys
+
+from waypost.commands import CONFIGURATION, FAILED, FINE, Subparsers, add_command, add_config_option
+from waypost.config.errors import ConfigurationError
+from waypost.config.settings import Settings
+from waypost.routing.route import Pool, Route
+
+_CHECK = """\
+  waypost check                          the configuration that `waypost run` would use
+  waypost check --config new.yaml        another one, before it is put in place
+  waypost check --online                 ask the upstreams too
+  waypost check --config new.yaml && systemctl reload waypost
+
+Every mistake is printed, one to a line, like this:
+  waypost.yaml:12:9: upstreams.gmail.tls: 'starttsl' is not one of ...; did you mean starttls?
+Exit code: 0 fine, 78 mistakes, 1 with --online when an upstream cannot be reached.
+"""
+_SHOW = """\
+  waypost config show                    every value, and where it comes from
+  waypost config show --no-origin        without the comments
+  waypost config show --json | jq .origins
+"""
+_IMPORT = """\
+  waypost config import config.yaml > waypost.yaml
+  waypost config import /etc/smtp-dup/config.yaml | waypost check --config /dev/stdin
+
+SMTP_DUP_ variables and USE_INSECURE_AUTH become part of what is printed: remove them afterwards.
+"""
+_SCHEMA = """\
+  waypost config schema > waypost.schema.json
+and as the first line of waypost.yaml, for editors that know YAML:
+  # yaml-language-server: $schema=waypost.schema.json
+"""
+_INIT = """\
+  waypost config init > waypost.yaml
+  waypost check
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Adds `check` and `config` with its subcommands."""
+    summary = "Read the configuration, report every mistake in it, and say what would run."
+    check = add_command(subparsers, "check", summary=summary, examples=_CHECK)
+    add_config_option(check)
+    check.add_argument("--online", action="store_true", help="also connect to every upstream and read its greeting")
+    check.set_defaults(run=_check)
+
+    config = add_command(
+        subparsers,
+        "config",
+        summary="Show, import or begin a configuration; print its schema.",
+        examples="  waypost config init > waypost.yaml\n  waypost config show --help\n",
+    )
+    below: Subparsers = config.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    show = add_command(below, "show", summary="Print every value and where it comes from.", examples=_SHOW)
+    add_config_option(show)
+    show.add_argument("--json", action="store_true", help="print one JSON object: settings and origins")
+    show.add_argument(
+        "--origin",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="say behind each value where it comes from (default: yes)",
+    )
+    show.set_defaults(run=_show)
+
+    imported = add_command(
+        below, "import", summary="Print the native form of a file of smtpmux or GoSMTP-dup.", examples=_IMPORT
+    )
+    imported.add_argument("file", nargs="?", metavar="FILE", help="the old file (default: the usual places)")
+    imported.set_defaults(run=_import)
+
+    schema = add_command(below, "schema", summary="Print the JSON Schema of the native form.", examples=_SCHEMA)
+    schema.set_defaults(run=_schema)
+    init = add_command(below, "init", summary="Print a commented sample to begin with.", examples=_INIT)
+    init.set_defaults(run=_init)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from waypost.config.load import read
+
+    try:
+        loaded = read(arguments.config, os.environ)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"{count} {'mistake' if count == 1 else 'mistakes'}", file=sys.stderr)
+        return CONFIGURATION
+    for warning in loaded.settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{loaded.source or 'the environment'}: fine ({loaded.format} format)")
+    print(summary(loaded.settings))
+    return _online(loaded.settings) if arguments.online else FINE
+
+
+def summary(settings: Settings) -> str:
+    """What would run, in a few lines."""
+    lines = []
+    for listener in settings.listeners:
+        tls = "implicit TLS" if listener.implicit_tls else "STARTTLS" if listener.tls else "no TLS"
+        lines.append(f"  listens on {listener.name}: {listener.mode}, {tls}")
+    for route in settings.routes.routes.values():
+        lines.append(f"  route {route.name}: {_route(route)}")
+    accounts, rules = len(settings.routes.accounts), len(settings.routes.rules)
+    lines.append(f"  {accounts} account{'' if accounts == 1 else 's'}, {rules} rule{'' if rules == 1 else 's'}")
+    if settings.spool_path is not None:
+        lines.append(f"  copies wait in {settings.spool_path}")
+    return "\n".join(lines)
+
+
+def _route(route: Route) -> str:
+    copies = ", ".join(_pool(copy.to) for copy in route.copies)
+    return f"to {_pool(route.primary)}" + (f"; copies to {copies}" if copies else "")
+
+
+def _pool(pool: Pool) -> str:
+    if len(pool.members) == 1 and pool.members[0].upstream.name == pool.name:
+        return pool.name
+    members = ", ".join(member.upstream.name for member in pool.members)
+    return f"{pool.name} ({pool.strategy}: {members})"
+
+
+def _online(settings: Settings) -> int:
+    from waypost.config.probe import probe
+
+    answers = probe(settings.upstreams.values())
+    for answer in answers:
+        upstream = settings.upstreams[answer.upstream]
+        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+        print(f"{'fine' if answer.reached else 'FAILED'}  {answer.upstream} ({host}:{upstream.port}): {answer.text}")
+    return FINE if all(answer.reached for answer in answers) else FAILED
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from waypost.config.load import read
+    from waypost.config.show import show_json, show_yaml
+
+    loaded = read(arguments.config, os.environ)
+    if arguments.json:
+        print(json.dumps(show_json(loaded), indent=2, ensure_ascii=False))
+    else:
+        print(show_yaml(loaded, origins=arguments.origin), end="")
+    return FINE
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from waypost.config.load import native_form
+    from waypost.config.write import yaml_text
+
+    tree, kind, warnings = native_form(arguments.file, os.environ)
+    if kind == "native":
+        print(f"{tree.source} is in the native form already", file=sys.stderr)
+        return FAILED
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print("warning: passwords in the old file are in what is printed, too", file=sys.stderr)
+    print(f"# Imported from {tree.source or 'the environment'} ({kind} format) by `waypost config import`.")
+    print(yaml_text(tree.data), end="")
+    return FINE
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from waypost.config.schema import Configuration
+
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
+    print(json.dumps(schema, indent=2, ensure_ascii=False))
+    return FINE
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from waypost.config.sample import SAMPLE
+
+    print(SAMPLE, end="")
+    return FINE
