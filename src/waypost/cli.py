@@ -32,14 +32,14 @@ COMMANDS = {
 }
 """Every command, in the order of the help: its module in `waypost.commands`, and what it is for."""
 
-_DESCRIPTION = "One SMTP endpoint in front of all your mail servers: it routes, and it duplicates."
+_DESCRIPTION = "One SMTP endpoint in front of all your mail servers. It routes, it duplicates."
 _EPILOG = """\
 examples:
   waypost demo                      watch it work, in one terminal
   waypost config init > waypost.yaml
   waypost check                     is the configuration right?
   waypost explain --from a@example.com --to b@example.net
-  waypost run                       with ./waypost.yaml or /etc/waypost/waypost.yaml
+  waypost run                       with ./waypost.yaml or that of /etc/waypost
 
 exit codes:
    0  fine

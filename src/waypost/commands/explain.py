@@ -1,0 +1,103 @@
+"""`waypost explain`: where a message would go, and why. Reads the configuration and connects to nothing."""
+
+import argparse
+import ipaddress
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command, add_config_option
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.net.settings import ListenerSettings
+    from waypost.smtp.address import Address
+
+_EXAMPLES = """\
+  waypost explain --from app@example.com --to bob@example.net
+  waypost explain --from app@example.com --to bob@example.net --account app
+  waypost explain --from '<>' --to a@example.com --to b@example.org
+  waypost explain --from a@example.com --to b@example.net --client 10.0.0.7
+
+Which upstreams are down only the running Waypost knows: the order is that of a
+pool whose upstreams are all well. Exit code 1 when a recipient is refused.
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Adds `explain`."""
+    parser = add_command(
+        subparsers,
+        "explain",
+        summary="Say where a message would go: which rule, which upstreams in which order, why.",
+        examples=_EXAMPLES,
+    )
+    add_config_option(parser)
+    parser.add_argument(
+        "--from", dest="sender", metavar="ADDRESS", required=True, help="reverse-path; <> is the null one"
+    )
+    parser.add_argument(
+        "--to",
+        dest="recipients",
+        metavar="ADDRESS",
+        action="append",
+        required=True,
+        help="recipient; may be given again",
+    )
+    parser.add_argument("--account", help="the account that the client authenticates as")
+    parser.add_argument("--client", metavar="IP", default="127.0.0.1", help="the client's address (default: 127.0.0.1)")
+    parser.add_argument("--listener", metavar="NAME", help="host:port it comes in at (default: the first)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from waypost.commands.explanation import Question, explain, write
+    from waypost.config.load import load
+
+    settings = load(arguments.config, os.environ)
+    try:
+        question = Question(
+            listener=_listener(settings, arguments.listener),
+            client=str(ipaddress.ip_address(arguments.client)),
+            account=_account(settings, arguments.account),
+            reverse_path=_address(arguments.sender, null=True),
+            recipients=tuple(_address(text) for text in arguments.recipients),
+        )
+    except ValueError as error:
+        print(f"waypost explain: {error}", file=sys.stderr)
+        return USAGE
+    explanation = explain(settings, question)
+    print(json.dumps(explanation, indent=2) if arguments.json else write(explanation))
+    return FINE if explanation["accepted"] else FAILED
+
+
+def _address(text: str, *, null: bool = False) -> "Address":
+    from waypost.smtp.address import NULL, AddressError, parse_forward_path
+
+    if null and text in ("", "<>"):
+        return NULL
+    try:
+        return parse_forward_path(text if text.startswith("<") else f"<{text}>")
+    except AddressError as error:
+        raise ValueError(f"{text!r} is not an address: {error}") from None
+
+
+def _listener(settings: "Settings", name: str | None) -> "ListenerSettings":
+    if name is None:
+        return settings.listeners[0]
+    for listener in settings.listeners:
+        if listener.name == name:
+            return listener
+    names = ", ".join(listener.name for listener in settings.listeners)
+    raise ValueError(f"there is no listener {name!r}; there is {names}")
+
+
+def _account(settings: "Settings", name: str | None) -> str | None:
+    if name is None or name in settings.routes.accounts:
+        return name
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, settings.routes.accounts, n=1)
+    raise ValueError(f"there is no account {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

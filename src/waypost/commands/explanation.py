@@ -1,0 +1,177 @@
+"""What `waypost explain` finds out, as plain data and as text for people."""
+
+import random
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+from textwrap import wrap
+from typing import Any
+
+from waypost.config.settings import Settings
+from waypost.net.settings import ListenerSettings
+from waypost.routing.route import Copy, Pool
+from waypost.routing.rules import NOT_OWNED, Facts, Router
+from waypost.routing.strategies import Turns
+from waypost.routing.strategies import explain as explain_order
+from waypost.smtp.address import Address
+
+WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One message, as far as routing looks at it."""
+
+    listener: ListenerSettings
+    client: str
+    account: str | None
+    reverse_path: Address
+    recipients: tuple[Address, ...]
+
+
+def explain(settings: Settings, question: Question) -> dict[str, Any]:
+    """The answer as JSON shows it. `accepted` says whether every recipient would have a route."""
+    router = Router(settings.routes)
+    refusal = _admission(question)
+    if refusal is None and not router.may_send_as(question.account, question.reverse_path):
+        refusal = str(NOT_OWNED)
+    recipients = [_recipient(router, question, recipient) for recipient in question.recipients]
+    routes = {answer["route"]["name"] for answer in recipients if answer["route"]}
+    return {
+        "listener": question.listener.name,
+        "client": question.client,
+        "account": question.account,
+        "reverse_path": str(question.reverse_path),
+        "accepted": refusal is None and all(answer["route"] for answer in recipients),
+        "refusal": refusal,
+        "recipients": recipients,
+        "split": len(routes) > 1,
+    }
+
+
+def _admission(question: Question) -> str | None:
+    """Why the listener would not let this client send, whatever the rules say."""
+    listener, client = question.listener, ip_address(question.client)
+    trusted = any(client in network for network in listener.trusted_networks)
+    if trusted or (listener.mode == "submission" and question.account is not None):
+        return None
+    if listener.mode == "submission":
+        return f"AUTH is required: {client} is in no trusted network of this listener, and no account is given"
+    return f"a relay listener serves its trusted networks only, and {client} is in none of them"
+
+
+def _recipient(router: Router, question: Question, recipient: Address) -> dict[str, Any]:
+    facts = Facts(question.listener.name, question.account, question.client, question.reverse_path, recipient)
+    decision = router.route(facts)
+    answer: dict[str, Any] = {
+        "recipient": str(recipient),
+        "rules": [
+            {
+                "origin": judged.rule.origin,
+                "route": judged.rule.route,
+                "matched": judged.matched,
+                "decided": judged.rule is decision.rule,
+                "why": judged.why,
+            }
+            for judged in router.explain(facts)
+        ],
+        "because": decision.because,
+        "reply": None if decision.reply is None else str(decision.reply),
+        "route": None,
+    }
+    if decision.route is not None:
+        route = decision.route
+        answer["route"] = {
+            "name": route.name,
+            "primary": _pool(route.primary),
+            "copies": [_copy(copy) for copy in route.copies],
+        }
+    return answer
+
+
+def _pool(pool: Pool) -> dict[str, Any]:
+    # Chance here picks an example; the messages themselves will fall otherwise.
+    ordering = explain_order(pool, Turns(), {}, time.time(), random.random)
+    return {
+        "pool": pool.name,
+        "strategy": pool.strategy,
+        "upstreams": [
+            {
+                "name": place.member.upstream.name,
+                "address": _host_port(place.member.upstream.host, place.member.upstream.port),
+                "reason": place.reason,
+            }
+            for place in ordering.places
+        ],
+    }
+
+
+def _copy(copy: Copy) -> dict[str, Any]:
+    return {"required": copy.required, "sample": copy.sample, **_pool(copy.to)}
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def write(explanation: dict[str, Any]) -> str:
+    """The answer for people, 80 columns wide."""
+    account = f"account {explanation['account']}" if explanation["account"] else "no account"
+    lines = [
+        *_wrapped(f"<{explanation['reverse_path']}>, from {explanation['client']}, {account}", ""),
+        *_wrapped(f"on listener {explanation['listener']}", ""),
+    ]
+    if explanation["refusal"]:
+        lines += _wrapped(f"REFUSED for every recipient: {explanation['refusal']}", "")
+    for answer in explanation["recipients"]:
+        lines += ["", f"to <{answer['recipient']}>"]
+        lines += _rules(answer)
+        lines += _route(answer["route"]) if answer["route"] else _wrapped(f"refused: {answer['reply']}", "  ")
+    if explanation["split"]:
+        lines += [
+            "",
+            *_wrapped(
+                "The recipients take different routes. The first one decides for this transaction; the others"
+                " are answered 452 4.5.3, and the client sends to them in another.",
+                "",
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def _rules(answer: dict[str, Any]) -> list[str]:
+    lines = []
+    for number, rule in enumerate(answer["rules"], 1):
+        verdict = "matches: this is the one" if rule["decided"] else rule["why"]
+        mark = "*" if rule["decided"] else " "
+        lines += _wrapped(f"{mark} {rule['origin'] or f'rule {number}'}, route {rule['route']}: {verdict}", "  ", 4)
+    if not any(rule["decided"] for rule in answer["rules"]):
+        lines += _wrapped(f"* decided by: {answer['because']}", "  ", 4)
+    return lines
+
+
+def _route(route: dict[str, Any]) -> list[str]:
+    lines = [f"  route {route['name']}", *_upstreams("primary", route["primary"])]
+    for copy in route["copies"]:
+        lines += _upstreams("copy", copy)
+        wanted = "required: no 250 without it" if copy["required"] else "not required"
+        share = "" if copy["sample"] == 1 else f"; {100 * copy['sample']:.4g}% of the messages"
+        lines.append(f"      {wanted}{share}")
+    return lines
+
+
+def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
+    lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}"]
+    for number, upstream in enumerate(pool["upstreams"], 1):
+        lines += _wrapped(f"{number}. {upstream['name']} at {upstream['address']}: {upstream['reason']}", "      ", 3)
+    return lines
+
+
+def _wrapped(text: str, indent: str, hang: int = 2) -> list[str]:
+    return wrap(
+        text,
+        WIDTH - 1,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * hang,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,152 @@
+"""`waypost explain`: the way of a message as people and scripts read it."""
+
+import json
+
+import pytest
+
+from waypost.cli import main
+from waypost.commands import CONFIGURATION, FAILED, FINE, USAGE
+
+CONFIGURED = """\
+listeners:
+  - {address: 127.0.0.1:2525, mode: submission, allow_plaintext_auth: true}
+  - {address: 127.0.0.1:2526, mode: relay, trusted_networks: [10.0.0.0/8]}
+accounts:
+  nextcloud: {password: a-long-password, route: apps, may_send_as: ["*@example.com"]}
+upstreams:
+  gmail: {address: smtp.example.org:587, tls: starttls}
+  ses:   {address: "[2001:db8::26]:465", tls: implicit}
+  old:   {address: old.example.com:25}
+  new:   {address: new.example.com:25}
+pools:
+  providers: {strategy: weighted, upstreams: {gmail: 3, ses: 1}}
+routes:
+  apps:      {primary: providers}
+  migration: {primary: old, copies: [{to: new}, {to: ses, sample: 10%, required: false}]}
+rules:
+  - {recipient: "*@example.com", route: migration}
+  - {account: nextcloud, recipient: "*@example.net", route: apps}
+spool: {path: SPOOL}
+"""
+
+
+@pytest.fixture
+def explain(tmp_path, capsys):
+    path = tmp_path / "w.yaml"
+    path.write_text(CONFIGURED.replace("SPOOL", str(tmp_path)))
+
+    def run(*words):
+        code = main(["explain", "--config", str(path), *words])
+        shown = capsys.readouterr()
+        return code, shown.out.replace(str(path), "w.yaml"), shown.err
+
+    return run
+
+
+def test_the_rule_the_route_and_the_order(explain):
+    code, shown, _ = explain("--from", "a@example.com", "--to", "b@example.net", "--account", "nextcloud")
+
+    assert code == FINE
+    assert shown.startswith(
+        "<a@example.com>, from 127.0.0.1, account nextcloud\non listener 127.0.0.1:2525\n\nto <b@example.net>\n"
+    )
+    words = " ".join(shown.split())
+    assert "w.yaml:17:5, route migration: recipient <b@example.net> is not *@example.com" in words
+    assert "* w.yaml:18:5, route apps: matches: this is the one" in words
+    assert "primary: pool providers, weighted 1. gmail at smtp.example.org:587: its turn" in words
+    assert "2. ses at [2001:db8::26]:465:" in words
+
+
+def test_copies(explain):
+    code, shown, _ = explain(
+        "--from", "<>", "--to", "b@example.com", "--client", "10.1.1.1", "--listener", "127.0.0.1:2526"
+    )
+
+    assert code == FINE
+    words = " ".join(shown.split())
+    assert "primary: pool old, ordered 1. old at old.example.com:25: the only one in the pool" in words
+    assert "copy: pool new, ordered 1. new at new.example.com:25: the only one in the pool required:" in words
+    assert "not required; 10% of the messages" in words
+
+
+def test_it_fits_80_columns(explain):
+    local = "long." * 12 + "x"
+    _, shown, _ = explain(
+        "--from", f"{local}@example.com", "--to", f"{local}@example.net", "--to", "b@example.com", "--client", "9.9.9.9"
+    )
+
+    assert [line for line in shown.split("\n") if len(line) > 80] == []
+
+
+def test_json_says_the_same(explain):
+    code, shown, _ = explain(
+        "--json", "--from", "a@example.com", "--to", "b@example.net", "--to", "c@example.com", "--account", "nextcloud"
+    )
+
+    found = json.loads(shown)
+    assert code == FINE
+    assert found["accepted"] is True
+    assert found["split"] is True
+    first, second = found["recipients"]
+    assert [rule["decided"] for rule in first["rules"]] == [False, True]
+    assert first["route"]["name"] == "apps"
+    assert [upstream["name"] for upstream in first["route"]["primary"]["upstreams"]] == ["gmail", "ses"]
+    assert [copy["pool"] for copy in second["route"]["copies"]] == ["new", "ses"]
+    assert second["route"]["copies"][1]["sample"] == 0.1
+
+
+def test_recipients_with_different_routes_are_told_of(explain):
+    _, shown, _ = explain(
+        "--from", "a@example.com", "--to", "b@example.net", "--to", "c@example.com", "--account", "nextcloud"
+    )
+
+    assert "452 4.5.3" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--to", "b@example.com"], "AUTH is required"),
+        (["--to", "b@example.com", "--listener", "127.0.0.1:2526"], "a relay listener serves its trusted networks"),
+        (["--to", "b@example.com", "--client", "10.0.0.1", "--listener", "127.0.0.1:2526"], ""),
+        (["--to", "b@x.org", "--client", "10.0.0.1", "--listener", "127.0.0.1:2526"], "refused: 550 5.7.1"),
+    ],
+)
+def test_who_is_refused_and_why(explain, words, said):
+    code, shown, _ = explain("--from", "a@example.com", *words)
+
+    assert code == (FAILED if said else FINE)
+    assert said in " ".join(shown.split())
+    assert ("REFUSED" in shown or "refused" in shown) is bool(said)
+
+
+def test_an_account_that_may_not_send_as_this_address(explain):
+    code, shown, _ = explain("--from", "a@elsewhere.org", "--to", "b@example.com", "--account", "nextcloud")
+
+    assert code == FAILED
+    assert "553 5.7.1" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--account", "nextclout"], "there is no account 'nextclout'; did you mean 'nextcloud'?"),
+        (["--listener", "127.0.0.1:25"], "there is no listener '127.0.0.1:25'; there is 127.0.0.1:2525, 127.0"),
+        (["--client", "localhost"], "'localhost' does not appear to be an IPv4 or IPv6 address"),
+        (["--to", "nobody"], "'nobody' is not an address"),
+    ],
+)
+def test_a_question_that_makes_no_sense(explain, words, said):
+    code, shown, error = explain("--from", "a@example.com", "--to", "b@example.com", *words)
+
+    assert code == USAGE
+    assert shown == ""
+    assert said in error
+
+
+def test_a_configuration_that_is_wrong(tmp_path, capsys):
+    path = tmp_path / "w.yaml"
+    path.write_text("listenrs: []\n")
+
+    assert main(["explain", "--config", str(path), "--from", "<>", "--to", "a@b"]) == CONFIGURATION
+    assert "w.yaml:1:1" in capsys.readouterr().err
