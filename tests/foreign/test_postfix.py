@@ -114,7 +114,7 @@ def test_postfix_as_primary(start: Start, port: int, sink: StoringSink) -> None:
         start(relaying(port, postfix.address))
         refused = submit(port, "a@example.com", "b@example.org", "nobody@example.org", "c@example.org")
         [message] = sink.wait_for(1)
-        [line] = postfix.wait_for_log("NOQUEUE: reject: RCPT", "nobody@example.org")
+        [line] = postfix.wait_for_log("reject: RCPT", "nobody@example.org")
     assert list(refused) == ["nobody@example.org"]
     code, text = refused["nobody@example.org"]
     assert code == 554
@@ -142,7 +142,7 @@ def test_postfix_as_copy_target(
     assert copy.recipients == primary.recipients
     assert copy.reverse_path == "a@example.com"
     # A copy must never bounce to the author (G20): Postfix passes on what it was told.
-    assert copy.recipient_parameters[0][0] == "NOTIFY=NEVER"
+    assert "NOTIFY=NEVER" in copy.recipient_parameters[0]
 
 
 DUPLICATOR = """\
@@ -185,9 +185,9 @@ def test_the_migration_of_gosmtp_dup(
             assert sorted(message.content for message in copied) == sorted(message.content for message in primary)
             # Not to the recipient whom the primary refused, and never with a bounce to the author (G20).
             assert sorted(message.recipients for message in copied) == [(f"b{n}@example.org",) for n in range(4)]
-            assert {message.recipient_parameters[0][0] for message in copied} == {"NOTIFY=NEVER"}
+            assert all("NOTIFY=NEVER" in message.recipient_parameters[0] for message in copied)
     assert {message.helo for message in primary} == {"dup.example"}
-    assert b"no such" not in process.output().encode()
+    assert "body" not in process.output(), "content in the log (G9)"
 
 
 def test_a_dead_and_a_hanging_copy_delay_nobody_and_survive_a_restart(

@@ -19,7 +19,6 @@ HEAD = (
 CONTENTS = {
     "plain": HEAD + b"hello\r\n",
     "no header": b"just a line\r\n",
-    "empty": b"",
     "empty line": b"\r\n",
     "dots": HEAD + b".\r\n..\r\n.hidden\r\nend.\r\n.\r\n",
     "dot first": b".at once\r\n",
