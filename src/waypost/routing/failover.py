@@ -98,7 +98,7 @@ REPLY_RULES: tuple[ReplyRule, ...] = (
     reply_rule("sender-not-allowed-at-mail", Kind.SENDER_REFUSED, MAIL, "5yz", "", _SENDER_AT_MAIL),
     reply_rule("sender-domain", Kind.SENDER_REFUSED, MAIL, "5yz", "5.1.8"),
     reply_rule("sender-553", Kind.SENDER_REFUSED, MAIL, "553", "5.7.1"),
-    reply_rule("sender-5.7.1", Kind.SENDER_REFUSED, MAIL, "550 554", "5.7.1", r"\b(sender|from|mailbox|address)\b"),
+    reply_rule("sender-5.7.1", Kind.SENDER_REFUSED, MAIL, "550 554", "5.7.1", r"\bsender\b|\bfrom address\b"),
     # What remains is what the code says.
     reply_rule("starttls-refused", Kind.SECURITY, STARTTLS, "4yz 5yz"),
     reply_rule("site-refused", Kind.SITE, BEFORE_MAIL, "4yz 5yz"),
