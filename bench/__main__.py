@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from bench.matrix import CONCURRENCY, CONNECTIONS, SIZES, Cell, Connections, plan
+from bench.profiling import profile
 from bench.report import Report, render
+from bench.required import RATIOS
 from bench.run import Bench, Run
 from bench.systems import SYSTEMS
 
@@ -61,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     choose("--rounds", type=_number, default=None, help="how often each system runs each cell (5; 1 with --quick)")
     choose("--messages", type=_number, default=None, help="messages in each run instead of a number that fits the size")
     choose("--quick", action="store_true", help="only what the required ratios need, half the messages, one round")
+    choose("--profile", action="store_true", help="add profiles of Waypost in the cells of the required CPU ratios")
     choose("--report", type=Path, default=None, metavar="FILE", help="write the report there instead of printing it")
     choose("--work", type=Path, default=HERE / ".work", metavar="DIR", help="queues and spools; decides on the disk")
     return parser
@@ -87,8 +90,12 @@ def main() -> int:
     runs: list[Run] = []
     begun = datetime.now(UTC)
     interrupted = False
+    bench = Bench(options.work.resolve(), options.messages, options.quick)
+    profiles: dict[str, str] = {}
     try:
-        _run_all(Bench(options.work.resolve(), options.messages, options.quick), names, cells, rounds, runs)
+        _run_all(bench, names, cells, rounds, runs)
+        if options.profile:
+            _profile_all(bench, names, cells, profiles)
     except KeyboardInterrupt:
         interrupted = True
     text = render(
@@ -103,6 +110,7 @@ def main() -> int:
             ended=datetime.now(UTC),
             command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
             interrupted=interrupted,
+            profiles=profiles,
         )
     )
     if options.report:
@@ -122,6 +130,13 @@ def _run_all(bench: Bench, names: list[str], cells: list[Cell], rounds: int, run
                 run = bench.run(SYSTEMS[name], cell, number)
                 runs.append(run)
                 _say(run, len(runs), total, time.monotonic() - begun)
+
+
+def _profile_all(bench: Bench, names: list[str], cells: list[Cell], profiles: dict[str, str]) -> None:
+    for name, cell in dict.fromkeys((ratio.system, ratio.cell) for ratio in RATIOS):
+        if name in names and cell in cells:
+            title = f"{SYSTEMS[name].title}, {cell.title}"
+            profiles[title] = profile(SYSTEMS[name], cell, cell.messages(bench.messages, bench.quick), bench.work)
 
 
 def _say(run: Run, number: int, total: int, seconds: float) -> None:

@@ -7,11 +7,28 @@ A cgroup (version 2) counts to the microsecond and loses no process; /proc is th
 import os
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Seconds in user mode and in the kernel."""
+
+    user: float
+    system: float
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.user + self.system
+
+    def __sub__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.user - other.user, self.system - other.system)
 
 
 class Group(Protocol):
@@ -28,8 +45,8 @@ class Group(Protocol):
     def pids(self) -> list[int]:
         """The processes that live now."""
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all processes of the group, those that ended included."""
+    def cpu(self) -> Cpu:
+        """The time of all processes of the group, those that ended included."""
 
     def close(self) -> None:
         """Removes the group; its processes have ended."""
@@ -53,12 +70,9 @@ class Cgroup:
     def pids(self) -> list[int]:
         return [int(pid) for pid in (self._path / "cgroup.procs").read_text().split()]
 
-    def cpu_seconds(self) -> float:
-        for line in (self._path / "cpu.stat").read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == "usage_usec":
-                return int(value) / 1e6
-        raise RuntimeError(f"{self._path}/cpu.stat has no usage_usec")
+    def cpu(self) -> Cpu:
+        figures = dict(line.split() for line in (self._path / "cpu.stat").read_text().splitlines())
+        return Cpu(int(figures["user_usec"]) / 1e6, int(figures["system_usec"]) / 1e6)
 
     def close(self) -> None:
         self._path.rmdir()
@@ -81,9 +95,12 @@ class Descendants:
     def pids(self) -> list[int]:
         return list(self._tree())
 
-    def cpu_seconds(self) -> float:
+    def cpu(self) -> Cpu:
         # utime, stime, and those of children that ended and were waited for: fields 14 to 17 of proc_pid_stat(5).
-        return sum(sum(int(ticks) for ticks in fields[11:15]) for fields in self._tree().values()) / TICKS
+        trees = [[int(ticks) / TICKS for ticks in fields[11:15]] for fields in self._tree().values()]
+        return Cpu(
+            sum(user + waited for user, _, waited, _ in trees), sum(system + waited for _, system, _, waited in trees)
+        )
 
     def _tree(self) -> dict[int, list[str]]:
         stats = dict(_read_stats())

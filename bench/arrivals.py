@@ -37,7 +37,8 @@ class Arrivals:
         self.ports = {name: free_port() for name in names}
         self._path = str(directory / "sink.sock")
         listen = [f"--listen={name}={port}" for name, port in self.ports.items()]
-        self._process = subprocess.Popen([sys.executable, "-m", "bench.sink", f"--control={self._path}", *listen])
+        command = [sys.executable, "-m", "bench.sink", f"--control={self._path}", *listen]
+        self._process = subprocess.Popen(command, start_new_session=True)  # Ctrl-C is for the harness alone
         self._control = self._connect()
         self._file = self._control.makefile("rwb")
 

@@ -67,10 +67,10 @@ class Instance:
     def wait_idle(self, within: float = 5.0) -> None:
         """Waits until what follows a delivery is done: less than 2 % of a CPU in a tenth of a second."""
         deadline = time.monotonic() + within
-        before = self.group.cpu_seconds()
+        before = self.group.cpu().total
         while time.monotonic() < deadline:
             time.sleep(0.1)
-            now = self.group.cpu_seconds()
+            now = self.group.cpu().total
             if now - before < 0.002:
                 return
             before = now

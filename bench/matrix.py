@@ -45,7 +45,7 @@ class Cell:
     def timed_messages(self, wanted: int | None, quick: bool) -> int:
         """How many messages the latency client sends."""
         least = min(wanted, _TIMED[self.size]) if wanted else _TIMED[self.size]
-        return max(least // 2 if quick else least, self._least)
+        return max(least // 4 if quick else least, self._least)
 
     @property
     def warming_messages(self) -> int:

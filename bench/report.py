@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Report:
     ended: datetime
     command: str
     interrupted: bool = False
+    profiles: dict[str, str] = field(default_factory=dict)
 
 
 def render(report: Report) -> str:
@@ -40,6 +41,7 @@ def render(report: Report) -> str:
         _cpu_summary(report),
         _start_and_rest(report),
         *(_cell(report, cell) for cell in report.cells),
+        *(["## Profile: " + title, "", "```", text, "```"] for title, text in report.profiles.items()),
         _failures(report),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -98,6 +100,7 @@ COLUMNS: tuple[tuple[str, Callable[[Figures], float]], ...] = (
     ("Accepted/s", lambda figures: figures.accepted_per_second),
     ("Delivered/s", lambda figures: figures.delivered_per_second),
     ("CPU s/1,000", lambda figures: figures.cpu_per_thousand),
+    ("of it in the kernel, %", lambda figures: figures.kernel_share * 100),
     ("Peak memory, MiB", lambda figures: figures.peak_proportional / MIB),
     ("Latency median, ms", lambda figures: figures.latency_median * 1000),
     ("Latency p99, ms", lambda figures: figures.latency_p99 * 1000),

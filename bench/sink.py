@@ -6,7 +6,8 @@ a system under test can use it. It is no part of Waypost, and its CPU time is co
 
     python -m bench.sink --control /tmp/sink.sock --listen primary=20001 --listen copy1=20002
 
-Over the Unix socket, one line each way: `count` is answered with a JSON object, `reset` with `ok`.
+Over the Unix socket, one line each way: `count` is answered with a JSON object, `reset` with `ok`. The sink ends when
+whoever asked hangs up, so none is left over.
 """
 
 import argparse
@@ -205,9 +206,10 @@ class SinkSession(asyncio.BufferedProtocol):
 
 
 async def serve(listeners: dict[str, int], control: str) -> None:
-    """Listens on loopback at the ports of `listeners` (name to port) and at the Unix socket `control`, for ever."""
+    """Listens on loopback at the ports of `listeners` (name to port) until the Unix socket `control` is hung up."""
     tallies = {name: Tally() for name in listeners}
     loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while order := await reader.readline():
@@ -219,11 +221,12 @@ async def serve(listeners: dict[str, int], control: str) -> None:
                 summary = {name: tally.summary() for name, tally in tallies.items()}
                 writer.write(json.dumps(summary).encode() + b"\n")
         writer.close()
+        ended.set()
 
     for name, port in listeners.items():
         await loop.create_server(partial(SinkSession, tallies[name]), "127.0.0.1", port, backlog=1024)
     await asyncio.start_unix_server(answer, control)  # last: who can connect here may start
-    await asyncio.Event().wait()
+    await ended.wait()
 
 
 def run(main: Any) -> None:

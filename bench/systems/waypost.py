@@ -49,7 +49,7 @@ class WaypostPass:
                 }
             ],
             "upstreams": {
-                name: {"address": f"127.0.0.1:{port}", "tls": "off", "max_connections": SESSIONS}
+                name: {"address": f"127.0.0.1:{port}", "tls": "off", "connections": SESSIONS}
                 for name, port in place.sinks.items()
                 if name in self.sinks
             },
