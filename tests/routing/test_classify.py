@@ -93,7 +93,9 @@ ROWS = [
         "452 4.2.2 The email account that you tried to reach is over quota",
         "452 4.2.2 <bob@x> Quota exceeded (mailbox for user is full)",
     ], Kind.TRANSIENT),
-    ([P.RCPT], ["552 5.2.2 Over quota"], Kind.PERMANENT),
+    ([P.RCPT], ["452 User quota exceeded", "451 bob is over quota"], Kind.TRANSIENT),
+    ([P.RCPT], ["552 5.2.2 Over quota", "552 User quota exceeded"], Kind.PERMANENT),
+    ([P.AUTH, P.MAIL, P.DOT], ["452 Account quota exceeded"], Kind.QUOTA),
     ([P.RCPT, P.DOT], ["552 5.2.2 <bob@x> Quota exceeded (mailbox for user is full)"], Kind.PERMANENT),
     # A verdict on content stays one, whatever else it mentions.
     ([P.DOT], [

@@ -36,10 +36,10 @@ _PERIOD = (
 _LIMIT = r"\b(quota|limit|rate|threshold|max|allow|credit)"
 _SPENT = r"\b(exceed|reach|used up)"
 _PERIODIC_LIMIT = rf"^(?=.*{_PERIOD})(?=.*{_LIMIT})(?=.*{_SPENT})"
-_MESSAGE_QUOTA = r"\b(message|e-?mail|mail|account|user) (quota|rate)\b.{0,20}\bexceeded\b"
+_MESSAGE_QUOTA = r"\b((message|e-?mail|mail) (quota|rate)|(account|user) rate)\b.{0,20}\bexceeded\b"
 _RATE_LIMIT = r"\brate[ -]?limit(s|ed)?\b|throttl|QuotaExceeded|\bcredits exceeded\b|\bunusual sending activity\b"
 _RATE = (
-    r"\b(sending|unusual|message|mail|e-?mail) rate\b|\bquota\b|\bunexpected volume\b"
+    r"\b(sending|unusual|message|mail|e-?mail) rate\b|\bunexpected volume\b"
     r"|\btoo (many|much) (e-?mails?|mails?|messages?)\b"
 )
 _CONNECTIONS = (
@@ -84,6 +84,7 @@ REPLY_RULES: tuple[ReplyRule, ...] = (
     reply_rule("message-quota", Kind.QUOTA, ANYWHERE, "4yz 5yz", "", _MESSAGE_QUOTA),
     reply_rule("rate-limit", Kind.QUOTA, ANYWHERE, "4yz 5yz", "", _RATE_LIMIT),
     reply_rule("rate", Kind.QUOTA, ANYWHERE, "4yz", "", _RATE),
+    reply_rule("quota", Kind.QUOTA, ANYWHERE - RCPT, "4yz", "", r"\bquota\b"),
     # About the number of recipients in one transaction; 552 is what older servers say (RFC 5321 section 4.5.3.1.10).
     reply_rule("too-many-recipients", Kind.TOO_MANY_RECIPIENTS, RCPT, "450 451 452 552", "x.5.3"),
     reply_rule("too-many-recipients-text", Kind.TOO_MANY_RECIPIENTS, RCPT, "450 451 452 552", "", _RECIPIENTS),
