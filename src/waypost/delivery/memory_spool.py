@@ -78,7 +78,7 @@ class MemorySpool:
     async def claim(self, target: str, now: float, limit: int) -> Sequence[Delivery]:
         await self.check()
         waiting = self._waiting.get(target, [])
-        claimed = []
+        claimed: list[Delivery] = []
         while waiting and waiting[0][0] <= now and len(claimed) < limit:
             _, id_ = heapq.heappop(waiting)
             delivery, stored = self._owed[id_]
@@ -111,7 +111,7 @@ class MemorySpool:
         names = dict.fromkeys(delivery.target for delivery, _ in self._owed.values())
         names |= dict.fromkeys(letter.delivery.target for letter in self.dead_letters)
         counts = []
-        for name in names:
+        for name in sorted(names):
             received = [d.message.received_at for d, _ in self._owed.values() if d.target == name]
             dead = sum(letter.delivery.target == name for letter in self.dead_letters)
             counts.append(TargetCount(name, len(received), dead, min(received, default=None)))

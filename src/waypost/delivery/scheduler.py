@@ -11,7 +11,7 @@ through: its backlog keeps its place instead of failing message by message.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
@@ -157,14 +157,17 @@ class _Lane:
             self._claimed.popleft().message.content.close()
 
     async def _work(self) -> None:
-        while not self._stopping and len(self._workers) <= self._allowed():
-            delivery = await self._next()
-            if delivery is None:
-                break
-            await self._attempt(delivery)
+        try:
+            while not self._stopping and len(self._workers) <= self._allowed():
+                delivery = await self._next()
+                if delivery is None:
+                    break
+                await self._attempt(delivery)
+        finally:
+            # At once, not when the task is seen to have ended: when the limit has shrunk, one must stay.
+            self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
         if not worker.cancelled() and (error := worker.exception()) is not None:
             _log.error("a delivery worker broke", target=self._target, exc_info=error)
             self._sleep_until(self._clock.time() + SPOOL_PAUSE)
@@ -245,7 +248,8 @@ class _Lane:
         now = self._clock.time()
         if now >= self._trial_at:  # else it is one of several that ran when the first failed
             self._failures += 1
-            self._trial_at = now + min(2.0 ** (self._failures - 1), LONGEST_TRIAL_PAUSE)
+            self._trial_at = now + min(2.0 ** min(self._failures - 1, 10), LONGEST_TRIAL_PAUSE)
+            self._sleep_until(self._trial_at)
 
     def _is_paused(self) -> bool:
         """Whether the next trial of a dead target has to wait; a timer is running then."""

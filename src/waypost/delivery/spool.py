@@ -105,7 +105,7 @@ class Spool(Protocol):
         """When the next delivery of `target` that is not in flight is due, or None when there is none."""
 
     async def targets(self) -> Sequence[TargetCount]:
-        """What every target with anything queued or dead is owed."""
+        """What every target with anything queued or dead is owed, by name."""
 
     async def check(self) -> None:
         """One durable write, to know that the next one would succeed."""

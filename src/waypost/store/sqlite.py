@@ -189,7 +189,7 @@ class SqliteSpool:
             for account, received_at in zip(unknown, await self._writer.read(question), strict=True):
                 account.oldest_row = received_at
                 account.oldest_known = True
-        owed = [account for account in accounts.values() if account.queued or account.dead]
+        owed = [account for _, account in sorted(accounts.items()) if account.queued or account.dead]
         fresh = self._fresh.oldest({account.name for account in owed if account.queued})
         return [
             TargetCount(

@@ -1,0 +1,51 @@
+"""Messages and plans for the tests of the spool."""
+
+from waypost.delivery.spool import Planned
+from waypost.mail.content import Content, MemoryContent
+from waypost.mail.message import Client, Envelope, Message, Recipient
+from waypost.smtp.address import NULL, Address
+from waypost.smtp.parameters import MailParameters, RcptParameters
+
+RECEIVED_AT = 1_000_000_000.0
+NOW = RECEIVED_AT + 100
+EXPIRES_AT = RECEIVED_AT + 432_000
+
+ANN = Recipient(Address("ann", "example.com"))
+BOB = Recipient(
+    Address('"b o@b"', "[IPv6:2001:db8::1]"), RcptParameters(("SUCCESS", "DELAY"), "rfc822;bob+2B@example.com")
+)
+EVE = Recipient(Address("ève", "exämple.com"), RcptParameters(("NEVER",)))
+
+
+def make_message(
+    id_: str = "m1", content: bytes | Content = b"Subject: x\r\n\r\nHello\r\n", **changes: object
+) -> Message:
+    """A message to Ann, Bob and Eve, or as `changes` says: parts of the envelope, or `received_at`."""
+    client = Client("relay", "2001:db8::25", 40000, "mail.example.com\t'\"", "ESMTPSA", "nextcloud", "TLSv1.3 X", True)
+    envelope = Envelope(
+        changes.pop("reverse_path", NULL),
+        changes.pop("recipients", (ANN, BOB, EVE)),
+        changes.pop("parameters", MailParameters(123, "8BITMIME", True, "HDRS", "envid+2B", "<>")),
+    )
+    received_at = changes.pop("received_at", RECEIVED_AT)
+    assert not changes
+    return Message(
+        id_, received_at, client, envelope, MemoryContent(content) if isinstance(content, bytes) else content
+    )
+
+
+def plans(*targets: str) -> list[Planned]:
+    """One copy for each target."""
+    return [Planned(target, f"route of {target}", EXPIRES_AT) for target in targets]
+
+
+def octets(content: Content) -> bytes:
+    """All of the content, with the parts of the port that say something about it checked against it."""
+    data = b"".join(content.chunks())
+    assert content.size == len(data)
+    assert content.is_ascii == data.isascii()
+    assert content.ends_line == (not data or data.endswith(b"\r\n"))
+    assert content.head(100) == data[:100]
+    middle = len(data) // 2
+    assert b"".join(content.chunks(middle)) == data[middle:]
+    return data
