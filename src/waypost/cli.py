@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(words)
-        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+        if sys.stdout is not None:  # it is when the program was started with >&-
+            sys.stdout.flush()  # here, where a closed pipe is still ours to handle
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

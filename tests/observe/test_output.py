@@ -2,12 +2,14 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import threading
 
 import pytest
 
 from waypost.observe.output import Output
+from waypost.observe.record import json_line
 
 
 def line(record):
@@ -186,3 +188,18 @@ def test_a_full_disk_costs_lines_and_nothing_else():
     os.close(fd)
 
     assert output.lost == 1
+
+
+def test_a_record_that_cannot_be_written_is_told_of_instead(pipe):
+    endless = []
+    endless.append(endless)
+    output = Output(pipe[1], json_line)
+
+    output.emit({"time": "", "level": "info", "event": "odd", "facts": {(1, 2): 3}})
+    output.emit({"time": "", "level": "info", "event": "endless", "facts": endless})
+
+    records = [json.loads(line) for line in read_all(pipe[0]).split(b"\n")[:-1]]
+    assert [(record["event"], record["record"]) for record in records] == [
+        ("a record could not be written", "odd"),
+        ("a record could not be written", "endless"),
+    ]

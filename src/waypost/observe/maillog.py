@@ -31,8 +31,7 @@ _SEVERITIES = {4: "transient", 5: "permanent"}
 _SESSION_LEVELS = {"auth_failed": "warning", "limited": "warning"}  # the others are for debugging
 
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
-_MESSAGE_ID = (b"\nMessage-ID:", b"\nMessage-Id:", b"\nMessage-id:", b"\nmessage-id:")
-_VALUE = re.compile(rb"[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")
+_MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
 
 class MailLog:
@@ -250,14 +249,13 @@ class MailLog:
 
 def message_id_field(content: Content) -> str | None:
     """The Message-ID of the header section, with its angle brackets; None when it is absent, odd or far down."""
-    head = b"\n" + content.head(_HEAD)
-    for name in _MESSAGE_ID:
-        at = head.find(name)
-        if at >= 0:
-            found = _VALUE.match(head, at + len(name))
-            in_header = head.find(b"\n\r\n", 0, at + 1) < 0
-            return found[1].decode("ascii") if found is not None and in_header else None
-    return None
+    head = content.head(_HEAD)
+    found = _MESSAGE_ID.search(head, 0, head.find(b"\r\n\r\n"))
+    if found is None:
+        return None
+    at = found.start()
+    # Another field may end in this name, and after an empty header section (one CRLF) comes the text.
+    return None if at == 2 or (at and head[at - 1] != 10) else found[1].decode("ascii")
 
 
 def _addresses(recipients: Iterable[Recipient]) -> list[str]:

@@ -95,7 +95,8 @@ class Durations:
 class Metrics:
     """Every metric of one Waypost, in a registry of its own.
 
-    `facts` is set by whoever knows the other parts; it is called in the loop for each `scrape`.
+    `facts` is set by whoever knows the other parts. It is called in the loop for each `scrape`, and must not raise:
+    metrics are wanted most when something is broken.
     """
 
     def __init__(self, *, process: bool = True) -> None:
@@ -126,6 +127,10 @@ class Metrics:
         self.registry.register(_Moved(self))
         if process:
             ProcessCollector(registry=self.registry)
+
+    def report_lag(self, seconds: float) -> None:
+        """Takes what `waypost.observe.lag` measures."""
+        self.event_loop_lag = seconds
 
     async def scrape(self) -> bytes:
         """Everything in Prometheus' text format. The writing is done in a thread: it takes milliseconds."""

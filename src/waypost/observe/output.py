@@ -43,7 +43,7 @@ class Output:
 
     def emit(self, record: Record) -> None:
         """Takes one record. It is written at the end of this turn of the loop; at once when no loop runs."""
-        self._lines.append(self._render(record))
+        self._lines.append(self._rendered(record))
         if self._loop is not None and not self._loop.is_closed():
             return
         try:
@@ -77,6 +77,13 @@ class Output:
         while not self.flush() and (left := deadline - time.monotonic()) > 0:
             if self._poll is not None:
                 self._poll.poll(left * 1000)
+
+    def _rendered(self, record: Record) -> str:
+        try:
+            return self._render(record)
+        except (TypeError, ValueError, RecursionError) as error:  # keys that are no texts, lists within themselves
+            why = {"time": timestamp(time.time()), "level": "error", "event": "a record could not be written"}
+            return self._render(why | {"record": str(record.get("event")), "error": str(error)})
 
     def _flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = None
