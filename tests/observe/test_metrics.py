@@ -1,7 +1,9 @@
 """What Prometheus gets."""
 
 import asyncio
+import re
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from waypost import __version__
 from waypost.observe.lag import LoopLag
 from waypost.observe.metrics import Facts, Metrics, SpoolFacts
+from waypost.smtp.reply import reply
 
 FACTS = Facts(
     sessions={"127.0.0.1:25": 3},
@@ -69,8 +72,6 @@ def test_a_histogram_counts_up_to_each_bound_and_including_it():
 
 
 def test_names_are_prefixed_and_in_base_units_and_labels_are_bounded(told, client, message, attempt):
-    from waypost.smtp.reply import reply
-
     told.log.received(message, "r", "f:1:1")
     told.log.relayed(message, attempt, message.envelope.recipients)
     told.log.attempted("4Zk8s2d", attempt, "primary")
@@ -83,6 +84,25 @@ def test_names_are_prefixed_and_in_base_units_and_labels_are_bounded(told, clien
     assert 'class="transient"' in text
     for key in samples(text.encode()):
         assert key[0].startswith("waypost_")
+
+
+def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, message, attempt):
+    told.log.received(message, "r", "f:1:1")
+    told.log.relayed(message, attempt, message.envelope.recipients)
+    told.log.attempted("4Zk8s2d", attempt, "primary")
+    told.log.refused(client, "rcpt", reply(450, "4.2.0", "away"))
+    told.log.abandoned(client, message.envelope.reverse_path, None, "gone")
+    told.log.session(client, "connected")
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.split("\n") if line.startswith("| `")]
+
+    families = list(text_string_to_metric_families(told.metrics.render(FACTS).decode()))
+
+    made = {}
+    for family in families:
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        made[family.name + ("_total" if family.type == "counter" else "")] = family.type, labels
+    assert {row[0].strip("`"): (row[1], set(re.findall(r"`(\w+)`", row[2]))) for row in rows} == made
 
 
 async def test_facts_are_asked_for_at_each_scrape():
