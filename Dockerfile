@@ -48,7 +48,7 @@ VOLUME /var/lib/waypost
 # Ports that configurations commonly use; 1020 is smtpmux's, 8025 the health checks and metrics.
 EXPOSE 25 465 587 1020 2525 8025
 
-# Asks the admin address of the configuration.
+# Asks the admin address of the configuration, or without one the first listener.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["waypost", "healthcheck"]
 
 # Signals reach Waypost itself. It ends within 8 seconds of SIGTERM, before the 10 that Docker grants.
