@@ -8,7 +8,8 @@ import pytest
 
 from waypost.observe import record
 from waypost.observe.record import colour_line, console_line, json_line, timestamp
-from waypost.smtp.sasl import Secret
+from waypost.routing.route import Account, Upstream
+from waypost.smtp.sasl import Credentials, Secret
 
 START = {"time": "2026-01-01T00:00:00.250Z", "level": "info", "event": "relayed"}
 
@@ -63,6 +64,20 @@ def test_values_that_are_not_meant_for_a_log_show_their_type_only(form):
 
     assert "swordfish" not in written
     assert "<Secret>" in written
+
+
+@pytest.mark.parametrize("form", [json_line, console_line, colour_line])
+def test_configuration_handed_to_the_log_by_mistake_shows_its_type_only(form):
+    credentials = Credentials("me@example.com", Secret("swordfish"))
+    upstream = Upstream("gmail", "smtp.example.com", 587, credentials=credentials)
+    account = Account("nextcloud", "swordfish")
+
+    for value in (upstream, account, credentials):
+        written = form(START | {"event": value, "value": value, "list": [value], "map": {"key": value}})
+
+        assert "swordfish" not in written
+        assert "me@example.com" not in written
+        assert written.count(f"<{type(value).__name__}>") == 4
 
 
 def test_paths_networks_and_errors_are_written_as_text():

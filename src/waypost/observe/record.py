@@ -88,7 +88,7 @@ def colour_line(record: Record) -> str:
 def _readable(record: Record, *, colours: bool) -> str:
     level = record["level"]
     colour, bold, dim, reset = (_COLOURS.get(level, ""), _BOLD, _DIM, _RESET) if colours else ("", "", "", "")
-    event = _safe(str(record["event"]))
+    event = _safe(record["event"] if isinstance(record["event"], str) else _text(record["event"]))
     words = [f"{dim}{record['time'][11:]}{reset} {colour}{level:<7}{reset} {bold}{event:<9}{reset}"]
     words += [
         f"{dim}{name}={reset}{_value(value)}"
