@@ -41,6 +41,7 @@ class Cause(StrEnum):
     PLAINTEXT = "plaintext"  # credentials would have gone in the clear
     BUSY = "busy"  # every connection that the upstream may have is in use
     SHUTDOWN = "shutdown"  # we are stopping
+    LOCAL = "local"  # a fault of ours: content that cannot be read back
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Failure:
 
 Answer = Reply | Failure
 """What one step of the dialogue with an upstream came to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An attempt that did not get as far as recipients: where it ended, and on what."""
+
+    phase: Phase
+    answer: Answer
 
 
 class Status(StrEnum):

@@ -48,7 +48,7 @@ class Authenticator:
         delay = max(self._delay(f"address {address}"), self._delay(f"account {credentials.username}"))
         if delay:
             await asyncio.sleep(delay)
-        if await self._matches(account, password) and account is not None:
+        if await self._matches(account, password):
             self._remember(fingerprint)
             self._failures.pop(f"address {address}", None)
             self._failures.pop(f"account {credentials.username}", None)
@@ -59,12 +59,16 @@ class Authenticator:
         return None
 
     async def _matches(self, account: Account | None, password: str) -> bool:
-        stored = account.password if account is not None else ""
-        if stored.startswith("$argon2") or (account is None and self._uses_argon2):
+        if account is None:
+            # An unknown account takes as long as a known one, and no password is right.
+            if self._uses_argon2:
+                async with self._threads:
+                    await asyncio.to_thread(_verify_argon2, "", password)
+            return False
+        if account.password.startswith("$argon2"):
             async with self._threads:
-                return await asyncio.to_thread(_verify_argon2, stored, password)
-        same = hmac.compare_digest(stored.encode("utf-8"), password.encode("utf-8"))
-        return same and account is not None
+                return await asyncio.to_thread(_verify_argon2, account.password, password)
+        return hmac.compare_digest(account.password.encode("utf-8"), password.encode("utf-8"))
 
     def _fingerprint(self, account: Account | None, username: str, password: str) -> bytes:
         stored = account.password if account is not None else ""
@@ -98,7 +102,8 @@ def _verify_argon2(stored: str, password: str) -> bool:
 
     hasher = PasswordHasher()
     try:
-        return hasher.verify(stored or _decoy(hasher), password) and bool(stored)
+        hasher.verify(stored or _decoy(hasher), password)
+        return bool(stored)
     except (Argon2Error, InvalidHashError):
         return False
 

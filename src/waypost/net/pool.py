@@ -10,20 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from waypost.mail.content import Content
-from waypost.mail.outcome import Answer, Cause, Failure, Phase
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.upstream import UpstreamConnection
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
 
+Fit = Callable[[Extensions], tuple[c.Mail, Sequence[c.Rcpt]] | Failure]
+"""Words a transaction for what an upstream offers, or says that it cannot carry it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A transaction that has got as far as MAIL and RCPT, with the answers, on a connection that is lent."""
+    """A transaction whose MAIL was accepted, with the answers to RCPT, on a connection that is lent."""
 
     lent: "LentConnection"
-    mail: Answer
     recipients: Sequence[Answer]
 
 
@@ -91,33 +93,36 @@ class UpstreamPool:
         """Connections that are busy, and that are idle."""
         return self._open - len(self._idle), len(self._idle)
 
-    async def begin(
-        self, mail: c.Mail, recipients: Sequence[c.Rcpt], *, background: bool
-    ) -> Begun | Failure | tuple[Phase, Reply]:
+    async def begin(self, fit: Fit, *, background: bool) -> Begun | Stopped:
         """Opens a transaction, on a connection that is idle if there is one.
 
-        A connection that has gone stale in the meantime is silently replaced, once, by a new one; a refusal
-        to open one is returned as it was given, with its phase.
+        A connection that has gone stale in the meantime is silently replaced, once, by a new one.
         """
-        upstream = self.upstream
-        timeouts = upstream.background_timeouts if background else upstream.timeouts
+        timeouts = self.upstream.background_timeouts if background else self.upstream.timeouts
         connection = await self._take(timeouts)
-        if not isinstance(connection, UpstreamConnection):
+        if isinstance(connection, Stopped):
             return connection
         try:
-            answer, answers = await connection.begin(mail, recipients, timeouts)
-            if connection.reused and _is_stale(answer):
+            begun = await self._begin(connection, fit, timeouts)
+            if connection.reused and isinstance(begun, Stopped) and _is_stale(begun.answer):
                 connection.abort()
-                connection = UpstreamConnection(upstream, self._hostname, self._now())
-                problem = await connection.open(timeouts)
-                if problem is not None:
-                    self._discard(connection)
-                    return problem
-                answer, answers = await connection.begin(mail, recipients, timeouts)
+                connection = UpstreamConnection(self.upstream, self._hostname, self._now())
+                begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts)
         except BaseException:
             self._discard(connection)
             raise
-        return Begun(LentConnection(self, connection, timeouts), answer, answers)
+        if isinstance(begun, Stopped):
+            self.give_back(connection)
+        return begun
+
+    async def _begin(self, connection: UpstreamConnection, fit: Fit, timeouts: Timeouts) -> Begun | Stopped:
+        offer = fit(connection.extensions)
+        if isinstance(offer, Failure):
+            return Stopped(Phase.MAIL, offer)
+        answer, answers = await connection.begin(*offer, timeouts)
+        if isinstance(answer, Reply) and answer.is_positive:
+            return Begun(LentConnection(self, connection, timeouts), answers)
+        return Stopped(Phase.MAIL, answer)
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keeps a connection for the next transaction, or closes it when it has served its time."""
@@ -156,7 +161,7 @@ class UpstreamPool:
         self._open -= len(self._idle)
         self._idle.clear()
 
-    async def _take(self, timeouts: Timeouts) -> UpstreamConnection | Failure | tuple[Phase, Reply]:
+    async def _take(self, timeouts: Timeouts) -> UpstreamConnection | Stopped:
         while True:
             while self._idle:
                 connection = self._idle.pop()
@@ -167,7 +172,8 @@ class UpstreamPool:
             if self._open < self.upstream.max_connections:
                 break
             if not await self._wait(timeouts.connect):
-                return Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
+                busy = Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
+                return Stopped(Phase.CONNECT, busy)
         self._open += 1
         connection = UpstreamConnection(self.upstream, self._hostname, self._now())
         try:
@@ -221,11 +227,9 @@ class Upstreams:
         self._hostname = hostname
         self._pools: dict[str, UpstreamPool] = {}
 
-    async def begin(
-        self, upstream: Upstream, mail: c.Mail, recipients: Sequence[c.Rcpt], *, background: bool
-    ) -> Begun | Failure | tuple[Phase, Reply]:
+    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Begun | Stopped:
         """Opens a transaction with an upstream; see `UpstreamPool.begin`."""
-        return await self._pool(upstream).begin(mail, recipients, background=background)
+        return await self._pool(upstream).begin(fit, background=background)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each upstream that was ever used: connections that are busy, and idle."""

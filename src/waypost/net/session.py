@@ -49,8 +49,8 @@ class Transaction(Protocol):
     async def finish(self) -> Reply:
         """The content is whole: sees it through and says what the client is told."""
 
-    def reply_lost(self, answer: Reply) -> None:
-        """The client had gone before it could be told what `finish` said."""
+    def told(self, answer: Reply, *, lost: bool) -> None:
+        """The client was told what `finish` said; or was `lost` before it could be."""
 
     def refuse(self, answer: Reply) -> None:
         """The content has come to its end and is not fit to be passed on; the client is told `answer`."""
@@ -186,8 +186,7 @@ class Session:
             case c.EndOfContent() if transaction is not None:
                 self._transaction = None
                 answer = await transaction.finish()
-                if self._stream.lost:
-                    transaction.reply_lost(answer)
+                transaction.told(answer, lost=self._stream.lost)
                 engine.answer(answer)
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 
 from waypost.mail.content import Content
-from waypost.mail.outcome import Answer, Cause, Failure, Phase
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
 from waypost.net.connect import ResolveError, connect, resolve
 from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
@@ -76,7 +76,7 @@ class UpstreamConnection:
 
     # -- opening
 
-    async def open(self, timeouts: Timeouts) -> Failure | tuple[Phase, Reply] | None:
+    async def open(self, timeouts: Timeouts) -> Stopped | None:
         """Connects, greets, starts TLS and authenticates as configured.
 
         Returns None when the connection is ready, else what went wrong, with the reply where there was one.
@@ -85,12 +85,10 @@ class UpstreamConnection:
         if problem is None and self.upstream.tls.mode == "implicit":
             problem = await self._start_tls(timeouts)
         if problem is not None:
-            return problem
+            return Stopped(problem.phase, problem)
         (greeting,) = await self._answers((Phase.GREETING,), timeouts.greeting)
-        if isinstance(greeting, Failure):
-            return greeting
-        if not greeting.is_positive:
-            return Phase.GREETING, greeting
+        if not _is_positive(greeting):
+            return Stopped(Phase.GREETING, greeting)
         refused = await self._hello(timeouts)
         if refused is None and self.upstream.tls.mode in ("opportunistic", "starttls"):
             refused = await self._upgrade(timeouts)
@@ -114,30 +112,26 @@ class UpstreamConnection:
             return Failure(Phase.CONNECT, Cause.UNREACHABLE, error.strerror or str(error))
         return None
 
-    async def _hello(self, timeouts: Timeouts) -> Failure | tuple[Phase, Reply] | None:
+    async def _hello(self, timeouts: Timeouts) -> Stopped | None:
         answer = await self._ask(c.Ehlo(self._hostname), Phase.EHLO, timeouts.command)
         if isinstance(answer, Reply) and answer.code in (500, 502, 504):  # RFC 5321 section 3.2
             answer = await self._ask(c.Helo(self._hostname), Phase.EHLO, timeouts.command)
-        if isinstance(answer, Failure):
-            return answer
-        return None if answer.is_positive else (Phase.EHLO, answer)
+        return None if _is_positive(answer) else Stopped(Phase.EHLO, answer)
 
-    async def _upgrade(self, timeouts: Timeouts) -> Failure | tuple[Phase, Reply] | None:
+    async def _upgrade(self, timeouts: Timeouts) -> Stopped | None:
         required = self.upstream.tls.mode == "starttls"
         if not self.extensions.starttls:
-            return Failure(Phase.STARTTLS, Cause.TLS, "STARTTLS is required and not offered") if required else None
+            return self._stop(Phase.STARTTLS, Cause.TLS, "STARTTLS is required and not offered") if required else None
         answer = await self._ask(c.StartTls(), Phase.STARTTLS, timeouts.command)
-        if isinstance(answer, Failure):
-            return answer
-        if not answer.is_positive:
-            return (Phase.STARTTLS, answer) if required else None
-        problem = await self._start_tls(timeouts)
-        if problem is not None:
-            return problem
+        if not _is_positive(answer):
+            return Stopped(Phase.STARTTLS, answer) if required or isinstance(answer, Failure) else None
         try:
             self._engine.tls_started()
         except ProtocolError as error:
-            return self._broken(Phase.STARTTLS, Cause.PROTOCOL, str(error))
+            return self._stop(Phase.STARTTLS, Cause.PROTOCOL, str(error))
+        problem = await self._start_tls(timeouts)
+        if problem is not None:
+            return Stopped(problem.phase, problem)
         return await self._hello(timeouts)
 
     async def _start_tls(self, timeouts: Timeouts) -> Failure | None:
@@ -159,12 +153,10 @@ class UpstreamConnection:
                 return self._broken(Phase.TLS, Cause.CERTIFICATE, f"the certificate's fingerprint is {shown}")
         return None
 
-    async def _authenticate(
-        self, credentials: sasl.Credentials, timeouts: Timeouts
-    ) -> Failure | tuple[Phase, Reply] | None:
+    async def _authenticate(self, credentials: sasl.Credentials, timeouts: Timeouts) -> Stopped | None:
         if self.tls is None and not self.upstream.allow_plaintext_auth:
             text = "credentials are not sent in the clear; allow_plaintext_auth would"
-            return self._broken(Phase.AUTH, Cause.PLAINTEXT, text)
+            return self._stop(Phase.AUTH, Cause.PLAINTEXT, text)
         offered = self.extensions.auth
         answer: Answer
         if "PLAIN" in offered or not offered:
@@ -175,10 +167,8 @@ class UpstreamConnection:
                 if isinstance(answer, Reply) and answer.code == 334:
                     answer = await self._ask(c.AuthResponse(sasl.encode(secret)), Phase.AUTH, timeouts.command)
         else:
-            return self._broken(Phase.AUTH, Cause.CAPABILITY, f"only {', '.join(offered)} offered, not PLAIN or LOGIN")
-        if isinstance(answer, Failure):
-            return answer
-        return None if answer.is_positive else (Phase.AUTH, answer)
+            return self._stop(Phase.AUTH, Cause.TLS, f"AUTH is offered with {', '.join(offered)}, not PLAIN or LOGIN")
+        return None if _is_positive(answer) else Stopped(Phase.AUTH, answer)
 
     # -- transactions
 
@@ -196,13 +186,13 @@ class UpstreamConnection:
                 return answer, ()
         if not self.extensions.pipelining or len(recipients) > _GROUP:
             answer = await self._ask(mail, Phase.MAIL, timeouts.command)
-            if isinstance(answer, Failure) or not answer.is_positive:
+            if not _is_positive(answer):
                 return answer, ()
             return answer, await self.add(recipients, timeouts)
         phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients))
         answers = await self._exchange((mail, *recipients), phases, timeouts.command)
         first = answers[0]
-        return first, answers[1:] if isinstance(first, Reply) and first.is_positive else ()
+        return first, answers[1:] if _is_positive(first) else ()
 
     async def add(self, recipients: Sequence[c.Rcpt], timeouts: Timeouts) -> Sequence[Answer]:
         """More recipients of the transaction under way; the answer to each."""
@@ -240,6 +230,8 @@ class UpstreamConnection:
                 held = piece
         except StreamTimeoutError:
             return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content")
+        except OSError as error:
+            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}")
         if stream.at_eof or stream.lost:
             return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.CLOSED, "the connection ended before the content")
         stream.write(held + end)
@@ -251,7 +243,7 @@ class UpstreamConnection:
         for piece in unstuffed(content.chunks()):
             if len(pending) >= _MIN_CHUNK:
                 answer = await self._ask(c.Bdat(len(pending)), Phase.CONTENT, timeouts.block, behind=pending)
-                if isinstance(answer, Failure) or not answer.is_positive:
+                if not _is_positive(answer):
                     return Phase.CONTENT, answer
                 pending = b""
             pending += piece
@@ -333,9 +325,16 @@ class UpstreamConnection:
             cause, text = Cause.SHUTDOWN, "Waypost is stopping"
         return answers + [self._broken(phase, cause, text) for phase in phases[len(answers) :]]
 
+    def _stop(self, phase: Phase, cause: Cause, text: str) -> Stopped:
+        return Stopped(phase, self._broken(phase, cause, text))
+
     def _broken(self, phase: Phase, cause: Cause, text: str) -> Failure:
         self.abort()
         return Failure(phase, cause, text)
+
+
+def _is_positive(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and answer.is_positive
 
 
 def _ssl_text(error: Exception) -> str:

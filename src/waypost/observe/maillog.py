@@ -185,6 +185,12 @@ class MailLog:
         record["reason"] = reason
         self._emit(record)
 
+    def not_taken(self, message: Message, target: str, reason: str, role: Role = "copy") -> None:
+        """A copy could not be stored, so it will not be made."""
+        record = self._owed("error", "not_taken", message, target, message.envelope.recipients, role)
+        record["reason"] = reason
+        self._emit(record)
+
     def dead(
         self, message: Message, target: str, recipients: Sequence[Recipient], reason: str, role: Role = "copy"
     ) -> None:

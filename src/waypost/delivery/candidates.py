@@ -1,0 +1,91 @@
+"""The upstreams that may take a message: their order, what is known of their health, and every try at one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from waypost.clock import Clock
+from waypost.delivery.sender import Begun, Fit, Lent, Sender
+from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
+from waypost.routing.classify import classify
+from waypost.routing.health import Health
+from waypost.routing.route import Member, Pool, Upstream
+from waypost.routing.strategies import Turns, order
+from waypost.routing.verdict import HealthEffect, Kind, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A transaction under way at one upstream. `began` is on the monotonic clock, in seconds."""
+
+    upstream: Upstream
+    lent: Lent
+    recipients: Sequence[Answer]
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One try that has ended, and what it means."""
+
+    attempt: Attempt
+    verdict: Verdict
+
+
+class Candidates:
+    """Chooses upstreams, opens transactions with them, and remembers how that went."""
+
+    def __init__(self, sender: Sender, clock: Clock, chance: Callable[[], float]) -> None:
+        self._sender = sender
+        self._clock = clock
+        self._chance = chance
+        self._turns: dict[str, Turns] = {}
+        self._health: dict[str, Health] = {}
+
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """What is known of each upstream that was ever tried."""
+        return self._health
+
+    def order(self, pool: Pool) -> Sequence[Member]:
+        """The members of a pool for one message, best first."""
+        if len(pool.members) == 1:
+            return pool.members
+        turns = self._turns.get(pool.name)
+        if turns is None:
+            turns = self._turns[pool.name] = Turns()
+        return order(pool, turns, self._health, self._clock.monotonic(), self._chance)
+
+    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Link | Judged:
+        """Opens a transaction; when that fails, the failure is already counted and judged."""
+        began = self._clock.monotonic()
+        health = self._health.get(upstream.name)
+        if health is None:
+            health = self._health[upstream.name] = Health()
+        health.trial_started(began)
+        try:
+            begun: Begun | Stopped = await self._sender.begin(upstream, fit, background=background)
+        except BaseException:
+            health.trial_abandoned()
+            raise
+        if isinstance(begun, Stopped):
+            return self.judge(upstream, begun.phase, begun.answer, began)
+        return Link(upstream, begun.lent, begun.recipients, began)
+
+    def judge(self, upstream: Upstream, phase: Phase, answer: Answer, began: float, lent: Lent | None = None) -> Judged:
+        """What an answer means, with its effect on the upstream's health."""
+        verdict = classify(phase, answer)
+        now = self._clock.monotonic()
+        health = self._health[upstream.name]
+        match verdict.health:
+            case HealthEffect.FAILURE:
+                health.failed(now, str(answer))
+            case HealthEffect.SLEEP_AUTH:
+                health.login_refused(now, str(answer))
+            case HealthEffect.SLEEP_QUOTA:
+                health.quota_spent(now, str(answer))
+            case _ if verdict.kind in (Kind.BUSY, Kind.LOCAL):
+                health.trial_abandoned()
+            case _:
+                health.succeeded(now, began)
+        reused, tls = (False, None) if lent is None else (lent.reused, lent.tls)
+        return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began, reused, tls), verdict)

@@ -1,0 +1,122 @@
+"""The port to upstreams, and how a transaction is worded for what one of them offers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from waypost.mail.content import Content
+from waypost.mail.message import Envelope, Recipient
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.mail.rewrite import rewritten_reverse_path
+from waypost.routing.route import Upstream
+from waypost.smtp import commands as c
+from waypost.smtp.client import Extensions
+from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
+
+Fit = Callable[[Extensions], tuple[c.Mail, Sequence[c.Rcpt]] | Failure]
+"""Words a transaction for what an upstream offers, or says that it cannot carry it."""
+
+
+class Lent(Protocol):
+    """A connection for the time of one transaction."""
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the upstream offers."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection had carried a transaction before."""
+
+    @property
+    def tls(self) -> str | None:
+        """Version and cipher, or None."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the upstream has gone meanwhile."""
+
+    async def add(self, recipients: Sequence[c.Rcpt]) -> Sequence[Answer]:
+        """More recipients; the answer to each."""
+
+    async def send(self, content: Content) -> tuple[Phase, Answer]:
+        """The content; how far it came, and the answer."""
+
+    def release(self) -> None:
+        """Gives the connection back, once. A transaction that is still open is reset."""
+
+
+class Begun(Protocol):
+    """A transaction whose MAIL was accepted."""
+
+    @property
+    def lent(self) -> Lent:
+        """The connection that carries it."""
+
+    @property
+    def recipients(self) -> Sequence[Answer]:
+        """The answer to each RCPT."""
+
+
+class Sender(Protocol):
+    """Opens transactions with upstreams."""
+
+    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Begun | Stopped:
+        """MAIL and RCPT, worded by `fit`. `background` allows the longer time-outs."""
+
+
+_QUIET = RcptParameters(notify=("NEVER",))
+
+
+def fit(
+    envelope: Envelope, upstream: Upstream, extensions: Extensions, *, quiet: bool = False
+) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
+    """MAIL and RCPT for an upstream with these extensions, or why it cannot carry the message.
+
+    What only informs (SIZE, DSN, AUTH=) is left out where it is not offered; what changes what may be sent
+    (8BITMIME, SMTPUTF8) is not. `quiet` asks for no notification (RFC 3461 section 4.1), as copies do.
+    """
+    parameters = envelope.parameters
+    failure = _lacking(envelope, parameters, extensions)
+    if failure is not None:
+        return failure
+    if parameters is not NO_MAIL_PARAMETERS:
+        parameters = replace(
+            parameters,
+            size=parameters.size if extensions.size is not None else None,
+            body=parameters.body if extensions.eightbitmime else None,
+            ret=parameters.ret if extensions.dsn else None,
+            envid=parameters.envid if extensions.dsn else None,
+            auth=parameters.auth if extensions.auth else None,
+        )
+    reverse_path = envelope.reverse_path
+    if upstream.rewrite_from is not None:
+        reverse_path = rewritten_reverse_path(reverse_path, upstream.rewrite_from)
+    return c.Mail(reverse_path, parameters), fit_recipients(envelope.recipients, extensions, quiet=quiet)
+
+
+def fit_recipients(recipients: Sequence[Recipient], extensions: Extensions, *, quiet: bool = False) -> Sequence[c.Rcpt]:
+    """RCPT for each of these, with the parameters that are offered."""
+    if not extensions.dsn:
+        return [c.Rcpt(recipient.address, NO_RCPT_PARAMETERS) for recipient in recipients]
+    if quiet:
+        return [c.Rcpt(recipient.address, _QUIET) for recipient in recipients]
+    return [c.Rcpt(recipient.address, recipient.parameters) for recipient in recipients]
+
+
+def _lacking(envelope: Envelope, parameters: MailParameters, extensions: Extensions) -> Failure | None:
+    lacks = ""
+    if envelope.needs_smtputf8 and not extensions.smtputf8:
+        lacks = "no upstream for this message offers SMTPUTF8"
+    elif parameters.body == "8BITMIME" and not extensions.eightbitmime:
+        lacks = "no upstream for this message offers 8BITMIME"
+    elif parameters.size is not None and extensions.size and parameters.size > extensions.size:
+        lacks = f"the upstream takes messages up to SIZE {extensions.size}"
+    return Failure(Phase.MAIL, Cause.CAPABILITY, lacks) if lacks else None
+
+
+def lacks_8bitmime(content: Content, extensions: Extensions) -> Failure | None:
+    """Why the upstream cannot carry this content, or None: it has octets above 127 (RFC 6152)."""
+    if extensions.eightbitmime or content.is_ascii:
+        return None
+    return Failure(Phase.DATA, Cause.CAPABILITY, "the content is 8-bit, and the upstream does not offer 8BITMIME")
