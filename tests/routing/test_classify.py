@@ -155,6 +155,7 @@ FAILURES = {
     Cause.PLAINTEXT: Kind.SECURITY,
     Cause.BUSY: Kind.BUSY,
     Cause.SHUTDOWN: Kind.LOCAL,
+    Cause.LOCAL: Kind.LOCAL,
 }
 
 

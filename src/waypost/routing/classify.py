@@ -45,6 +45,7 @@ _FAILURE_CODES: dict[Cause, str] = {
     Cause.PLAINTEXT: "4.3.5",
     Cause.BUSY: "4.3.2",
     Cause.SHUTDOWN: "4.3.2",
+    Cause.LOCAL: "4.3.0",
 }
 _AGAIN = re.compile(
     r"\b(?:again|retry|resets?|wait)\b[^0-9]{0,20}([0-9]{1,6}) ?(s|secs?|seconds?|m|min|mins|minutes?|h|hours?)\b",

@@ -118,4 +118,5 @@ FAILURE_RULES: tuple[FailureRule, ...] = (
     failure_rule("capability", Kind.CAPABILITY, Cause.CAPABILITY),
     failure_rule("busy", Kind.BUSY, Cause.BUSY),
     failure_rule("shutdown", Kind.LOCAL, Cause.SHUTDOWN),
+    failure_rule("local", Kind.LOCAL, Cause.LOCAL),
 )
