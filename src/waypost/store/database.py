@@ -233,7 +233,7 @@ def _explained(path: Path, error: Exception) -> SpoolError:
         return SpoolError(f"the spool {path} is in use by another process; one spool belongs to one Waypost")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError:
         return SpoolError(
-            f"the spool {path} is damaged ({error}). Nothing was changed. Put a copy of the folder aside, then try"
+            f"the spool {path} is damaged ({' '.join(str(error).split())}). Nothing was changed. Put a copy of the folder aside, then try"
             f" `sqlite3 {path} .recover | sqlite3 recovered.db` and put recovered.db in its place, or move the folder"
             " away to start with an empty spool"
         )

@@ -60,7 +60,7 @@ class Writer:
         try:
             self._database = await self._ask(lambda: Database.open(self._folder))
         except BaseException:
-            await self._join()
+            self._join()
             raise
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Writer:
         written: Written = await self._ask(lambda: database.write(batch))
         self._settle(batch, written)
         await self._ask(database.close)
-        await self._join()
+        self._join()
         if written.changes is not None:
             raise SpoolError(f"the last changes could not be recorded in {self._folder.path}: {written.changes}")
 
@@ -224,10 +224,11 @@ class Writer:
         self._jobs.put((job, answer))
         return await answer
 
-    async def _join(self) -> None:
+    def _join(self) -> None:
+        """Ends the thread, which has nothing left to do."""
         self._jobs.put(None)
         if self._thread is not None:
-            await self._loop.run_in_executor(None, self._thread.join)
+            self._thread.join()
 
     def _run(self) -> None:
         """The thread."""
