@@ -9,7 +9,7 @@ from waypost.config import check_listeners, check_upstreams
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
-from waypost.config.schema import Configuration
+from waypost.config.schema import REQUIRED, Configuration
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection
 from waypost.config.validate import Validated
 from waypost.smtp.sasl import Secret
@@ -25,6 +25,11 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     secrets: dict[Path, Secret] = {}
     if model is None:
         return report, secrets
+    for section in REQUIRED:
+        if not report.given(section):
+            report.problem((section,), "is required")
+        elif not tree.get((section,)):
+            report.problem((section,), "must not be empty")
     check_listeners.check(model, report)
     check_upstreams.check(model, report, model.hostname or hostname)
     secrets |= check_upstreams.secrets(model, report)
@@ -56,7 +61,7 @@ def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
         report.problem(here, "is the name of an upstream too, and every upstream is a pool of its own name", key=True)
     for upstream, weight in pool.upstreams.items():
         _refer(report, (*here, "upstreams", upstream), upstream, report.names("upstreams"), "upstream")
-        if weight != 1 and pool.strategy != "weighted":
+        if weight != 1 and pool.strategy != "weighted" and not report.is_lost(*here, "strategy"):
             report.problem(
                 (*here, "upstreams", upstream),
                 f"a weight means nothing to the strategy {pool.strategy}",
@@ -85,7 +90,7 @@ def _check_rules(model: Configuration, report: Report) -> None:
         here: Path = ("rules", index)
         _refer(report, (*here, "route"), rule.route, report.names("routes"), "route")
         for number, address in enumerate(rule.listener):
-            if not report.gone("listeners"):
+            if not report.is_lost("listeners"):
                 _refer(report, (*here, "listener", number), address, listeners, "listener")
         for number, account in enumerate(rule.account):
             known = report.names("accounts")

@@ -63,7 +63,7 @@ def _check_tls(
     own = listener.tls
     if (own.certificate is None) != (own.key is None):
         missing = "key" if own.key is None else "certificate"
-        if not report.given(*here, missing):
+        if not report.is_lost(*here):
             report.problem(here, f"has no {missing}", "certificate and key belong together")
     elif own.certificate is not None and own.key is not None:
         if own.mode == "off":
@@ -71,8 +71,11 @@ def _check_tls(
         if (own.certificate, own.key) not in pairs:
             pairs.add((own.certificate, own.key))
             check_pair(here, own.certificate, own.key, report)
-    elif own.mode == "implicit" and model.tls is None and not report.given("tls") and not report.given(*here, "key"):
-        report.problem(here, "implicit TLS needs a certificate", "set `tls` with `certificate` and `key`")
+    elif model.tls is None and own.mode != "off" and report.given(*here):
+        if report.given("tls") or report.is_lost(*here):
+            return  # what there is of a certificate has a mistake, which has been said
+        word = "implicit TLS" if own.mode == "implicit" else "STARTTLS"
+        report.problem(here, f"{word} needs a certificate", "set `tls` with `certificate` and `key`")
 
 
 def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
@@ -113,8 +116,7 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
                 (*here, "allow_plaintext_auth"), "means nothing to a relay listener, where nobody authenticates"
             )
         return
-    trusted = listener.trusted_networks or report.given(*here, "trusted_networks")
-    if trusted:
+    if listener.trusted_networks or report.is_lost(*here):
         return
     if not report.names("accounts"):
         report.problem(
@@ -122,7 +124,9 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
             "nobody can send through this submission listener: there are no accounts and no trusted networks",
             "add `accounts`, or `trusted_networks` to the listener",
         )
-    elif not (_has_tls(listener, model, report) or listener.allow_plaintext_auth or report.given(*here, "tls")):
+    elif listener.tls.mode != "off" and report.given(*here, "tls"):
+        return  # what is wrong with its TLS, if anything is, has been said
+    elif not (_has_tls(listener, model, report) or listener.allow_plaintext_auth):
         report.problem(
             here,
             "nobody can authenticate here: there is no certificate for TLS, and passwords are not taken without",
@@ -187,6 +191,6 @@ def resolve(here: Path, password: Secret | None, file: str | None, report: Repor
         except WrongValueError as error:
             report.problem((*here, "password_file"), error.text, error.suggestion)
             return None
-    if password is None and not report.given(*here, "password") and not report.given(*here, "password_file"):
+    if password is None and not report.is_lost(*here):
         report.problem((*here, "password"), "is required", "set `password` or `password_file`")
     return password

@@ -65,7 +65,7 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
             ("ca_file", tls.ca_file is not None),
             ("fingerprint", bool(tls.fingerprint)),
         ):
-            if is_set and not (report.given(*here, "mode") and report.gone("upstreams")):
+            if is_set and not report.is_lost(*here, "mode"):
                 report.problem(
                     (*here, key),
                     f"means nothing to the mode {tls.mode}, which verifies nothing",

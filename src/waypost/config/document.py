@@ -99,7 +99,10 @@ class Tree:
     def place(self, path: Path, *, key: bool = False) -> Origin:
         """The nearest written place to point at: the node itself (its key if `key`), or what surrounds it."""
         for depth in range(len(path), 0, -1):
-            written = self.written(path[:depth])
+            here = path[:depth]
+            written = self.written(here)
+            if written is None and here in self._values:
+                written = here  # a key without a value
             if written is not None:
                 table = self._keys if key and written == path else self._values
                 if written in table:

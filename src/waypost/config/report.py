@@ -46,6 +46,7 @@ class Report:
         node = self._tree.get((section,))
         return tuple(node) if isinstance(node, dict) else ()
 
-    def gone(self, section: str) -> bool:
-        """Whether an entry of `section` was left out because of a mistake."""
-        return any(path[0] == section for path in self._validated.gone)
+    def is_lost(self, *path: str | int) -> bool:
+        """Whether something at `path` or below was left out because of a mistake: the model has a default there."""
+        original = self._validated.original(path)
+        return any(gone[: len(original)] == original for gone in self._validated.gone)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from waypost.config.fields import (
     AccountName,
@@ -53,7 +53,7 @@ class ListenerTls(Section):
         Words("`starttls` or `implicit` or `off`"),
     ] = Field(
         "starttls",
-        description="`starttls` offers it when there is a certificate; `implicit` begins with TLS; `off` has none.",
+        description="`starttls` offers it, where there is a certificate; `implicit` begins with TLS; `off` has none.",
     )
     certificate: File | None = Field(None, description="As `tls.certificate`, for this listener only.")
     key: File | None = Field(None, description="As `tls.key`, for this listener only.")
@@ -190,21 +190,25 @@ class TimeoutsSection(Section):
     handshake: Duration = Field(_TIMEOUTS.handshake, description="For the TLS handshake.")
 
 
+REQUIRED = ("listeners", "upstreams", "routes")
+"""What must be there. `check` asks for it, so that a mistake in the only listener does not hide all others."""
+
+
 class Configuration(Section):
     """The whole configuration."""
+
+    model_config = ConfigDict(json_schema_extra={"required": list(REQUIRED)})
 
     hostname: HostName | None = Field(
         None, description="The name in the greeting, in EHLO and in Received. Default: the name of this machine."
     )
-    listeners: tuple[ListenerSection, ...] = Field(min_length=1, description="Where clients connect.")
+    listeners: tuple[ListenerSection, ...] = Field((), description="Where clients connect.")
     tls: TlsSection | None = Field(None, description="The certificate of all listeners that have none of their own.")
     accounts: dict[AccountName, AccountSection] = Field({}, description="Who may submit, by user name.")
-    upstreams: dict[Name, UpstreamSection] = Field(
-        min_length=1, description="The SMTP servers to which mail is handed, by name."
-    )
+    upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
     routes: dict[Name, RouteSection] = Field(
-        min_length=1,
+        {},
         description="What happens to mail, by name. One route without any rules is for all mail.",
     )
     rules: tuple[RuleSection, ...] = Field(

@@ -11,10 +11,6 @@ from waypost.config.errors import Path
 _INDENT = "  "
 
 
-class _Dumper(yaml.SafeDumper):
-    """Knows YAML 1.1's readings, so that what another program would misread is put in quotes."""
-
-
 def yaml_text(data: dict[str, Data], comment: Callable[[Path], str] = lambda path: "") -> str:
     """The YAML of `data`; `comment` gives what to say about the value at a path."""
     lines: list[tuple[str, str]] = []
@@ -53,16 +49,33 @@ def _item(value: Data, path: Path, depth: int, comment: Callable[[Path], str], l
 
 
 def _inline(value: Data) -> str:
+    """A value on the line of its key. A list in a list, which no setting has, is written in brackets."""
     if isinstance(value, dict):
-        return "{}"
+        return (
+            "{"
+            + ", ".join(
+                f"{_quoted(key)}: {_quoted(below) if isinstance(below, str) else _inline(below)}"
+                for key, below in value.items()
+            )
+            + "}"
+        )
     if isinstance(value, list):
-        return "[]"
+        return "[" + ", ".join(_quoted(item) if isinstance(item, str) else _inline(item) for item in value) + "]"
     return "null" if value is None else scalar(value)
+
+
+def _quoted(text: str) -> str:
+    return _dumped(text, default_style='"')
 
 
 def scalar(text: str) -> str:
     """One scalar on one line, in quotes only when it needs them."""
     if text in ("true", "false") or (text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")):
         return text
-    dumped: Any = yaml.dump(text, Dumper=_Dumper, width=2**31, allow_unicode=True)
-    return str(dumped).removesuffix("\n").removesuffix("\n...")
+    return _dumped(text) if text.isprintable() else _quoted(text)
+
+
+def _dumped(value: Data, **style: Any) -> str:
+    # YAML 1.1's own dumper: what another program would misread is put in quotes.
+    dumped: str = yaml.safe_dump(value, width=2**31, allow_unicode=True, sort_keys=False, **style)
+    return dumped.removesuffix("\n").removesuffix("\n...")
