@@ -431,12 +431,12 @@ async def test_when_outcomes_cannot_be_recorded_nothing_is_sent_and_nothing_lost
 
 
 async def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
-    """On a file system of two megabytes: everything that was accepted can be delivered, and makes room."""
+    """On a file system of twelve megabytes: everything that was accepted can be delivered, and makes room."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mount is not possible here: {mounted.stderr.strip()}")
     try:

@@ -5,6 +5,7 @@ SQLite before 3.51.3 can lose commits when two of them write or checkpoint (http
 """
 
 import sqlite3
+import time
 from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,8 @@ APPLICATION_ID = 0x57617970
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ROWS_AT_ONCE = 16
-_CHECKPOINT_PAGES = 4000  # 16 MiB of log before it is folded into the file: pages that live shortly are written once
+_CHECKPOINT_PAGES = 1000  # 4 MiB of log before it is folded into the file: less than `files.RESERVE`
+_RESERVE_PAUSE = 10  # seconds between two attempts to get the reserve back
 
 
 class Database:
@@ -30,6 +32,7 @@ class Database:
         self.folder = folder
         self._connection = connection
         self._execute = connection.execute
+        self._reserve_at: float | None = None  # when to take the reserve again; None: it is there
 
     @classmethod
     def open(cls, folder: SpoolFolder) -> "Database":
@@ -43,6 +46,7 @@ class Database:
             database = cls(folder, connection)
             database._prepare_file()
             database.folder.sweep(set(database.keys()))
+            database._take_reserve()
         except (sqlite3.Error, OSError, SpoolError) as error:
             if connection is not None:
                 connection.close()
@@ -77,6 +81,8 @@ class Database:
                 written.changes = second
         if written.changes is None:
             written.answers = [self._answer(read) for read, _ in batch.reads]
+            if self._reserve_at is not None and time.monotonic() >= self._reserve_at:
+                self._take_reserve()
         return written
 
     def _answer(self, read: Read) -> Any:
@@ -86,8 +92,13 @@ class Database:
             return error
 
     def make_room(self) -> None:
-        """Folds the log into the file: its space can be used again, also when the disk is full."""
+        """Gives up the reserve and folds the log into the file, so that its space can be used again."""
+        self._reserve_at = time.monotonic() + _RESERVE_PAUSE
+        self.folder.reserve.unlink(missing_ok=True)
         self._execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _take_reserve(self) -> None:
+        self._reserve_at = None if self.folder.make_reserve() else time.monotonic() + _RESERVE_PAUSE
 
     def _transaction(self, changes: Changes, messages: Sequence[MessageRow], probe: bool) -> None:
         if not (changes or messages or probe):
@@ -167,7 +178,7 @@ class Database:
         if mode != "wal":
             raise SpoolError(f"its file system does not support SQLite's write-ahead log (mode {mode})")
         execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        execute("PRAGMA journal_size_limit = 67108864")
+        execute("PRAGMA journal_size_limit = 16777216")
         execute("BEGIN EXCLUSIVE")  # takes the lock, before anything is looked at
         try:
             self._migrate()
@@ -232,8 +243,9 @@ def _explained(path: Path, error: Exception) -> SpoolError:
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SpoolError(f"the spool {path} is in use by another process; one spool belongs to one Waypost")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError:
+        said = " ".join(str(error).split())
         return SpoolError(
-            f"the spool {path} is damaged ({' '.join(str(error).split())}). Nothing was changed. Put a copy of the folder aside, then try"
+            f"the spool {path} is damaged ({said}). Nothing was changed. Put a copy of the folder aside, then try"
             f" `sqlite3 {path} .recover | sqlite3 recovered.db` and put recovered.db in its place, or move the folder"
             " away to start with an empty spool"
         )

@@ -3,6 +3,7 @@
     <spool>/            0700
       spool.db          envelopes, small content, what is owed
       incoming/         files that are still being written, or whose message was never prepared
+      reserve           space that is given up when the disk is full, so that outcomes can still be recorded
       content/<key>     large content of stored messages; `<key>` is the message's key in the database
 
 A file gets into `content/` by rename, after it was synced, and leaves it after its row is gone. So whatever
@@ -149,6 +150,10 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+RESERVE = 8 * 1024 * 1024
+"""Octets of the reserve: enough to fold SQLite's log into its file, whose space can then be used again."""
+
+
 class SpoolFolder:
     """The folder of one spool. All methods block and raise OSError."""
 
@@ -157,6 +162,7 @@ class SpoolFolder:
         self.database = path / "spool.db"
         self.incoming = path / "incoming"
         self.content = path / "content"
+        self.reserve = path / "reserve"
 
     def create(self) -> None:
         """Makes what is missing, for our eyes only."""
@@ -164,6 +170,16 @@ class SpoolFolder:
         for folder in (self.path, self.incoming, self.content):
             folder.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
+
+    def make_reserve(self) -> bool:
+        """Takes the reserve, unless it is there; whether it is now. Raises nothing."""
+        if self.reserve.exists():
+            return True
+        try:
+            write_content(MemoryContent(bytes(RESERVE)), self.reserve, self.incoming / "reserve")
+        except OSError:
+            return False
+        return True
 
     def content_path(self, key: int) -> Path:
         """The file of the message with this key."""

@@ -146,7 +146,7 @@ class Writer:
             if failures:
                 try:
                     database.make_room()
-                except sqlite3.Error:
+                except (sqlite3.Error, OSError):
                     pass  # the write that follows says what is wrong
             return database.write(batch)
 
