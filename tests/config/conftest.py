@@ -11,12 +11,6 @@ from waypost.config.load import Loaded, read
 Load = Callable[..., Loaded]
 Mistakes = Callable[..., tuple[Problem, ...]]
 
-SMALL = """\
-listeners: [{address: "127.0.0.1:2525", mode: relay}]
-upstreams: {a: {address: "a.example.com:25"}}
-routes: {all: {primary: a}}
-"""
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -71,7 +71,7 @@ def _check_tls(
         if (own.certificate, own.key) not in pairs:
             pairs.add((own.certificate, own.key))
             check_pair(here, own.certificate, own.key, report)
-    elif model.tls is None and own.mode != "off" and report.given(*here):
+    elif model.tls is None and own.mode in ("starttls", "implicit"):
         if report.given("tls") or report.is_lost(*here):
             return  # what there is of a certificate has a mistake, which has been said
         word = "implicit TLS" if own.mode == "implicit" else "STARTTLS"
@@ -124,7 +124,7 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
             "nobody can send through this submission listener: there are no accounts and no trusted networks",
             "add `accounts`, or `trusted_networks` to the listener",
         )
-    elif listener.tls.mode != "off" and report.given(*here, "tls"):
+    elif listener.tls.mode in ("starttls", "implicit"):
         return  # what is wrong with its TLS, if anything is, has been said
     elif not (_has_tls(listener, model, report) or listener.allow_plaintext_auth):
         report.problem(

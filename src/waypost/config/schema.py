@@ -47,13 +47,14 @@ class ListenerTls(Section):
     """How one listener speaks TLS."""
 
     mode: Annotated[
-        Literal["starttls", "implicit", "off"],
-        one_of("starttls", "implicit", "off"),
-        WithJsonSchema({"type": "string", "enum": ["starttls", "implicit", "off"]}),
-        Words("`starttls` or `implicit` or `off`"),
+        Literal["auto", "starttls", "implicit", "off"],
+        one_of("auto", "starttls", "implicit", "off"),
+        WithJsonSchema({"type": "string", "enum": ["auto", "starttls", "implicit", "off"]}),
+        Words("`auto` or `starttls` or `implicit` or `off`"),
     ] = Field(
-        "starttls",
-        description="`starttls` offers it, where there is a certificate; `implicit` begins with TLS; `off` has none.",
+        "auto",
+        description="`starttls` offers it and needs a certificate; `auto` offers it where there is one; `implicit` "
+        "begins with TLS; `off` has none.",
     )
     certificate: File | None = Field(None, description="As `tls.certificate`, for this listener only.")
     key: File | None = Field(None, description="As `tls.key`, for this listener only.")
@@ -96,7 +97,7 @@ class ListenerSection(Section):
     )
     tls: Annotated[
         ListenerTls,
-        one_word("mode", "the mode", "starttls", "implicit", "off"),
+        one_word("mode", "the mode", "auto", "starttls", "implicit", "off"),
     ] = Field(ListenerTls(), description="`implicit`, `starttls` or `off`, or a mapping with a certificate of its own.")
     trusted_networks: Annotated[tuple[Network, ...], listed("network")] = Field(
         (),

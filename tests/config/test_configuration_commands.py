@@ -1,0 +1,222 @@
+"""`waypost check` and `waypost config`, as they are typed."""
+
+import json
+import socket
+import threading
+
+import pytest
+from configuration_texts import SMALL
+
+from waypost.cli import main
+from waypost.config.load import read
+
+SECRET = """\
+listeners: [{address: "127.0.0.1:2525", mode: submission, allow_plaintext_auth: true}]
+accounts: {app: {password: hunter2}}
+upstreams:
+  a:
+    address: "127.0.0.1:%d"
+    tls: %s
+    auth: {username: u, password: hunter3}
+pools: {p: [a]}
+routes: {all: {primary: a, copies: [{to: a, sample: 0.1}]}}
+spool: {path: spool}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("WAYPOST_", "SMTP_DUP_")) or name == "USE_INSECURE_AUTH":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def secret(folder):
+    def secret(port=25, tls="starttls"):
+        (folder / "waypost.yaml").write_text((SECRET % (port, tls)).replace("{p: [a]}", "{p: {upstreams: [a]}}"))
+
+    return secret
+
+
+def test_check_of_a_fine_file(secret, capsys):
+    secret()
+    assert main(["check"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("waypost.yaml: fine (native format)\n  listens on 127.0.0.1:2525: submission, no TLS")
+    assert "route all: to a; copies to a" in printed.out
+    assert "1 account, 0 rules" in printed.out
+    assert "copies wait in spool" in printed.out
+    assert printed.err.startswith("warning: route all: a is the primary and gets a copy")
+
+
+def test_check_prints_every_mistake(folder, capsys):
+    (folder / "c.yaml").write_text(SMALL.replace("mode: relay", "mode: rely").replace("primary: a", "primary: b"))
+    assert main(["check", "--config", "c.yaml"]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        "c.yaml:1:47: listeners[0].mode: 'rely' is not one of submission, relay; did you mean relay?",
+        "c.yaml:3:25: routes.all.primary: there is no pool or upstream 'b'; known here: a",
+        "2 mistakes",
+    ]
+
+
+class Greeter:
+    """Listens, and says one thing to whoever comes first."""
+
+    def __init__(self, greeting):
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, args=(greeting,))
+        self._thread.start()
+
+    def _run(self, greeting):
+        connection, _ = self._socket.accept()
+        with connection:
+            connection.sendall(greeting)
+
+    def close(self):
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.mark.parametrize(
+    ("greeting", "code", "words"),
+    [
+        (b"220 hello \x1b[31m\r\n", 0, "fine  a (127.0.0.1:{port}): 220 hello ?[31m"),
+        (b"554 go away\r\n", 1, "FAILED  a (127.0.0.1:{port}): greets with '554 go away', not 220"),
+        (b"", 1, "FAILED  a (127.0.0.1:{port}): closes without a greeting"),
+    ],
+)
+def test_check_online(secret, capsys, greeting, code, words):
+    greeter = Greeter(greeting)
+    secret(greeter.port)
+    assert main(["check", "--online"]) == code
+    greeter.close()
+    assert words.format(port=greeter.port) in capsys.readouterr().out
+
+
+def test_check_online_when_nobody_is_there(secret, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    secret(port)
+    assert main(["check", "--online"]) == 1
+    assert f"FAILED  a (127.0.0.1:{port}): Connection refused" in capsys.readouterr().out
+
+
+def test_check_online_a_host_without_an_address(folder, capsys):
+    (folder / "c.yaml").write_text(SMALL.replace("a.example.com", "nobody.invalid"))
+    assert main(["check", "--config", "c.yaml", "--online"]) == 1
+    assert "FAILED  a (nobody.invalid:25): nobody.invalid has no address" in capsys.readouterr().out
+
+
+def test_check_online_speaks_tls_where_it_is_implicit(secret, capsys):
+    greeter = Greeter(b"220 not TLS at all\r\n")
+    secret(greeter.port, "implicit")
+    assert main(["check", "--online"]) == 1
+    greeter.close()
+    assert "FAILED  a" in capsys.readouterr().out
+
+
+def test_show_says_where_everything_comes_from_and_no_secret(secret, capsys, monkeypatch):
+    secret()
+    monkeypatch.setenv("WAYPOST_LOG_LEVEL", "debug")
+    assert main(["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    lines = [line.split("  # ") for line in shown.splitlines() if "  # " in line]
+    said = {line.strip(): origin for line, origin in lines}
+    assert said["level: debug"] == "WAYPOST_LOG_LEVEL"
+    assert said["- address: 127.0.0.1:2525"] == "waypost.yaml:1:23"
+    assert said["mode: starttls"] == "waypost.yaml:6:10"
+    assert said["verify: true"] == "default"
+    assert said["a: 1"] == "waypost.yaml:8:25"
+    assert said["sample: 10%"] == "waypost.yaml:9:53"
+    assert said["required: true"] == "default"
+    assert said["username: u"] == "waypost.yaml:7:22"
+    assert "hunter" not in shown
+    assert shown.count("********") == 2
+
+
+def test_what_is_shown_is_the_native_form_but_for_the_secrets(secret, folder, capsys):
+    secret()
+    assert main(["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    (folder / "again.yaml").write_text(shown.replace("********", "hunter2", 1).replace("********", "hunter3", 1))
+    assert read("again.yaml", {}).settings == read("waypost.yaml", {}).settings
+
+
+def test_show_without_origins_and_as_json(secret, capsys):
+    secret()
+    assert main(["config", "show", "--no-origin"]) == 0
+    assert "#" not in capsys.readouterr().out
+    assert main(["config", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["source"], shown["format"]) == ("waypost.yaml", "native")
+    assert shown["settings"]["accounts"]["app"]["password"] == "********"
+    assert shown["origins"]["upstreams.a.tls.mode"] == "waypost.yaml:6:10"
+    assert shown["origins"]["upstreams.a.connections"] == "default"
+
+
+def test_show_of_a_wrong_file(folder, capsys):
+    (folder / "c.yaml").write_text("nonsense: 1\n")
+    assert main(["config", "show", "--config", "c.yaml"]) == 78
+    assert "c.yaml:1:1: nonsense" in capsys.readouterr().err
+
+
+def test_import(folder, capsys):
+    (folder / "old.yaml").write_text("users: [{email: a@b, password: '0755', downstreams: [{addr: 'c:25'}]}]\n")
+    assert main(["config", "import", "old.yaml"]) == 0
+    printed = capsys.readouterr()
+    assert "passwords" in printed.err
+    (folder / "new.yaml").write_text(printed.out)
+    assert printed.out.startswith("# Imported from old.yaml (smtpmux format)")
+    assert read("new.yaml", {}).settings.routes.accounts["a@b"].password == "0755"
+    assert main(["config", "import", "new.yaml"]) == 1
+    assert "native form already" in capsys.readouterr().err
+
+
+def test_init_prints_a_sample_that_is_fine(folder, capsys):
+    assert main(["config", "init"]) == 0
+    (folder / "waypost.yaml").write_text(capsys.readouterr().out)
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_init_with_every_comment_taken_away_has_only_known_keys(folder, capsys):
+    """The commented lines of the sample are advice too, and must not be wrong."""
+    main(["config", "init"])
+    lines = capsys.readouterr().out.splitlines()
+    wanted = (
+        "hostname: ",
+        "tls:",
+        "  certificate:",
+        "  key:",
+        "spool:",
+        "  path:",
+        "rules:",
+        "    route:",
+        "  - recip",
+    )
+    bare = [line[2:] if line.startswith("# ") and line[2:].startswith(wanted) else line for line in lines]
+    (folder / "c.yaml").write_text("\n".join(bare))
+    assert main(["check", "--config", "c.yaml"]) == 78
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "tls.certificate: cannot read /etc/waypost/cert.pem" in errors[0]
+
+
+def test_schema_is_json_and_knows_every_section(capsys):
+    assert main(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["required"] == ["listeners", "upstreams", "routes"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["routes"]["additionalProperties"]["$ref"].endswith("RouteSection")
+    for section in schema["$defs"].values():
+        assert all("description" in field or "$ref" in field for field in section["properties"].values())
+
+
+@pytest.mark.parametrize("words", [["check"], ["config"], ["config", "show"], ["config", "import"], ["config", "init"]])
+def test_help_has_examples(words, capsys):
+    assert main([*words, "--help"]) == 0
+    assert "examples:" in capsys.readouterr().out

@@ -1,0 +1,219 @@
+"""Every key of the schema has an effect: for each one, another value makes other settings."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from waypost.config.load import read
+from waypost.config.schema import Configuration
+from waypost.config.walk import settings_of
+from waypost.config.write import yaml_text
+
+BASE = {
+    "listeners": [{"address": "127.0.0.1:2525", "mode": "submission", "trusted_networks": ["10.0.0.0/8"]}],
+    "accounts": {"NAME": {"password": "secret"}},
+    "upstreams": {
+        "NAME": {
+            "address": "a.example.com:25",
+            "tls": {"mode": "starttls"},
+            "auth": {"username": "u", "password": "secret"},
+        },
+        "b": {"address": "b.example.com:25"},
+    },
+    "pools": {"NAME": {"strategy": "weighted", "upstreams": {"b": "1"}}},
+    "routes": {
+        "NAME": {"primary": "NAME", "copies": [{"to": "b"}]},
+        "second": {"primary": "b"},
+    },
+    "rules": [{"recipient": "*@example.com", "route": "NAME"}],
+    "spool": {"path": "spool"},
+}
+BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
+
+# Another value for each key, where it stands in BASE. A third part says what has to be there beside it.
+OTHER = {
+    "hostname": "other.example.com",
+    "listeners.0.address": "127.0.0.1:2526",
+    "listeners.0.mode": "relay",
+    "listeners.0.tls.mode": ("implicit", {"tls": {"certificate": "cert.pem", "key": "key.pem"}}),
+    "listeners.0.tls.certificate": ("cert2.pem", {"listeners.0.tls.key": "key.pem"}),
+    "listeners.0.tls.key": ("key2.pem", {"listeners.0.tls.certificate": "cert.pem"}),
+    "listeners.0.trusted_networks": ["10.0.0.0/9"],
+    "listeners.0.allow_plaintext_auth": "true",
+    # Without it these networks are refused; with it they are a warning on every start.
+    "listeners.0.allow_open_relay": ("true", {"listeners.0.trusted_networks": ["0.0.0.0/0"]}),
+    "listeners.0.limits.connections": "7",
+    "listeners.0.limits.connections_per_address": "7",
+    "listeners.0.limits.recipients": "7",
+    "listeners.0.limits.message_size": "7",
+    "listeners.0.limits.line_length": "7",
+    "listeners.0.limits.errors": "7",
+    "listeners.0.timeouts.command": "7",
+    "listeners.0.timeouts.content": "7",
+    "listeners.0.timeouts.handshake": "7",
+    "tls.certificate": ("cert2.pem", {"tls.key": "key.pem"}),
+    "tls.key": ("key2.pem", {"tls.certificate": "cert.pem"}),
+    "accounts.NAME.password": "other",
+    "accounts.NAME.password_file": ("password.txt", {"accounts.NAME.password": None}),
+    "accounts.NAME.route": "second",
+    "accounts.NAME.may_send_as": ["*@example.com"],
+    "upstreams.NAME.address": "c.example.com:25",
+    "upstreams.NAME.tls.mode": "implicit",
+    "upstreams.NAME.tls.verify": "false",
+    "upstreams.NAME.tls.ca_file": "ca.pem",
+    "upstreams.NAME.tls.fingerprint": ["ab" * 32],
+    "upstreams.NAME.tls.server_name": "other.example.com",
+    "upstreams.NAME.auth.username": "other",
+    "upstreams.NAME.auth.password": "other",
+    "upstreams.NAME.auth.password_file": ("password.txt", {"upstreams.NAME.auth.password": None}),
+    "upstreams.NAME.allow_plaintext_auth": "true",
+    "upstreams.NAME.connections": "7",
+    "upstreams.NAME.idle_timeout": "7",
+    "upstreams.NAME.max_messages": "7",
+    "upstreams.NAME.max_age": "7",
+    **{
+        f"upstreams.NAME.{section}.{phase}": "7"
+        for section in ("timeouts", "background_timeouts")
+        for phase in ("connect", "greeting", "command", "data", "block", "dot")
+    },
+    "upstreams.NAME.rewrite_from": "me@example.com",
+    "pools.pool.strategy": "random",
+    "pools.pool.upstreams": {"b": "2"},
+    "routes.NAME.primary": "pool",
+    "routes.NAME.copies.0.to": "pool",
+    "routes.NAME.copies.0.required": "false",
+    "routes.NAME.copies.0.sample": "10%",
+    "routes.NAME.in_doubt": "failover",
+    "routes.NAME.in_doubt_hold": "7",
+    "routes.NAME.silence": "7",
+    "routes.NAME.backoff.intervals": ["7"],
+    "routes.NAME.backoff.jitter": "0",
+    "routes.NAME.lifetime": "7",
+    "rules.0.listener": ["127.0.0.1:2525"],
+    "rules.0.account": ["NAME"],
+    "rules.0.client_network": ["10.0.0.0/8"],
+    "rules.0.reverse_path": ["<>"],
+    "rules.0.recipient": ["bob@example.com"],
+    "rules.0.route": "second",
+    "spool.path": "other",
+    "admin.address": ":8025",
+    "log.format": "json",
+    "log.level": "debug",
+    "limits.connections": "7",
+    "limits.connections_per_address": "7",
+    "limits.recipients": "7",
+    "limits.message_size": "7",
+    "limits.line_length": "7",
+    "limits.errors": "7",
+    "limits.spill_size": "7",
+    "limits.max_received": "7",
+    "timeouts.command": "7",
+    "timeouts.content": "7",
+    "timeouts.handshake": "7",
+    "shutdown_timeout": "7",
+}
+
+ONE_VALUE = {"routes.NAME.acceptance"}
+"""Takes one value only, so that no other can have an effect; `test_mistakes` shows that others are refused."""
+
+
+def test_every_key_of_the_schema_is_here():
+    keys = {".".join(map(str, setting.path)) for setting in settings_of(Configuration)}
+    ours = {key.replace("pools.pool.", "pools.NAME.") for key in OTHER}
+    assert ours | ONE_VALUE == keys
+    assert not ours & ONE_VALUE
+
+
+def put(data, key, value):
+    *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    for part in parents:
+        data = data[part] if isinstance(data, list) else data.setdefault(part, {})
+    data[last] = value
+
+
+@pytest.fixture
+def files(folder, certificates):
+    """Two names for one certificate and one key, and a password."""
+    for name in ("cert.pem", "cert2.pem"):
+        (folder / name).write_bytes(certificates.certificate.read_bytes())
+    for name in ("key.pem", "key2.pem"):
+        (folder / name).write_bytes(certificates.key.read_bytes())
+    (folder / "ca.pem").write_bytes(certificates.ca_file.read_bytes())
+    (folder / "password.txt").write_text("from a file\n")
+
+
+def settings_from(folder, data):
+    (folder / "c.yaml").write_text(yaml_text(data))
+    settings = read("c.yaml", {}).settings
+    # Where a rule stands changes with every line before it, which is no effect of a key.
+    rules = tuple(replace(rule, origin="") for rule in settings.routes.rules)
+    settings = replace(settings, routes=replace(settings.routes, rules=rules))
+    return settings, repr(settings)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("key", OTHER)
+def test_another_value_makes_other_settings(folder, key):
+    other = OTHER[key]
+    value, beside = other if isinstance(other, tuple) else (other, {})
+    data = copy.deepcopy(BASE)
+    for name, needed in beside.items():
+        put(data, name, needed)
+    if key.endswith("tls.certificate"):
+        put(data, key, "cert.pem")
+    elif key.endswith("tls.key"):
+        put(data, key, "key.pem")
+    elif key.endswith("password_file"):
+        put(data, key.removesuffix("_file"), "secret")
+    if key.endswith("allow_open_relay"):
+        before, _ = settings_from(folder, BASE)
+    else:
+        before, _ = settings_from(folder, data)
+    if key.endswith("password_file"):
+        put(data, key.removesuffix("_file"), None)
+    put(data, key, value)
+    after, shown = settings_from(folder, data)
+    assert after != before
+    assert "secret" not in shown
+    if key.endswith("allow_open_relay"):
+        assert any("OPEN RELAY" in warning for warning in after.warnings)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ({"upstreams.NAME.tls": "implicit"}, {"upstreams.NAME.tls": {"mode": "implicit"}}),
+        ({"pools.pool.upstreams": ["b", "NAME"]}, {"pools.pool.upstreams": {"b": "1", "NAME": "1"}}),
+        ({"pools.pool.upstreams": "b"}, {"pools.pool.upstreams": {"b": "1"}}),
+        ({"routes.NAME.copies": "b"}, {"routes.NAME.copies": [{"to": "b"}]}),
+        ({"routes.NAME.copies": ["b", "pool"]}, {"routes.NAME.copies": [{"to": "b"}, {"to": "pool"}]}),
+        ({"routes.NAME.backoff": ["1m", "1h"]}, {"routes.NAME.backoff": {"intervals": ["60", "3600"]}}),
+        ({"routes.NAME.backoff": "1m"}, {"routes.NAME.backoff": {"intervals": ["60"]}}),
+        ({"rules.0.recipient": "a@b"}, {"rules.0.recipient": ["a@b"]}),
+        ({"listeners.0.trusted_networks": "10.0.0.1"}, {"listeners.0.trusted_networks": ["10.0.0.1/32"]}),
+        (
+            {"listeners.0.tls": "off", "tls": {"certificate": "cert.pem", "key": "key.pem"}},
+            {"listeners.0.tls": {"mode": "off"}},
+        ),
+        ({"log": None, "accounts.NAME.route": None}, {}),
+    ],
+)
+def test_short_forms(folder, short, long):
+    both = []
+    for form in (short, long):
+        data = copy.deepcopy(BASE)
+        for key, value in form.items():
+            put(data, key, value)
+        both.append(settings_from(folder, data)[0])
+    assert both[0] == both[1]
+
+
+def test_a_listeners_limits_come_before_the_common_ones(folder):
+    data = copy.deepcopy(BASE)
+    put(data, "limits.errors", "7")
+    put(data, "limits.recipients", "8")
+    put(data, "listeners.0.limits.errors", "9")
+    limits = settings_from(folder, data)[0].listeners[0].limits
+    assert (limits.errors, limits.recipients, limits.connections) == (9, 8, 1000)

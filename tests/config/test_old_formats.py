@@ -1,0 +1,320 @@
+"""The files of smtpmux and GoSMTP-dup, and the variables of both. Defects G3, G10, G11, G13, S5, S17, S21."""
+
+from dataclasses import replace
+
+import pytest
+from configuration_texts import SMALL
+
+from waypost.config import load as load_module
+from waypost.config.errors import ConfigurationError
+from waypost.config.load import native_form, read
+from waypost.config.write import yaml_text
+from waypost.routing.route import Timeouts
+from waypost.smtp.address import Address
+
+DUP = """\
+smtp:
+  listen: "127.0.0.1:2525"
+  domain: "localhost"
+relay:
+  destination_primary: "old.example.com:25"
+  destination_backups: ["new.example.com:25", "archive.example.com:25"]
+  timeout_seconds: 10
+"""
+DUP_VARIABLES = {
+    "SMTP_DUP_SMTP_LISTEN": "0.0.0.0:25",
+    "SMTP_DUP_SMTP_DOMAIN": "mx.example.com",
+    "SMTP_DUP_RELAY_DESTINATION_PRIMARY": "old.example.com:25",
+    "SMTP_DUP_RELAY_DESTINATION_BACKUPS": "a:25,b:25",
+    "SMTP_DUP_RELAY_TIMEOUT_SECONDS": "30",
+}
+MUX = """\
+users:
+  - email: "test@user.com"
+    password: "password123"
+    selector_algo_path: "./plugins/round_robin/round-robin-plugin"
+    downstreams:
+      - {addr: "mail1:1025", user: "any", pass: "any"}
+      - {addr: "mail2:1025", user: "any", pass: "any"}
+"""
+
+
+@pytest.fixture
+def from_variables(folder, monkeypatch):
+    """Loads with variables alone."""
+    monkeypatch.setattr(load_module, "PLACES", ("./waypost.yaml",))
+    return lambda environ: read(None, {"HOME": str(folder), **environ})
+
+
+def copies_of(settings):
+    return [copy.to.members[0].upstream for copy in settings.routes.routes["all"].copies]
+
+
+def addresses(upstreams):
+    return [(upstream.host, upstream.port) for upstream in upstreams]
+
+
+def test_gosmtp_dup_the_documented_file(load_text):
+    settings = load_text(DUP, {"STATE_DIRECTORY": "/state"}).settings
+    (listener,) = settings.listeners
+    assert (listener.host, listener.port, listener.mode, settings.hostname) == ("127.0.0.1", 2525, "relay", "localhost")
+    primary = settings.routes.routes["all"].primary.members[0].upstream
+    assert addresses([primary]) == [("old.example.com", 25)]
+    assert addresses(copies_of(settings)) == [("new.example.com", 25), ("archive.example.com", 25)]
+    assert [upstream.name for upstream in copies_of(settings)] == ["new.example.com", "archive.example.com"]
+    assert primary.timeouts == Timeouts(10, 10, 10, 10, 10, 10)
+    assert primary.background_timeouts == Timeouts(10, 10, 10, 10, 10, 600)
+    assert primary.tls.mode == "opportunistic"
+    assert primary.credentials is None  # defect G3
+    assert listener.limits.message_size >= 10 * 1024 * 1024
+    assert listener.limits.recipients >= 100
+    assert settings.spool_path == "/state"
+    assert len(settings.warnings) == 1
+    assert "waypost config import" in settings.warnings[0]
+
+
+def test_gosmtp_dup_defaults(load_text):
+    settings = load_text("relay: {destination_primary: 'old:25'}").settings
+    assert settings.listeners[0].name == "127.0.0.1:2525"
+    assert settings.hostname == "localhost"
+    assert settings.upstreams["old"].timeouts.greeting == 10
+    assert settings.routes.routes["all"].copies == ()
+    assert settings.spool_path is None
+
+
+def test_gosmtp_dup_variables_alone(from_variables):
+    settings = from_variables(DUP_VARIABLES).settings
+    assert settings.hostname == "mx.example.com"
+    assert addresses(copies_of(settings)) == [("a", 25), ("b", 25)]
+    assert settings.upstreams["old.example.com"].timeouts.dot == 30
+
+
+def test_gosmtp_dup_variables_over_the_file(load_text):
+    loaded = load_text(DUP, DUP_VARIABLES)
+    assert loaded.settings.listeners[0].name == "0.0.0.0:25"
+    assert addresses(copies_of(loaded.settings)) == [("a", 25), ("b", 25)]
+    assert str(loaded.origin(("hostname",))) == "SMTP_DUP_SMTP_DOMAIN"
+    assert str(loaded.origin(("upstreams", "old.example.com", "address"))) == "SMTP_DUP_RELAY_DESTINATION_PRIMARY"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:25,b:25", "a:25, b:25", "a:25 b:25", " a:25\n,b:25 ", '["a:25", "b:25"]', "a:25,b:25,", "a:25,b:25,a:25"],
+)
+def test_g10_every_way_to_write_the_backups(from_variables, text):
+    settings = from_variables({**DUP_VARIABLES, "SMTP_DUP_RELAY_DESTINATION_BACKUPS": text}).settings
+    assert addresses(copies_of(settings)) == [("a", 25), ("b", 25)]
+
+
+def test_g10_s21_a_list_that_begins_with_an_ipv6_address(from_variables):
+    settings = from_variables({**DUP_VARIABLES, "SMTP_DUP_RELAY_DESTINATION_BACKUPS": "[::1]:26,[::1]:27"}).settings
+    assert addresses(copies_of(settings)) == [("::1", 26), ("::1", 27)]
+
+
+def test_g10_no_backups(load_text):
+    assert copies_of(load_text(DUP, {"SMTP_DUP_RELAY_DESTINATION_BACKUPS": ""}).settings) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("SMTP_DUP_SMTP_LISTEN", "25", "smtp.listen"),
+        ("SMTP_DUP_SMTP_DOMAIN", "a b", "smtp.domain"),
+        ("SMTP_DUP_RELAY_DESTINATION_PRIMARY", "old", "relay.destination_primary"),
+        ("SMTP_DUP_RELAY_DESTINATION_BACKUPS", "a:25,b", "relay.destination_backups[1]"),
+        ("SMTP_DUP_RELAY_DESTINATION_BACKUPS", '["a:25"', "relay.destination_backups"),
+        ("SMTP_DUP_RELAY_TIMEOUT_SECONDS", "10s", "relay.timeout_seconds"),
+        ("SMTP_DUP_RELAY_TIMEOUT_SECONDS", "0", "relay.timeout_seconds"),
+    ],
+)
+def test_g13_a_wrong_value_in_a_variable(mistakes, variable, value, key):
+    (problem,) = mistakes(DUP, {variable: value})
+    assert (problem.place, problem.key) == (variable, key)
+
+
+def test_g13_the_required_setting_is_named_with_file_and_variable(mistakes):
+    (problem,) = mistakes("smtp: {listen: ':25'}")
+    assert problem.key == "relay.destination_primary"
+    assert "c.yaml" in problem.suggestion
+    assert "SMTP_DUP_RELAY_DESTINATION_PRIMARY" in problem.suggestion
+
+
+def test_g13_the_required_setting_without_a_file(from_variables):
+    with pytest.raises(
+        ConfigurationError, match=r"set relay\.destination_primary with SMTP_DUP_RELAY_DESTINATION_PRIM"
+    ):
+        from_variables({"SMTP_DUP_SMTP_LISTEN": ":25"})
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "key", "advice"),
+    [
+        (
+            DUP.replace("destination_primary", "destination_primry"),
+            "c.yaml:5:3",
+            "relay.destination_primry",
+            "primary?",
+        ),
+        (DUP.replace("_seconds", "_second"), "c.yaml:7:3", "relay.timeout_second", "timeout_seconds?"),
+        (DUP + "extra: 1\n", "c.yaml:8:1", "extra", "known here: relay, smtp"),
+        (DUP.replace("archive.example.com:25", "x"), "c.yaml:6:47", "relay.destination_backups[1]", "x:25"),
+    ],
+)
+def test_g13_mistakes_in_the_file(mistakes, text, place, key, advice):
+    problem = next(problem for problem in mistakes(text) if problem.key == key)
+    assert problem.place == place
+    assert advice in problem.suggestion
+
+
+def test_an_unknown_variable_of_gosmtp_dup(mistakes):
+    (problem,) = mistakes(DUP, {"SMTP_DUP_RELAY_TIMEOUT_SECOND": "1"})
+    assert problem.suggestion == "did you mean SMTP_DUP_RELAY_TIMEOUT_SECONDS?"
+
+
+@pytest.mark.parametrize("text", [SMALL, MUX])
+def test_variables_of_gosmtp_dup_beside_another_format(mistakes, text):
+    (problem,) = mistakes(text, {"SMTP_DUP_SMTP_LISTEN": ":25"})
+    assert problem.place == "SMTP_DUP_SMTP_LISTEN"
+    assert "belongs to GoSMTP-dup, but c.yaml is in the" in problem.text
+
+
+@pytest.mark.parametrize("listen", [":25", "0.0.0.0:25", "[::]:25", "10.0.0.5:25"])
+def test_g11_gosmtp_dup_open_to_everybody_says_so_loudly(load_text, listen):
+    settings = load_text(DUP, {"SMTP_DUP_SMTP_LISTEN": listen}).settings
+    assert [str(network) for network in settings.listeners[0].trusted_networks] == ["0.0.0.0/0", "::/0"]
+    assert [warning.startswith(f"OPEN RELAY: {listen}") for warning in settings.warnings] == [False, True]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:25", "[::1]:25", "localhost:25"])
+def test_g11_gosmtp_dup_for_this_machine_trusts_this_machine(load_text, listen):
+    settings = load_text(DUP, {"SMTP_DUP_SMTP_LISTEN": listen}).settings
+    assert [str(network) for network in settings.listeners[0].trusted_networks] == ["127.0.0.0/8", "::1/128"]
+
+
+def test_our_variables_apply_to_the_old_formats(load_text):
+    assert load_text(DUP, {"WAYPOST_SPOOL_PATH": "/s"}).settings.spool_path == "/s"
+    assert load_text(MUX, {"WAYPOST_ADMIN_ADDRESS": ":8025"}).settings.admin.port == 8025
+
+
+def test_smtpmux_the_documented_file(load_text):
+    settings = load_text(MUX).settings
+    (listener,) = settings.listeners
+    assert (listener.name, listener.mode, listener.allow_plaintext_auth) == (":1020", "submission", True)
+    account = settings.routes.accounts["test@user.com"]
+    assert (account.password, account.may_send_as) == ("password123", ())
+    pool = settings.routes.routes[account.route].primary
+    assert pool.strategy == "round_robin"
+    assert [member.upstream.name for member in pool.members] == ["mail1", "mail2"]
+    upstream = settings.upstreams["mail1"]
+    assert (upstream.credentials.username, upstream.credentials.password.reveal()) == ("any", "any")
+    assert (upstream.tls.mode, upstream.allow_plaintext_auth, upstream.rewrite_from) == ("opportunistic", False, None)
+    assert len(settings.warnings) == 2
+
+
+@pytest.mark.parametrize(("value", "allowed"), [("true", True), ("false", False), ("", False), ("1", True)])
+def test_use_insecure_auth(load_text, value, allowed):
+    settings = load_text(MUX, {"USE_INSECURE_AUTH": value}).settings
+    assert [upstream.allow_plaintext_auth for upstream in settings.upstreams.values()] == [allowed, allowed]
+    assert any("USE_INSECURE_AUTH" in warning for warning in settings.warnings) == allowed
+
+
+def test_use_insecure_auth_with_another_word(mistakes):
+    (problem,) = mistakes(MUX, {"USE_INSECURE_AUTH": "perhaps"})
+    assert str(problem) == "USE_INSECURE_AUTH: must be true or false"
+
+
+MANY = """\
+users:
+  - email: one@example.com
+    password: p1
+    downstreams:
+      - {addr: "smtp.example.com:587", user: me@example.com, pass: 0755}
+      - {addr: "smtp.example.com:587", user: other@example.com, pass: x}
+      - {addr: "smtp.example.com:465", user: me@example.com, pass: 0755}
+      - {addr: "[::1]:25"}
+      - {addr: "smtp.example.com:587", user: me@example.com, pass: 0755}
+  - email: two@example.com
+    password: p2
+    downstreams:
+      - {addr: "smtp.example.com:587", user: me@example.com, pass: 0755}
+      - {addr: "smtp.example.com:587", user: apikey, pass: y}
+"""
+
+
+def test_smtpmux_names_pools_and_rewriting(load_text):
+    settings = load_text(MANY).settings
+    one, two = (settings.routes.routes[settings.routes.accounts[name].route] for name in settings.routes.accounts)
+    names = [member.upstream.name for member in one.primary.members]
+    assert names == [
+        "smtp.example.com",
+        "smtp.example.com-other-at-example.com",
+        "smtp.example.com-me-at-example.com",
+        "ipv6-1",
+    ]
+    assert [member.upstream.name for member in two.primary.members] == ["smtp.example.com", "smtp.example.com-apikey"]
+    upstreams = settings.upstreams
+    assert upstreams["smtp.example.com"].credentials.password.reveal() == "0755"
+    assert upstreams["smtp.example.com-me-at-example.com"].tls.mode == "implicit"
+    assert upstreams["ipv6-1"].credentials is None
+    assert upstreams["ipv6-1"].host == "::1"  # defect S21
+    assert upstreams["smtp.example.com"].rewrite_from == Address("me", "example.com")
+    assert upstreams["smtp.example.com-apikey"].rewrite_from is None  # defect S5
+    assert one.primary.strategy == two.primary.strategy == "ordered"
+    assert settings.routes.rules == ()
+
+
+@pytest.mark.parametrize("path", ["./my_selector.py", "selector.star", "/opt/plugins/mine"])
+def test_smtpmux_selectors_that_this_version_cannot_run(mistakes, path):
+    (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", path))
+    assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")
+    assert "this version cannot run" in problem.text
+    assert "round-robin-plugin" in problem.suggestion
+
+
+@pytest.mark.parametrize("selector", ["", "    selector_algo_path: ''\n", "    selector_algo_path:\n"])
+def test_smtpmux_without_a_selector_the_order_of_the_file_holds(load_text, selector):
+    line = '    selector_algo_path: "./plugins/round_robin/round-robin-plugin"\n'
+    assert load_text(MUX.replace(line, selector)).settings.pools["test@user.com"].strategy == "ordered"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "key"),
+    [
+        ("email: ", "mail: ", "3:5", "users[0].email"),
+        ('addr: "mail1:1025"', "addr: mail1", "6:16", "users[0].downstreams[0].addr"),
+        ('pass: "any"}', "}", "6:9", "users[0].downstreams[0].pass"),
+        ("user: ", "usr: ", "6:30", "users[0].downstreams[0].usr"),
+        ("    downstreams:", "    downstream:", "5:5", "users[0].downstream"),
+        ('password: "password123"', "password: ''", "3:15", "users[0].password"),
+    ],
+)
+def test_s17_mistakes_in_the_file_of_smtpmux(mistakes, old, new, place, key):
+    problems = mistakes(MUX.replace(old, new, 1))
+    assert [problem for problem in problems if problem.key == key]
+    assert "password123" not in str(problems)
+
+
+def test_smtpmux_the_same_user_twice(mistakes):
+    (problem,) = mistakes(MUX + MUX.removeprefix("users:\n"))
+    assert (problem.place, problem.key) == ("c.yaml:8:12", "users[1].email")
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (DUP, {}),
+        (DUP, DUP_VARIABLES),
+        (DUP, {"SMTP_DUP_SMTP_LISTEN": "[::1]:2525", "SMTP_DUP_RELAY_TIMEOUT_SECONDS": "900"}),
+        (MUX, {}),
+        (MUX, {"USE_INSECURE_AUTH": "true"}),
+        (MANY, {}),
+    ],
+)
+def test_what_is_imported_loads_and_is_the_same(load_text, folder, text, environ):
+    old = load_text(text, environ).settings
+    tree, _, warnings = native_form("c.yaml", environ)
+    assert warnings
+    (folder / "native.yaml").write_text(yaml_text(tree.data))
+    loaded = read("native.yaml", {"HOME": str(folder)})
+    assert loaded.format == "native"
+    assert replace(loaded.settings, warnings=()) == replace(old, warnings=())
