@@ -13,7 +13,7 @@ from typing import Any
 
 from waypost.delivery.spool import SpoolError
 from waypost.store.batch import Batch, Changes, Read, Written
-from waypost.store.files import SpoolFolder
+from waypost.store.files import SpoolFolder, sync_folder
 from waypost.store.rows import MAX_COPIES, DeliveryRow, MessageRow, delivery_id
 
 APPLICATION_ID = 0x57617970
@@ -22,6 +22,7 @@ APPLICATION_ID = 0x57617970
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ROWS_AT_ONCE = 16
 _CHECKPOINT_PAGES = 1000  # 4 MiB of log before it is folded into the file: less than `files.RESERVE`
+_CHECKED_OCTETS = 256 * 1024 * 1024  # a larger file is not read as a whole at start: mail would wait for it
 _RESERVE_PAUSE = 10  # seconds between two attempts to get the reserve back
 
 
@@ -186,9 +187,11 @@ class Database:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        problem = execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+        sync_folder(self.folder.path)  # the file may be new
+        if self.folder.database.stat().st_size <= _CHECKED_OCTETS:
+            problem = execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
 
     def _migrate(self) -> None:
         """Brings the schema up to date; one transaction is open and is committed."""

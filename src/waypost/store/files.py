@@ -170,6 +170,8 @@ class SpoolFolder:
         for folder in (self.path, self.incoming, self.content):
             folder.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
+        sync_folder(self.path)
+        sync_folder(self.path.parent)
 
     def make_reserve(self) -> bool:
         """Takes the reserve, unless it is there; whether it is now. Raises nothing."""

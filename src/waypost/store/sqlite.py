@@ -97,8 +97,8 @@ class SqliteSpool:
         kept: Content
         row: MessageRow
         if content.size <= INLINE:
-            kept = SharedContent(b"".join(content.chunks()))
-            data = kept.head(INLINE)
+            data = content.head(INLINE)
+            kept = SharedContent(data)
             row = (key, message.id, received_at, record, data, None, 0, True)
         else:
             file = await self._store(key, content)
@@ -185,10 +185,13 @@ class SqliteSpool:
         accounts = self._fresh.accounts
         unknown = [account for account in accounts.values() if not account.oldest_known]
         if unknown:
-            question = partial(queries.oldest, targets=[account.name for account in unknown])
-            for account, received_at in zip(unknown, await self._writer.read(question), strict=True):
-                account.oldest_row = received_at
-                account.oldest_known = True
+            try:
+                question = partial(queries.oldest, targets=[account.name for account in unknown])
+                for account, received_at in zip(unknown, await self._writer.read(question), strict=True):
+                    account.oldest_row = received_at
+                    account.oldest_known = True
+            except SpoolError:
+                pass  # what is counted in memory is wanted most when the disk is full; only an age may be too high
         owed = [account for _, account in sorted(accounts.items()) if account.queued or account.dead]
         fresh = self._fresh.oldest({account.name for account in owed if account.queued})
         return [

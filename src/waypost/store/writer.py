@@ -197,6 +197,7 @@ class Writer:
             self._error = None
             self._failures = 0
             self._on_recovered()
+            self.changed()  # whatever `on_tick` would have added in the meantime
 
     def _wait_and_retry(self) -> None:
         # Whoever got in before the failure was known is not kept waiting for the retry.
