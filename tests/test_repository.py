@@ -1,6 +1,7 @@
 """What the repository says about itself is true: links, commands, versions, packaging."""
 
 import re
+import socket
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 import yaml
 
 import waypost
+from rig.ports import free_port
+from rig.settings import relaying
+from rig.sink import StoringSink
+from rig.waypost import WaypostProcess
 from rig.waypost import waypost as run_waypost
 
 ROOT = Path(__file__).parent.parent
@@ -128,3 +133,22 @@ def test_the_image_and_the_unit_run_commands_that_exist() -> None:
     unit = (ROOT / "packaging" / "waypost.service").read_text("utf-8")
     assert re.findall(r"^ExecStart=/opt/waypost/bin/waypost (\w+) --config", unit, re.MULTILINE) == ["run"]
     assert "\nRestartPreventExitStatus=78\n" in unit
+
+
+def test_what_the_unit_expects_of_the_program_is_true(
+    tmp_path: Path, sink: StoringSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = (ROOT / "packaging" / "waypost.service").read_text("utf-8")
+    assert "\nType=notify\n" in unit
+    assert "\nExecReload=" not in unit  # there is no reload
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("listeners: []\n")
+    assert run_waypost("run", "--config", str(wrong)).returncode == 78
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        monkeypatch.chdir(tmp_path)  # the whole path can be longer than a socket's name may be
+        systemd.bind("notify")
+        systemd.settimeout(15)
+        port = free_port()
+        with WaypostProcess(tmp_path, relaying(port, sink.address), ports=[port], env={"NOTIFY_SOCKET": "notify"}):
+            assert b"READY=1" in systemd.recv(4096).split(b"\n")
+        assert b"STOPPING=1" in systemd.recv(4096).split(b"\n")
