@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -90,6 +91,8 @@ def main() -> int:
     runs: list[Run] = []
     begun = datetime.now(UTC)
     interrupted = False
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background of a shell, where SIGINT is ignored
+        signal.signal(number, signal.default_int_handler)
     bench = Bench(options.work.resolve(), options.messages, options.quick)
     profiles: dict[str, str] = {}
     try:

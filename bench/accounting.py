@@ -6,6 +6,7 @@ A cgroup (version 2) counts to the microsecond and loses no process; /proc is th
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,16 @@ class Cgroup:
         return Cpu(int(figures["user_usec"]) / 1e6, int(figures["system_usec"]) / 1e6)
 
     def close(self) -> None:
-        self._path.rmdir()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                self._path.rmdir()
+            except OSError:  # the kernel is still taking the last process apart
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
 
 class Descendants:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench import ROOT
 from bench.ports import free_port
 
 POLL = 0.02  # seconds between two questions
@@ -38,7 +39,7 @@ class Arrivals:
         self._path = str(directory / "sink.sock")
         listen = [f"--listen={name}={port}" for name, port in self.ports.items()]
         command = [sys.executable, "-m", "bench.sink", f"--control={self._path}", *listen]
-        self._process = subprocess.Popen(command, start_new_session=True)  # Ctrl-C is for the harness alone
+        self._process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)  # Ctrl-C is for the harness alone
         self._control = self._connect()
         self._file = self._control.makefile("rwb")
 

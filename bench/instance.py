@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench import ROOT
 from bench.accounting import Group, new_group
 from bench.ports import free_port, wait_greeting
 from bench.systems.base import Place, System
@@ -40,11 +41,14 @@ class Instance:
         command = self.group.wrap(self._system.configure(self._place))
         self._log = (self._place.directory / "log").open("wb")
         begun = time.monotonic()
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, cwd=ROOT, start_new_session=True)
         self.group.started(self._process.pid)
-        if not self._wait_greeting(begun + START_WITHIN):
-            self.__exit__(None, None, None)
-            raise NotStartedError(f"{self._system.name} did not greet: {self._last_words()}")
+        try:
+            if not self._wait_greeting(begun + START_WITHIN):
+                raise NotStartedError(f"{self._system.name} did not greet: {self._last_words()}")
+        except BaseException:  # Ctrl-C, too, must leave no process behind
+            self._end()
+            raise
         self.start_seconds = time.monotonic() - begun
         return self
 
@@ -76,19 +80,21 @@ class Instance:
             before = now
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + END_WITHIN
-        while self.group.pids() and time.monotonic() < deadline:
-            if self._process.poll() is None or self.group.pids():
-                time.sleep(0.02)
-        while self.group.pids():
-            self._signal(signal.SIGKILL)
+        while self._lives():
+            if time.monotonic() > deadline:
+                self._signal(signal.SIGKILL)
             time.sleep(0.02)
-            self._process.poll()
-        self._process.wait()
         self._log.close()
-        with contextlib.suppress(OSError):  # a process that is still being taken apart keeps the cgroup busy
-            self.group.close()
+        self.group.close()
+
+    def _lives(self) -> bool:
+        """Whether any process of the group is left; asking also collects the one that was started."""
+        return self._process.poll() is None or bool(self.group.pids())
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.group.pids():

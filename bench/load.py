@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import ROOT
 from bench.arrivals import Arrivals, check, describe
 from bench.instance import Instance
 from bench.matrix import Cell
@@ -70,7 +71,7 @@ class Load:
 
     def _watch(self, command: list[str], messages: int) -> str:
         """Runs a sending program to its end and returns what it printed; ends it when nothing arrives any more."""
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True)
         ended = os.pidfd_open(process.pid)
         seen, since = -1, time.monotonic()
         try:

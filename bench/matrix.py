@@ -11,8 +11,8 @@ CONCURRENCY = (1, 20, 200)
 CONNECTIONS: tuple[Connections, ...] = ("new", "reused")
 
 _MESSAGES = {"1k": 2000, "10k": 2000, "100k": 600, "5m": 40}
-_MESSAGES_ALONE = {"1k": 500, "10k": 500, "100k": 200, "5m": 20}
-_TIMED = {"1k": 500, "10k": 500, "100k": 200, "5m": 20}
+_MESSAGES_ALONE = {"1k": 300, "10k": 300, "100k": 200, "5m": 20}
+_TIMED = {"1k": 300, "10k": 300, "100k": 200, "5m": 20}
 
 
 @dataclass(frozen=True, slots=True)
