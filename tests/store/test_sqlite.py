@@ -15,6 +15,7 @@ import pytest
 from store.messages import ANN, BOB, EVE, NOW, RECEIVED_AT, make_message, octets, plans
 from waypost.delivery.spool import Delivery, Settlement, SpoolError, TargetCount
 from waypost.store import held
+from waypost.store.files import RESERVE
 from waypost.store.spill import Spill
 from waypost.store.sqlite import SqliteSpool
 
@@ -200,6 +201,16 @@ async def test_the_folder_is_for_us_alone(start) -> None:
     await queue(spool, "m1", "new", size=LARGE)
     for path in [spool.incoming.parent, *spool.incoming.parent.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+async def test_the_reserve_is_taken_given_up_and_taken_again(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.store.database._RESERVE_PAUSE", 0)
+    spool = await start()
+    reserve = spool.incoming.parent / "reserve"
+    assert reserve.stat().st_size == RESERVE
+    await spool._writer.read(lambda database: database.make_room())
+    assert reserve.stat().st_size == RESERVE, "there was room, so it came back with the next write"
+    assert list(spool.incoming.iterdir()) == []
 
 
 async def test_keys_are_not_used_twice(start) -> None:

@@ -118,6 +118,7 @@ class _Lane:
 
     def __init__(self, target: str, scheduler: Scheduler) -> None:
         self._target = target
+        self._name = f"deliver to {target}"
         self._scheduler = scheduler
         self._clock = scheduler.clock
         self._spool = scheduler.spool
@@ -140,9 +141,7 @@ class _Lane:
         elif not self._stopping and not self._is_paused():
             wanted = min(self._allowed(), len(self._workers) + max(1, len(self._claimed)))
             while len(self._workers) < wanted:
-                worker = asyncio.get_running_loop().create_task(self._work(), name=f"deliver to {self._target}")
-                self._workers.add(worker)
-                worker.add_done_callback(self._ended)
+                self._workers.add(asyncio.get_running_loop().create_task(self._work(), name=self._name))
 
     def stop(self) -> set[asyncio.Task[None]]:
         """Lets no worker begin another delivery; those that still have one."""
@@ -157,20 +156,18 @@ class _Lane:
             self._claimed.popleft().message.content.close()
 
     async def _work(self) -> None:
+        """One worker: goes on until there is nothing to do, or there are more workers than the target allows."""
         try:
-            while not self._stopping and len(self._workers) <= self._allowed():
-                delivery = await self._next()
-                if delivery is None:
-                    break
+            while (delivery := await self._next()) is not None:
                 await self._attempt(delivery)
+                if len(self._workers) > self._allowed():
+                    break
+        except Exception as error:  # a defect of ours: the lane must go on, and nobody waits for this task
+            _log.error("a delivery worker broke", target=self._target, exc_info=error)
+            self._sleep_until(self._clock.time() + SPOOL_PAUSE)
         finally:
             # At once, not when the task is seen to have ended: when the limit has shrunk, one must stay.
             self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        if not worker.cancelled() and (error := worker.exception()) is not None:
-            _log.error("a delivery worker broke", target=self._target, exc_info=error)
-            self._sleep_until(self._clock.time() + SPOOL_PAUSE)
 
     async def _next(self) -> Delivery | None:
         """The next delivery to try; None when there is nothing to do for this worker now."""
@@ -214,7 +211,8 @@ class _Lane:
                 reason = f"route {delivery.route} is not configured any more"
                 verdict = postponed(delivery, reason, now, now + HOLD)
             else:
-                self._missing.discard(delivery.route)
+                if self._missing:
+                    self._missing.discard(delivery.route)
                 outcome = await self._scheduler.deliver(delivery)
                 verdict = judge(delivery, outcome, backoff, self._clock.time(), self._scheduler.chance())
         except Exception as error:  # a defect of ours must not cost the message, nor the lane
@@ -265,7 +263,8 @@ class _Lane:
             self._say_missing("pool", self._target)
             self._sleep_until(self._clock.time() + HOLD)
             return 0
-        self._missing.discard(self._target)
+        if self._missing:
+            self._missing.discard(self._target)
         return 1 if self._failures else max(1, limit)
 
     def _say_missing(self, kind: str, name: str) -> None:

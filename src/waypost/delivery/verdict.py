@@ -38,9 +38,13 @@ def judge(delivery: Delivery, outcome: Outcome, backoff: Backoff, now: float, ch
     In doubt counts as deferred: a copy is delivered at least once. A recipient that the outcome does not name
     is tried again, too.
     """
+    for recipient in outcome.recipients:
+        if recipient.status is not Status.RELAYED:
+            break
+    else:
+        if len(outcome.recipients) == len(delivery.message.envelope.recipients):
+            return Verdict(Settlement(delivery), (), True, True, "")
     relayed = outcome.having(Status.RELAYED)
-    if len(relayed) == len(outcome.recipients) == len(delivery.message.envelope.recipients):
-        return Verdict(Settlement(delivery), (), True, True, "")
     failed = outcome.having(Status.FAILED)
     final = {r.recipient for r in relayed} | {r.recipient for r in failed}
     again = tuple(r for r in delivery.message.envelope.recipients if r not in final)
