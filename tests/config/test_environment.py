@@ -4,6 +4,7 @@ import pytest
 from configuration_texts import SMALL
 
 from waypost.config.environment import variables
+from waypost.config.errors import ConfigurationError
 from waypost.config.schema import Configuration
 from waypost.config.walk import settings_of
 
@@ -62,6 +63,15 @@ def test_flag_over_variable_over_file_over_default(load_text):
     assert [each.settings.log.level for each in loaded] == ["info", "warning", "error", "debug"]
     origins = [str(each.origin(("log", "level"))) for each in loaded]
     assert origins == ["default", "c.yaml:4:14", "WAYPOST_LOG_LEVEL", "command line"]
+
+
+def test_a_flag_that_does_not_fit_the_file(load_text):
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(SMALL.replace("routes:", "log: json\nroutes:"), log__level="debug")
+    assert [(problem.place, problem.key) for problem in caught.value.problems] == [
+        ("c.yaml:3:6", "log"),
+        ("command line", "log.level"),
+    ]
 
 
 def test_an_empty_variable_is_not_set(load_text):

@@ -1,5 +1,6 @@
 """YAML as text: the traps of version 1.1, duplicate keys, aliases, and what is no YAML at all. Defects G13 and S17."""
 
+import copy
 import re
 
 import pytest
@@ -150,3 +151,30 @@ def test_any_data_gives_settings_or_a_configuration_error(tmp_path_factory, data
 @given(st.binary(max_size=80) | st.text("abc:,-[]{}&*!|>'\"%@`#? \n\t\\uUx0", max_size=60).map(lambda t: t.encode()))
 def test_any_text_gives_settings_or_a_configuration_error(tmp_path_factory, content):
     assert outcome(tmp_path_factory.getbasetemp(), content)
+
+
+WITH_SECRETS = {
+    "listeners": [{"address": "127.0.0.1:2525", "mode": "submission", "allow_plaintext_auth": "true"}],
+    "accounts": {"app": {"password": "$argon2id$hunter2"}, "second": {"password": "hunter3\t"}},
+    "upstreams": {"a": {"address": "a:25", "tls": "off", "auth": {"username": "u", "password": "hunter4"}}},
+    "routes": {"all": {"primary": "b"}},
+}
+PLACES = [
+    ("listeners",),
+    ("upstreams", "a", "tls"),
+    ("accounts", "app", "route"),
+    ("upstreams", "a", "auth", "username"),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(PLACES), near_trees, st.sampled_from(["", "key: {", "\n- x"]))
+def test_whatever_is_wrong_no_error_shows_a_secret(tmp_path_factory, place, value, end):
+    data = copy.deepcopy(WITH_SECRETS)
+    node = data
+    for part in place[:-1]:
+        node = node[part]
+    node[place[-1]] = value
+    problems = outcome(tmp_path_factory.getbasetemp(), (yaml_text(data) + end).encode())
+    assert "hunter" not in str(problems)
+    assert problems

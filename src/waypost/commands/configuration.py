@@ -11,14 +11,14 @@ from waypost.config.settings import Settings
 from waypost.routing.route import Pool, Route
 
 _CHECK = """\
-  waypost check                          the configuration that `waypost run` would use
-  waypost check --config new.yaml        another one, before it is put in place
-  waypost check --online                 ask the upstreams too
-  waypost check --config new.yaml && systemctl reload waypost
+  waypost check                        what `waypost run` would use
+  waypost check --config new.yaml      another one, before it is put in place
+  waypost check --online               ask the upstreams too
 
 Every mistake is printed, one to a line, like this:
-  waypost.yaml:12:9: upstreams.gmail.tls: 'starttsl' is not one of ...; did you mean starttls?
-Exit code: 0 fine, 78 mistakes, 1 with --online when an upstream cannot be reached.
+  waypost.yaml:12:9: routes.all.primary: there is no pool or upstream 'gmial';
+  did you mean gmail?
+Exit code: 0 fine, 78 mistakes, 1 when --online cannot reach an upstream.
 """
 _SHOW = """\
   waypost config show                    every value, and where it comes from
@@ -27,9 +27,10 @@ _SHOW = """\
 """
 _IMPORT = """\
   waypost config import config.yaml > waypost.yaml
-  waypost config import /etc/smtp-dup/config.yaml | waypost check --config /dev/stdin
+  waypost config import            what is in the usual places, and variables
 
-SMTP_DUP_ variables and USE_INSECURE_AUTH become part of what is printed: remove them afterwards.
+SMTP_DUP_ variables and USE_INSECURE_AUTH become part of what is printed:
+remove them afterwards.
 """
 _SCHEMA = """\
   waypost config schema > waypost.schema.json

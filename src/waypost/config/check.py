@@ -3,7 +3,7 @@
 Listeners, upstreams and files have modules of their own (`check_listeners`, `check_upstreams`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from waypost.config import check_listeners, check_upstreams
 from waypost.config.document import Tree
@@ -96,27 +96,44 @@ def _check_rules(model: Configuration, report: Report) -> None:
             known = report.names("accounts")
             if not any(mark in account for mark in "*?") and account.lower() not in map(str.lower, known):
                 report.unknown((*here, "account", number), f"there is no account {account[:60]!r}", account, known)
-        for earlier, other in enumerate(model.rules[:index]):
-            if _covers(other, rule):
-                # Where the other one stands is said in the words of the file.
-                place = report.place(("rules", earlier))
-                report.problem(here, f"can never match: the rule at {place} takes all that it would", "move it up")
+    for index, earlier in _unreachable(model.rules):
+        # Where the other one stands is said in the words of the file.
+        place = report.place(("rules", earlier))
+        report.problem(("rules", index), f"can never match: the rule at {place} takes all that it would", "move it up")
+
+
+_CONDITIONS = ("listener", "account", "client_network", "reverse_path", "recipient")
+_Condition = frozenset[str]
+
+
+def _unreachable(rules: Sequence[RuleSection]) -> Iterator[tuple[int, int]]:
+    """The rules that can never match, each with an earlier one that takes all that it would.
+
+    An earlier rule is looked for under the first condition that it has: comparing all with all would make the
+    check of a thousand rules slow.
+    """
+    earlier: dict[tuple[int, str], list[int]] = {}
+    seen: list[tuple[_Condition, ...]] = []
+    for index, rule in enumerate(rules):
+        conditions = tuple(_condition(rule, name) for name in _CONDITIONS)
+        keys = [(-1, ""), *((number, min(words)) for number, words in enumerate(conditions) if words)]
+        for candidate in sorted(number for key in keys for number in earlier.get(key, ())):
+            if all(
+                not ours or (theirs and theirs <= ours)
+                for ours, theirs in zip(seen[candidate], conditions, strict=True)
+            ):
+                yield index, candidate
                 break
+        first = next((number for number, words in enumerate(conditions) if words), -1)
+        for word in conditions[first] if first >= 0 else ("",):
+            earlier.setdefault((first, word), []).append(index)
+        seen.append(conditions)
 
 
-def _covers(earlier: RuleSection, later: RuleSection) -> bool:
-    """Whether everything that `later` matches is matched by `earlier` before."""
-    pairs = (
-        (earlier.listener, later.listener, ()),
-        (earlier.account, later.account, ()),
-        (earlier.client_network, later.client_network, ()),
-        (earlier.reverse_path, later.reverse_path, ("*",)),
-        (earlier.recipient, later.recipient, ("*",)),
-    )
-    return all(
-        not ours or any(word in ours for word in always) or (theirs and set(map(str, theirs)) <= set(map(str, ours)))
-        for ours, theirs, always in pairs
-    )
+def _condition(rule: RuleSection, name: str) -> _Condition:
+    """What one condition asks for, as text; nothing when it lets everything through."""
+    words = frozenset(map(str, getattr(rule, name)))
+    return frozenset() if "*" in words and name in ("reverse_path", "recipient") else words
 
 
 def _check_everything_has_a_route(model: Configuration, report: Report) -> None:

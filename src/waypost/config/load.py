@@ -64,7 +64,8 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     problems = ancestors.misplaced(kind, tree, environ)
     problems += environment.overlay(tree, environ)
     for name, value in (overrides or {}).items():
-        tree.put(tuple(name.split(".")), value, FLAG)
+        if not tree.put(tuple(name.split(".")), value, FLAG):
+            problems.append(Problem(str(FLAG), name, "cannot be used: the file has no mapping where it belongs"))
     validated = validate(Configuration, tree)
     own_name = _own_name()
     report, secrets = check(validated, tree, own_name)

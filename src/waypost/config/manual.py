@@ -57,7 +57,7 @@ else it is the default.
 Text is taken as it is written: `password: 0755` and `hostname: no` mean just that, whatever YAML 1.1 makes of them.
 A key without a value counts as absent. Keys that do not exist, and keys that are there twice, are errors. Values that
 begin with `*`, `&`, `!`, `%`, `@` or `[` need quotes; so does anything with `: ` or ` #` in it. Anchors and merge
-keys (`<<`) work.
+keys (`<<`) work. Paths of files are relative to the folder that Waypost is started in.
 
 A whole file, as `waypost config init` prints it:
 
