@@ -87,7 +87,10 @@ class Spool(Protocol):
         """Writes what is pending and closes."""
 
     async def prepare(self, message: Message, planned: Sequence[Planned]) -> None:
-        """Stores the message for each planned copy. Durable when it returns."""
+        """Stores the message for each planned copy. Durable when it returns; cancelled, it has stored nothing.
+
+        The content must stay open until then, and may be closed or read on afterwards.
+        """
 
     def commit(self, message_id: str) -> None:
         """Makes the prepared copies due now. Recorded soon, in order, without waiting."""
@@ -96,7 +99,10 @@ class Spool(Protocol):
         """Discards the prepared copies. Durable when it returns."""
 
     async def claim(self, target: str, now: float, limit: int) -> Sequence[Delivery]:
-        """Up to `limit` deliveries of `target` that are due at `now` and not in flight; now they are."""
+        """Up to `limit` deliveries of `target` that are due at `now` and not in flight; now they are.
+
+        Whoever claims closes their content.
+        """
 
     def settle(self, settlement: Settlement) -> None:
         """Ends a claim with an outcome. Recorded soon, in order, without waiting."""
