@@ -139,7 +139,7 @@ def _profile_all(bench: Bench, names: list[str], cells: list[Cell], profiles: di
     for name, cell in dict.fromkeys((ratio.system, ratio.cell) for ratio in RATIOS):
         if name in names and cell in cells:
             title = f"{SYSTEMS[name].title}, {cell.title}"
-            profiles[title] = profile(SYSTEMS[name], cell, cell.messages(bench.messages, bench.quick), bench.work)
+            profiles[title] = profile(SYSTEMS[name], cell, cell.profiled_messages, bench.work)
 
 
 def _say(run: Run, number: int, total: int, seconds: float) -> None:

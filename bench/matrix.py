@@ -53,6 +53,11 @@ class Cell:
         return min(2 * self.concurrency, 20 if self.octets > 1024 * 1024 else 100)
 
     @property
+    def profiled_messages(self) -> int:
+        """How many messages a profile sees: enough to leave start-up, which is in it, far behind."""
+        return 100 if self.octets > 1024 * 1024 else 10_000
+
+    @property
     def _least(self) -> int:
         return self.concurrency if self.octets > 1024 * 1024 else 2 * self.concurrency
 
