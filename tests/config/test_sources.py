@@ -55,6 +55,15 @@ def test_g13_a_file_that_may_not_be_read_is_not_passed_over(folder):
         load(None, {})
 
 
+def test_g13_a_place_that_cannot_be_looked_into_is_not_passed_over(folder, monkeypatch):
+    monkeypatch.setattr(load_module, "PLACES", ("./" + "long" * 100, "./waypost.yaml"))
+    (folder / "waypost.yaml").write_text(SMALL)
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be read \(it is one of the usual places\): File name too long"
+    ):
+        load(None, {})
+
+
 def test_s17_no_configuration_at_all_says_what_to_do(monkeypatch):
     monkeypatch.setattr(load_module, "PLACES", ("./waypost.yaml",))
     with pytest.raises(ConfigurationError) as caught:

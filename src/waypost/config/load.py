@@ -133,7 +133,11 @@ def _file(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, li
         asked = "--config" if config_path else environment.CONFIG
         return _read_file(named, f"{asked} names it")
     for place in PLACES:
-        if FilePath(place).is_file():
+        try:
+            found = FilePath(place).is_file()
+        except OSError:  # a folder that we may not enter: whether there is a file, reading it will say
+            found = True
+        if found:
             return _read_file(place.removeprefix("./"), "it is one of the usual places")
     if smtp_dup.is_set(environ):
         return Tree(), []
