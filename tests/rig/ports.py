@@ -35,7 +35,6 @@ def _is_free(family: socket.AddressFamily, host: str, port: int) -> bool:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as error:
-        # A machine without IPv6 refuses the address, not the port.
-        return family == socket.AF_INET6 and not has_ipv6() and error.errno is not None
+    except OSError:
+        return family == socket.AF_INET6 and not has_ipv6()  # then the address is refused, not the port
     return True
