@@ -171,6 +171,13 @@ def test_an_unknown_variable_of_gosmtp_dup(mistakes):
     assert problem.suggestion == "did you mean SMTP_DUP_RELAY_TIMEOUT_SECONDS?"
 
 
+def test_a_misspelt_variable_of_gosmtp_dup_and_nothing_else(from_variables):
+    with pytest.raises(ConfigurationError) as caught:
+        from_variables({"SMTP_DUP_RELAY_DESTINATION_PRIMAR": "old:25"})
+    unknown = next(problem for problem in caught.value.problems if problem.place)
+    assert unknown.suggestion == "did you mean SMTP_DUP_RELAY_DESTINATION_PRIMARY?"
+
+
 @pytest.mark.parametrize("text", [SMALL, MUX])
 def test_variables_of_gosmtp_dup_beside_another_format(mistakes, text):
     (problem,) = mistakes(text, {"SMTP_DUP_SMTP_LISTEN": ":25"})

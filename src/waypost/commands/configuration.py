@@ -158,7 +158,8 @@ def _import(arguments: argparse.Namespace) -> int:
         return FAILED
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print("warning: passwords in the old file are in what is printed, too", file=sys.stderr)
+    if kind == "smtpmux":
+        print("warning: the passwords of the old file are in what is printed, too", file=sys.stderr)
     print(f"# Imported from {tree.source or 'the environment'} ({kind} format) by `waypost config import`.")
     print(yaml_text(tree.data), end="")
     return FINE

@@ -94,8 +94,8 @@ def overlay(tree: Tree, environ: Mapping[str, str]) -> list[Problem]:
 
 
 def is_set(environ: Mapping[str, str]) -> bool:
-    """Whether any `SMTP_DUP_` variable that this program knows is there."""
-    return any(environ.get(variable) for variable in VARIABLES)
+    """Whether any `SMTP_DUP_` variable is there: a misspelt one shows as well what was meant."""
+    return any(value and name.startswith(PREFIX) and not is_foreign(name) for name, value in environ.items())
 
 
 def missing_primary(tree: Tree) -> Problem | None:
