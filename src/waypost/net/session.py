@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from waypost.mail.message import Client
 from waypost.net.certificates import ServerCertificate
@@ -22,6 +22,8 @@ from waypost.smtp.reply import Reply, reply
 from waypost.smtp.sasl import Credentials
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
+
+SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _MAX_FAILED_AUTH = 3
@@ -69,8 +71,8 @@ class MailHandler(Protocol):
 class SessionLog(Protocol):
     """What a session reports besides mail."""
 
-    def session(self, client: Client, event: str, **facts: object) -> None:
-        """Something about the connection: connected, closed, auth_failed, auth_succeeded, tls_failed, limited."""
+    def session(self, client: Client, event: SessionEvent, **facts: str) -> None:
+        """Something about the connection."""
 
 
 class Checker(Protocol):
