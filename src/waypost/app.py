@@ -150,7 +150,7 @@ class Server:
         for listener in self._listeners:
             for host, port in await listener.bind():
                 settings = listener.settings
-                log.info("listening", listener=settings.name, address=f"{host}:{port}", mode=settings.mode)
+                log.info("listening", listener=settings.name, address=_shown(host, port), mode=settings.mode)
         if self._settings.admin is not None:
             self._admin = _Admin(self)
             self._admin.start(self._settings.admin.host, self._settings.admin.port)
@@ -233,7 +233,7 @@ class _Admin:
         from waypost.admin.server import bind
 
         listening = bind(host, port)
-        log.info("admin_listening", address="{}:{}".format(*listening.getsockname()[:2]))
+        log.info("admin_listening", address=_shown(*listening.getsockname()[:2]))
         self._task = asyncio.create_task(self._server.serve(listening))
 
     async def stop(self) -> None:
@@ -268,6 +268,10 @@ def instance_of(settings: Settings) -> str:
     """What this Waypost knows its own `Received` fields by: the same after a restart, another for its neighbour."""
     names = "\0".join((settings.hostname, *(listener.name for listener in settings.listeners)))
     return hashlib.blake2s(names.encode(), digest_size=4).hexdigest()
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _report_fault(error: BaseException) -> None:

@@ -140,8 +140,10 @@ class Session:
 
     async def _serve(self, refusal: Reply | None) -> str:
         engine, stream, timeouts = self._engine, self._stream, self._settings.timeouts
-        if self._settings.implicit_tls and not await self._handshake():
-            return "tls"
+        if self._settings.implicit_tls:
+            if not await self._handshake():
+                return "tls"
+            engine.tls = True
         # One turn of the loop, so that a client that speaks before the server is caught doing it.
         await asyncio.sleep(0)
         if stream.has_data:
@@ -237,7 +239,12 @@ class Session:
         if self._certificate is None:
             return False
         try:
-            await self._stream.start_tls(self._certificate.context(), self._settings.timeouts.handshake, server=True)
+            await self._stream.start_tls(
+                self._certificate.context(),
+                self._settings.timeouts.handshake,
+                server=True,
+                from_the_start=self._settings.implicit_tls,
+            )
         except (ssl.SSLError, ConnectionError, StreamTimeoutError) as error:
             self._log.session(self._client, "tls_failed", error=getattr(error, "reason", None) or str(error))
             return False

@@ -217,23 +217,36 @@ class Stream(asyncio.Protocol):
         return None if self._tls is None else self._tls.session.getpeercert(True)
 
     async def start_tls(
-        self, context: ssl.SSLContext, timeout: float, *, server: bool, server_name: str | None = None
+        self,
+        context: ssl.SSLContext,
+        timeout: float,
+        *,
+        server: bool,
+        server_name: str | None = None,
+        from_the_start: bool = False,
     ) -> None:
-        """Performs the handshake. Everything received after this call is TLS; nothing may wait to be read.
+        """Performs the handshake. Everything received after this call is TLS.
 
-        Raises `ssl.SSLError` (a certificate that is not accepted included), `StreamTimeoutError`, and
-        `ConnectionError` when the other side goes.
+        What was received before it is plain text, which has no business there, unless the connection is TLS
+        `from_the_start`. Raises `ssl.SSLError` (a certificate that is not accepted included),
+        `StreamTimeoutError`, and `ConnectionError` when the other side goes.
         """
-        if self._received:
+        early = b"".join(self._received)
+        self._received.clear()
+        self._size = 0
+        if early and not from_the_start:
             raise ConnectionError("there is plain text where the handshake should be")
+        if self._eof:
+            raise ConnectionError("the connection ended before the handshake")
         tls = self._tls = _Tls(self._transport, context, server, server_name, self._loop.create_future())
         tls.handshake()
+        rest = tls.received(early) if early else b""
         self._set_deadline(timeout)
         try:
             await tls.done
         finally:
             self._deadline = None
-        rest = tls.received(b"")
+        rest += tls.received(b"")
         if rest:
             self._received.append(rest)
             self._size += len(rest)
@@ -281,7 +294,6 @@ class _Tls:
         self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=server_name)
         self.done = done
         self.closed = False
-        self._unsent: list[bytes] = []
 
     @property
     def description(self) -> str:
