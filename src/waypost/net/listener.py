@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from waypost.net.certificates import ServerCertificate
+from waypost.net.driver import Driver
 from waypost.net.session import Checker, MailHandler, Session, SessionLog
 from waypost.net.settings import ListenerSettings
 from waypost.net.stream import Stream
@@ -42,7 +43,8 @@ class Listener:
         self._fault = fault
         self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._server: asyncio.Server | None = None
-        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._sessions: dict[Driver, Session] = {}
+        self._emptied: asyncio.Future[None] | None = None
         self._addresses: Counter[str] = Counter()
         self._stopping = False
         submission = settings.mode == "submission"
@@ -90,14 +92,18 @@ class Listener:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for session in self._sessions.values():
+        for session in tuple(self._sessions.values()):
             session.stop()
+        await self._wait_empty(timeout)
+        for driver in tuple(self._sessions):
+            driver.cancel()
+        await self._wait_empty(1)
+
+    async def _wait_empty(self, timeout: float) -> None:
         if self._sessions:
-            await asyncio.wait(tuple(self._sessions), timeout=timeout)
-        for task in self._sessions:
-            task.cancel()
-        if self._sessions:
-            await asyncio.wait(tuple(self._sessions), timeout=1)
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._emptied,), timeout=timeout)
+            self._emptied = None
 
     def _accept(self) -> Stream:
         return _Accepted(self._connected)
@@ -111,9 +117,9 @@ class Listener:
         if refusal is not None:
             self._log.session(session.client, "limited", reply=str(refusal))
         self._addresses[address] += 1
-        task = asyncio.get_running_loop().create_task(session.run(refusal))
-        self._sessions[task] = session
-        task.add_done_callback(self._ended)
+        driver = Driver(session.run(refusal), self._ended)
+        self._sessions[driver] = session
+        driver.resume()
 
     def _refusal(self, address: str, trusted: bool) -> Reply | None:
         limits = self.settings.limits
@@ -125,14 +131,16 @@ class Listener:
             return _TOO_MANY_OF_YOURS
         return None
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        session = self._sessions.pop(task)
+    def _ended(self, driver: Driver, error: BaseException | None) -> None:
+        session = self._sessions.pop(driver)
         address = session.client.address
         self._addresses[address] -= 1
         if self._addresses[address] <= 0:
             del self._addresses[address]
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if error is not None and not isinstance(error, asyncio.CancelledError):
             self._fault(error)
+        if not self._sessions and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
 
 class _Accepted(Stream):

@@ -171,7 +171,7 @@ class UpstreamPool:
                 self._open -= 1
             if self._open < self.upstream.max_connections:
                 break
-            if not await self._wait(timeouts.connect):
+            if not await asyncio.create_task(self._wait(timeouts.connect)):
                 busy = Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
                 return Stopped(Phase.CONNECT, busy)
         self._open += 1

@@ -156,6 +156,8 @@ class Session:
                 engine.close(_STOPPING)
             stream.write(engine.take_output())
             if engine.state is State.CLOSED:
+                if engine.has_quit:  # the client is not sending any more
+                    return "quit"
                 await stream.linger(_LINGER)
                 return "closed"
             if engine.state is State.TLS:

@@ -9,6 +9,8 @@ import asyncio
 import ssl
 from typing import Any, cast
 
+from waypost.net.driver import Driver, current, suspend
+
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
 _RECORD = 256 * 1024
 
@@ -30,12 +32,11 @@ class Stream(asyncio.Protocol):
         self._received: list[bytes] = []
         self._size = 0
         self._eof = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._reader: Driver | None = None  # who waits for data, when a driver runs it
+        self._waiter: asyncio.Future[None] | None = None  # and when a task does
         self._drainer: asyncio.Future[None] | None = None
         self._write_paused = False
         self._read_paused = False
-        self._interrupted = False
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tls: _Tls | None = None
@@ -68,15 +69,14 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
-        self._error = exc
-        self._wake()
-        if self._drainer is not None and not self._drainer.done():
-            self._drainer.set_result(None)
-        if self._tls is not None:
-            self._tls.lost()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._tls is not None:
+            self._tls.lost()
+        if self._drainer is not None and not self._drainer.done():
+            self._drainer.set_result(None)
+        self._wake()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -86,10 +86,16 @@ class Stream(asyncio.Protocol):
         if self._drainer is not None and not self._drainer.done():
             self._drainer.set_result(None)
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def _wake(self, error: Exception | None = None) -> None:
+        reader, waiter = self._reader, self._waiter
+        if reader is not None:
+            self._reader = None
+            reader.resume(error)
+        elif waiter is not None and not waiter.done():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
     # -- what the owner calls
 
@@ -120,16 +126,11 @@ class Stream(asyncio.Protocol):
                 return b""
             if timeout is not None:
                 self._set_deadline(timeout)
-            self._waiter = self._loop.create_future()
             try:
-                await self._waiter
+                await self._wait()
             finally:
-                self._waiter = None
-                self._deadline = None
+                self._reader = self._waiter = self._deadline = None
             if not self._received:
-                if self._interrupted:
-                    self._interrupted = False
-                    raise InterruptedReadError
                 return b""
         received = self._received
         data = received[0] if len(received) == 1 else b"".join(received)
@@ -140,11 +141,17 @@ class Stream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    async def _wait(self) -> None:
+        self._reader = current()
+        if self._reader is not None:
+            await suspend()
+        else:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
     def interrupt(self) -> None:
         """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""
-        if self._waiter is not None and not self._waiter.done():
-            self._interrupted = True
-            self._waiter.set_result(None)
+        self._wake(InterruptedReadError())
 
     def write(self, data: bytes) -> None:
         """Sends octets, or queues them; `drain` waits when too many are queued."""
@@ -272,7 +279,8 @@ class Stream(asyncio.Protocol):
         if self._loop.time() < self._deadline - 0.002:
             self._timer = self._loop.call_at(self._deadline, self._on_timer)
             return
-        for future in (self._waiter, self._drainer, None if self._tls is None else self._tls.done):
+        self._wake(StreamTimeoutError())
+        for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
                 future.set_exception(StreamTimeoutError())
 

@@ -81,7 +81,8 @@ class UpstreamConnection:
 
         Returns None when the connection is ready, else what went wrong, with the reply where there was one.
         """
-        problem = await self._connect(timeouts)
+        # A task of its own: asyncio.timeout wants one.
+        problem = await asyncio.create_task(self._connect(timeouts))
         if problem is None and self.upstream.tls.mode == "implicit":
             problem = await self._start_tls(timeouts)
         if problem is not None:

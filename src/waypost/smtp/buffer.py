@@ -16,6 +16,9 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._data) - self._at
 
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
     def append(self, data: bytes) -> None:
         """Adds what was received."""
         self._data = data if self._at == len(self._data) else self._data[self._at :] + data

@@ -9,11 +9,13 @@ bounded, and a reply that is malformed, that nobody asked for, or that makes no 
 import re
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 
 from waypost.smtp import commands as c
+from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError, RemoteProtocolError
 from waypost.smtp.reply import Reply, from_wire
-from waypost.smtp.state import Kind, State, after, expected, is_allowed, kind_of
+from waypost.smtp.state import TABLE, State, after, is_allowed
 from waypost.smtp.wire import encode
 
 MAX_REPLY_LINE = 4096  # octets; RFC 5321 section 4.5.3.1.5 says 512, and real servers say more
@@ -52,7 +54,8 @@ class ClientEngine:
         self.state = State.OPENING
         self.extensions = NONE
         self._predicted = State.GREETED
-        self._waiting: deque[tuple[c.Command, Kind]] = deque([(c.Connect(), Kind.CONNECT)])
+        self._waiting: deque[c.Command] = deque([c.Connect()])
+        self._offered = NONE  # in an answer to EHLO that is being read
         self._data = b""
         self._lines: list[bytes] = []  # of a reply that is not complete
         self._code = b""
@@ -64,34 +67,36 @@ class ClientEngine:
 
     def send(self, *commands: c.Command) -> bytes:
         """The octets for these commands. Raises `LocalProtocolError` for what may not be said now."""
+        waiting = self._waiting
         octets = []
         for command in commands:
-            kind = kind_of(command)
-            if self._waiting:
-                last = self._waiting[-1][1]
-                if last in _LAST_OF_GROUP or not self.extensions.pipelining:
-                    raise LocalProtocolError(f"{kind.name} must wait for the answer to {last.name}")
-            else:
+            kind = command.kind
+            if not waiting:
                 self._predicted = self.state
-            if not is_allowed(self._predicted, kind):
+            elif waiting[-1].kind in _LAST_OF_GROUP or not self.extensions.pipelining:
+                raise LocalProtocolError(f"{kind.name} must wait for the answer to {waiting[-1].kind.name}")
+            answers = TABLE[self._predicted].get(kind)
+            if answers is None:
                 raise LocalProtocolError(f"{kind.name} is not allowed in {self._predicted.name}")
             octets.append(encode(command))
-            self._waiting.append((command, kind))
-            self._predicted = expected(self._predicted, kind)
+            waiting.append(command)
+            self._predicted = answers.get(2) or answers[3]
         return octets[0] if len(octets) == 1 else b"".join(octets)
 
     def receive(self, data: bytes) -> list[tuple[c.Command, Reply]]:
         """The replies that are complete now, each with its command. Raises `RemoteProtocolError`."""
-        self._data = data = self._data + data if self._data else data
+        if self._data:
+            data = self._data + data
         found: list[tuple[c.Command, Reply]] = []
         at = 0
         while (end := data.find(b"\n", at)) >= 0:
             line = data[at:end]
             at = end + 1
-            # Some servers end lines with a lone LF; in a reply that hides nothing.
-            answer = self._line(line[:-1] if line.endswith(b"\r") else line)
+            answer = None if self._lines else _single(line)
+            if answer is None:
+                answer = self._line(line)
             if answer is not None:
-                found.append(answer)
+                found.append((self._answered(answer), answer))
         self._data = data = data[at:]
         if len(data) > MAX_REPLY_LINE:
             raise RemoteProtocolError("a line of the reply is endless")
@@ -107,42 +112,55 @@ class ClientEngine:
         self.state = State.GREETED
         self.extensions = NONE
 
-    def _line(self, line: bytes) -> tuple[c.Command, Reply] | None:
-        if len(line) > MAX_REPLY_LINE:
-            raise RemoteProtocolError("a line of the reply is endless")
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise RemoteProtocolError(f"this is no reply: {line[:60]!r}")
-        code, separator, text = match.groups()
+    def _line(self, line: bytes) -> Reply | None:
+        """Takes a line of a reply with several; the reply when it was the last."""
+        code, separator, text = _parts(line)
         if self._lines and code != self._code:
             raise RemoteProtocolError(f"a reply changes its code from {self._code.decode()} to {code.decode()}")
         self._code = code
-        self._lines.append(text or b"")
+        self._lines.append(text)
         if separator == b"-":
             if len(self._lines) > MAX_REPLY_LINES:
                 raise RemoteProtocolError("a reply has too many lines")
             return None
         lines, self._lines = self._lines, []
-        return self._reply(int(code), lines)
+        if self._waiting and type(self._waiting[0]) is c.Ehlo and code == b"250":
+            self._offered = parse_extensions(lines)
+        return from_wire(int(code), lines)
 
-    def _reply(self, code: int, lines: list[bytes]) -> tuple[c.Command, Reply]:
-        answer = from_wire(code, lines)
+    def _answered(self, answer: Reply) -> c.Command:
+        """Pairs a reply with the command that it answers, and draws the consequences."""
         if not self._waiting:
             raise RemoteProtocolError(f"a reply that nobody asked for: {answer}")
-        command, kind = self._waiting.popleft()
-        state = after(self.state, kind, code)
-        if state is None and self._follows_a_refusal(kind) and code // 100 in (4, 5):
+        command = self._waiting.popleft()
+        kind = command.kind
+        state = after(self.state, kind, answer.code)
+        # What was pipelined behind a command that was refused is refused too, and changes nothing.
+        if state is None and answer.severity in (4, 5) and not is_allowed(self.state, kind):
             state = self.state
         if state is None:
             raise RemoteProtocolError(f"a reply to {kind.name} that makes no sense: {answer}")
         self.state = state
         if kind is Kind.HELLO:
-            self.extensions = parse_extensions(lines) if isinstance(command, c.Ehlo) and code == 250 else NONE
-        return command, answer
+            self.extensions, self._offered = self._offered, NONE
+        return command
 
-    def _follows_a_refusal(self, kind: Kind) -> bool:
-        """Whether a command was pipelined behind one that was refused, so that its refusal is what to expect."""
-        return not is_allowed(self.state, kind)
+
+@lru_cache(maxsize=1024)
+def _single(line: bytes) -> Reply | None:
+    """The reply in a line that is a whole one; None when more lines follow. Upstreams repeat themselves."""
+    code, separator, text = _parts(line)
+    return None if separator == b"-" else from_wire(int(code), [text])
+
+
+def _parts(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Code, separator and text of a line, which may still have its CR."""
+    if len(line) > MAX_REPLY_LINE:
+        raise RemoteProtocolError("a line of the reply is endless")
+    match = _LINE.fullmatch(line.removesuffix(b"\r"))  # some servers end lines with a lone LF; it hides nothing
+    if match is None:
+        raise RemoteProtocolError(f"this is no reply: {line[:60]!r}")
+    return match[1], match[2] or b"", match[3] or b""
 
 
 def parse_extensions(lines: list[bytes]) -> Extensions:

@@ -6,20 +6,47 @@ commands too, because the peer answers them with a reply (`state`).
 """
 
 from dataclasses import dataclass
+from enum import Enum, auto
+from typing import ClassVar
 
 from waypost.smtp.address import Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
+
+
+class Kind(Enum):
+    """Commands, as far as the table in `state` tells them apart."""
+
+    CONNECT = auto()
+    HELLO = auto()  # EHLO and HELO
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    END = auto()  # the final dot
+    CHUNK = auto()  # BDAT
+    LAST_CHUNK = auto()  # BDAT LAST
+    RSET = auto()
+    NOOP = auto()  # NOOP, HELP, VRFY, EXPN
+    QUIT = auto()
+    STARTTLS = auto()
+    HANDSHAKE = auto()
+    AUTH = auto()
+    RESPONSE = auto()
+
+    __hash__ = object.__hash__  # by identity: Enum's own runs in Python, and this is looked up for every command
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
     """The connection itself, which the server answers with its greeting (section 3.1)."""
 
+    kind: ClassVar[Kind] = Kind.CONNECT
+
 
 @dataclass(frozen=True, slots=True)
 class Ehlo:
     """EHLO with the client's name, as it gave it."""
 
+    kind: ClassVar[Kind] = Kind.HELLO
     name: str
 
 
@@ -27,6 +54,7 @@ class Ehlo:
 class Helo:
     """HELO: the same without extensions."""
 
+    kind: ClassVar[Kind] = Kind.HELLO
     name: str
 
 
@@ -34,6 +62,7 @@ class Helo:
 class Mail:
     """MAIL FROM."""
 
+    kind: ClassVar[Kind] = Kind.MAIL
     reverse_path: Address
     parameters: MailParameters = NO_MAIL_PARAMETERS
 
@@ -42,6 +71,7 @@ class Mail:
 class Rcpt:
     """RCPT TO."""
 
+    kind: ClassVar[Kind] = Kind.RCPT
     forward_path: Address
     parameters: RcptParameters = NO_RCPT_PARAMETERS
 
@@ -50,10 +80,14 @@ class Rcpt:
 class Data:
     """DATA."""
 
+    kind: ClassVar[Kind] = Kind.DATA
+
 
 @dataclass(frozen=True, slots=True)
 class EndOfContent:
     """The final dot after DATA."""
+
+    kind: ClassVar[Kind] = Kind.END
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +97,38 @@ class Bdat:
     size: int
     last: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        """The table's word for it."""
+        return Kind.LAST_CHUNK if self.last else Kind.CHUNK
+
 
 @dataclass(frozen=True, slots=True)
 class Rset:
     """RSET."""
+
+    kind: ClassVar[Kind] = Kind.RSET
 
 
 @dataclass(frozen=True, slots=True)
 class Noop:
     """NOOP."""
 
+    kind: ClassVar[Kind] = Kind.NOOP
+
 
 @dataclass(frozen=True, slots=True)
 class Help:
     """HELP."""
+
+    kind: ClassVar[Kind] = Kind.NOOP
 
 
 @dataclass(frozen=True, slots=True)
 class Vrfy:
     """VRFY."""
 
+    kind: ClassVar[Kind] = Kind.NOOP
     argument: str
 
 
@@ -90,6 +136,7 @@ class Vrfy:
 class Expn:
     """EXPN."""
 
+    kind: ClassVar[Kind] = Kind.NOOP
     argument: str
 
 
@@ -97,16 +144,21 @@ class Expn:
 class Quit:
     """QUIT."""
 
+    kind: ClassVar[Kind] = Kind.QUIT
+
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
     """STARTTLS (RFC 3207)."""
+
+    kind: ClassVar[Kind] = Kind.STARTTLS
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
     """AUTH (RFC 4954): a mechanism and perhaps an initial response, still in base64."""
 
+    kind: ClassVar[Kind] = Kind.AUTH
     mechanism: str
     initial: str | None = None
 
@@ -118,6 +170,7 @@ class Auth:
 class AuthResponse:
     """One answer to a 334 challenge, still in base64; `*` cancels."""
 
+    kind: ClassVar[Kind] = Kind.RESPONSE
     text: str
 
     def __repr__(self) -> str:

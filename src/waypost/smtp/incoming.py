@@ -1,7 +1,9 @@
 """Content that a client sends, by DATA or by BDAT, brought into one form and looked at."""
 
 from waypost.smtp.buffer import Buffer
+from waypost.smtp.commands import Bdat
 from waypost.smtp.content import DotReader, Inspector, Stuffer
+from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply
 
 
@@ -10,8 +12,8 @@ class IncomingContent:
 
     __slots__ = ("_dots", "_inspector", "_stuffer", "ended")
 
-    def __init__(self, inspector: Inspector) -> None:
-        self._inspector = inspector
+    def __init__(self, options: ServerOptions) -> None:
+        self._inspector = Inspector(options.max_size, options.max_line, options.repair_line_ends)
         self._dots: DotReader | None = None
         self._stuffer: Stuffer | None = None
         self.ended = False
@@ -37,3 +39,20 @@ class IncomingContent:
             self._stuffer = Stuffer()
         self.ended = last
         return self._inspector.look(self._stuffer.stuff(octets), last)
+
+
+class Chunk:
+    """One BDAT whose octets are being read. With a `refusal` they are taken for what they are, and dropped."""
+
+    __slots__ = ("command", "left", "refusal")
+
+    def __init__(self, command: Bdat, refusal: Reply | None) -> None:
+        self.command = command
+        self.refusal = refusal
+        self.left = command.size
+
+    def take(self, buffer: Buffer) -> bytes:
+        """What of the chunk is in the buffer."""
+        octets = buffer.take(min(self.left, len(buffer)))
+        self.left -= len(octets)
+        return octets

@@ -9,8 +9,10 @@ from functools import lru_cache
 
 from waypost.smtp import commands as c
 from waypost.smtp import sasl
+from waypost.smtp.commands import Kind
+from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
-from waypost.smtp.state import Kind, State, is_allowed
+from waypost.smtp.state import TABLE, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,14 @@ class ServerOptions:
     allow_plaintext_auth: bool = False
     repair_line_ends: bool = False
     """Bare CR and LF in content become CRLF (submission) instead of being refused (relay)."""
+    pipelining: bool = True
+    eightbitmime: bool = True
+    smtputf8: bool = True
+    chunking: bool = True
+    dsn: bool = True
 
 
+_UNCONDITIONAL = frozenset({Kind.HELLO, Kind.RSET, Kind.NOOP, Kind.QUIT, Kind.CHUNK, Kind.LAST_CHUNK})
 IN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 
 _NO_HELLO = reply(503, "5.5.1", "Say EHLO first")
@@ -43,6 +51,8 @@ _TLS_FIRST = reply(538, "5.7.11", "AUTH needs TLS here: say STARTTLS first")
 _TWICE = reply(503, "5.5.1", "You are authenticated already")
 _MECHANISM = reply(504, "5.5.4", "That mechanism is not offered")
 _NO_EXTENSIONS = reply(555, "5.5.4", "Parameters need EHLO")
+_NO_BDAT = reply(502, "5.5.1", "CHUNKING is not offered here")
+_NO_PARAMETER = reply(555, "5.5.4", "A parameter belongs to an extension that is not offered here")
 _TOO_MANY = reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
 
 
@@ -51,27 +61,28 @@ def objection(
     kind: Kind,
     state: State,
     options: ServerOptions,
-    *,
     tls: bool,
     authenticated: bool,
     esmtp: bool,
     recipients: int,
 ) -> Reply | None:
     """Why this command cannot be carried out now, or None. `recipients` are those accepted so far."""
-    if not is_allowed(state, kind):
+    if kind not in TABLE[state]:
         return _out_of_order(state, kind)
+    if kind in _UNCONDITIONAL:
+        return None
     match command:
+        case c.Rcpt(_, rcpt_parameters):
+            if recipients >= options.max_recipients:
+                return _TOO_MANY
+            if not esmtp and rcpt_parameters is not NO_RCPT_PARAMETERS:
+                return _NO_EXTENSIONS
         case c.Mail(_, parameters):
             if options.auth_required and not authenticated:
                 return _AUTH_FIRST
             if parameters.size is not None and parameters.size > options.max_size:
                 return reply(552, "5.3.4", f"The message is larger than {options.max_size} octets")
-            if not esmtp and parameters.encode():
-                return _NO_EXTENSIONS
-        case c.Rcpt(_, rcpt_parameters):
-            if recipients >= options.max_recipients:
-                return _TOO_MANY
-            if not esmtp and rcpt_parameters.encode():
+            if not esmtp and parameters is not NO_MAIL_PARAMETERS:
                 return _NO_EXTENSIONS
         case c.Data() if state is State.MAIL:
             return _NO_RECIPIENT
@@ -100,8 +111,16 @@ def _out_of_order(state: State, kind: Kind) -> Reply:
 @lru_cache(maxsize=256)
 def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
     """The answer to EHLO: the name, and what is offered at this point of the session."""
-    lines = [options.hostname, "PIPELINING", f"SIZE {options.max_size}", "8BITMIME", "SMTPUTF8", "CHUNKING"]
-    lines += ["ENHANCEDSTATUSCODES", "DSN"]
+    extensions = (
+        ("PIPELINING", options.pipelining),
+        (f"SIZE {options.max_size}", True),
+        ("8BITMIME", options.eightbitmime),
+        ("SMTPUTF8", options.smtputf8),
+        ("CHUNKING", options.chunking),
+        ("ENHANCEDSTATUSCODES", True),
+        ("DSN", options.dsn),
+    )
+    lines = [options.hostname, *(keyword for keyword, offered in extensions if offered)]
     if options.starttls and not tls:
         lines.append("STARTTLS")
     if options.auth and not authenticated and (tls or options.allow_plaintext_auth):

@@ -32,7 +32,7 @@ class MailParameters:
 
     def encode(self) -> str:
         """The parameters as they follow the path: each with a space in front, nothing when there are none."""
-        if self == NO_MAIL_PARAMETERS:
+        if self is NO_MAIL_PARAMETERS:
             return ""
         words = []
         if self.size is not None:

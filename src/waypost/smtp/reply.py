@@ -1,7 +1,7 @@
 """Replies: what a server answers (RFC 5321 section 4.2, RFC 2034, RFC 3463)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_TEXT = 400
 """Octets of an upstream's text that are kept: enough for every provider's explanation, small enough to log."""
@@ -20,6 +20,7 @@ class Reply:
     code: int
     lines: tuple[str, ...]
     enhanced: EnhancedCode | None = None
+    _wire: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def severity(self) -> int:
@@ -38,10 +39,13 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as it goes on the wire, every line complete. Line breaks in the text cannot get through."""
-        prefix = _written(self.enhanced)
-        *first, last = map(printable, self.lines or ("",))
-        start = "".join(f"{self.code}-{prefix}{line}\r\n" for line in first)
-        return f"{start}{f'{self.code} {prefix}{last}'.rstrip(' ')}\r\n".encode()
+        if not self._wire:  # most replies are said again and again
+            prefix = _written(self.enhanced)
+            *first, last = map(printable, self.lines or ("",))
+            start = "".join(f"{self.code}-{prefix}{line}\r\n" for line in first)
+            wire = f"{start}{f'{self.code} {prefix}{last}'.rstrip(' ')}\r\n".encode()
+            object.__setattr__(self, "_wire", wire)
+        return self._wire
 
     def __str__(self) -> str:
         prefix = _written(self.enhanced)

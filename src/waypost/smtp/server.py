@@ -17,13 +17,13 @@ from waypost.smtp import commands as c
 from waypost.smtp import events as e
 from waypost.smtp import sasl
 from waypost.smtp.buffer import Buffer, Fault, LineReader
-from waypost.smtp.content import Inspector
+from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
-from waypost.smtp.incoming import IncomingContent
+from waypost.smtp.incoming import Chunk, IncomingContent
 from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, offers
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
-from waypost.smtp.state import Kind, State, after, kind_of
+from waypost.smtp.state import State, after
 from waypost.smtp.wire import CommandError, parse
 
 # Command lines may be 512 octets, MAIL and RCPT longer by what their parameters add (RFC 5321 section
@@ -31,6 +31,8 @@ from waypost.smtp.wire import CommandError, parse
 _MAX_LINE = 510
 _MAX_LINES = {b"MAIL": 2046, b"RCPT": 2046, b"AUTH": 12286}
 _MAX_RESPONSE = 12286
+_LINE_STATES = frozenset({State.GREETED, State.READY, State.MAIL, State.RCPT, State.CHUNKS})
+_WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS})
 _MAX_PIPELINED = 100  # recipients that are handed out as one event
 
 _ANSWERS: dict[type[c.Command], Reply] = {
@@ -61,6 +63,7 @@ class ServerEngine:
         self.authenticated = False
         self.client_name = ""
         self.esmtp = False
+        self.has_quit = False
         self._buffer = Buffer()
         self._lines = LineReader(self._buffer)
         self._output: list[bytes] = []
@@ -72,9 +75,8 @@ class ServerEngine:
         self._mechanism = ""
         self._exchange: sasl.Exchange | None = None
         self._content: IncomingContent | None = None
-        self._chunk: c.Bdat | None = None  # whose octets are being read
-        self._chunk_left = 0
-        self._chunk_refusal: Reply | None = None
+        self._chunk: Chunk | None = None
+        self._ready: bytes | None = None  # a line that came alone, as most do: it need not pass the buffer
         self._early = False
         self._told = False
 
@@ -101,12 +103,13 @@ class ServerEngine:
                 raise LocalProtocolError(f"{each.code} makes no sense for {kind.name} in {self.state.name}")
             self.state = state
             self._output.append(each.encode())
-            if kind is Kind.RCPT and each.is_positive:
+            if kind is Kind.RCPT and each.code < 300:
                 self._recipients += 1
         self._unanswered -= len(replies)
         if self._unanswered == 0 or self.state is State.CLOSED:
             self._pending = None
-            self._settle(kind, replies[-1])
+            if kind in _WITH_CONSEQUENCES:
+                self._settle(kind, replies[-1])
 
     def _settle(self, kind: Kind, last: Reply) -> None:
         """What an answer brings with it besides the state."""
@@ -114,9 +117,8 @@ class ServerEngine:
             self._recipients = 0
         elif last.code == 235:
             self.authenticated = True
-        elif kind is Kind.STARTTLS and self.state is State.TLS and self._buffer:
+        elif kind is Kind.STARTTLS and self.state is State.TLS and (self._buffer or self._ready is not None):
             # Plain text behind STARTTLS would be carried out inside TLS (CVE-2011-0411).
-            self._buffer.drop()
             self._output[-1] = _INJECTED.encode()
             self.state = State.CLOSED
 
@@ -157,44 +159,52 @@ class ServerEngine:
 
     def receive(self, data: bytes) -> None:
         """Takes octets from the client."""
+        if self.state in _LINE_STATES and not self._buffer and self._ready is None and self._chunk is None:
+            end = data.find(b"\r\n")
+            if end >= 0 and end == len(data) - 2 and end <= _MAX_LINE:
+                self._ready = data[:end]
+                return
         if self.state is State.OPENING:
             self._early = True
         elif self.state is not State.CLOSED:
+            if self._ready is not None:
+                self._buffer.append(self._ready + b"\r\n")
+                self._ready = None
             self._buffer.append(data)
 
     def next_event(self) -> e.Event | None:
         """The next thing to decide or to know; None when more octets are needed."""
         if self._pending is not None:
             raise LocalProtocolError("the last event was not answered")
-        while self.state is not State.CLOSED:
-            if self._queued is not None:
-                (event, kind), self._queued = self._queued, None
+        while (state := self.state) is not State.CLOSED:
+            if self._ready is not None:
+                line, self._ready = self._ready, None
+                found = self._command(line)
+            elif self._queued is not None:
+                (found, kind), self._queued = self._queued, None
                 self._ask(kind)
-                return event
-            if self._chunk is not None:
-                if not self._buffer and self._chunk_left:
+            elif self._chunk is not None:
+                if not self._buffer and self._chunk.left:
                     return None
                 found = self._read_chunk(self._chunk)
-            elif self.state is State.CONTENT:
-                if not self._buffer:
-                    return None
-                found = self._read_data()
-            elif self.state in (State.TLS, State.OPENING):
+            elif not self._buffer or state is State.TLS or state is State.OPENING:
                 return None
+            elif state is State.CONTENT:
+                found = self._read_data()
             else:
-                exchange = self._exchange if self.state is State.AUTH else None
-                line = self._lines.next(_MAX_LINE if exchange is None else _MAX_RESPONSE, _MAX_LINES)
-                if line is None:
+                exchange = self._exchange if state is State.AUTH else None
+                cut = self._lines.next(_MAX_LINE if exchange is None else _MAX_RESPONSE, _MAX_LINES)
+                if cut is None:
                     return None
-                if isinstance(line, Fault):
-                    self.state = self.state if exchange is None else State.READY  # the exchange is over
-                    self._refuse(_FAULTS[line])
+                if isinstance(cut, Fault):
+                    self.state = state if exchange is None else State.READY  # the exchange is over
+                    self._refuse(_FAULTS[cut])
                     continue
                 if exchange is None:
-                    found = self._command(line)
+                    found = self._command(cut)
                 else:
                     self._ask(Kind.RESPONSE)
-                    found = self._advance(exchange, line.decode("ascii", "backslashreplace"))
+                    found = self._advance(exchange, cut.decode("ascii", "backslashreplace"))
             if found is not None:
                 return found
         if self._told:
@@ -208,35 +218,26 @@ class ServerEngine:
         except CommandError as error:
             self._refuse(error.reply)
             return None
-        kind = kind_of(command)
+        kind = command.kind
         refusal = objection(
-            command,
-            kind,
-            self.state,
-            self.options,
-            tls=self.tls,
-            authenticated=self.authenticated,
-            esmtp=self.esmtp,
-            recipients=self._recipients,
+            command, kind, self.state, self.options, self.tls, self.authenticated, self.esmtp, self._recipients
         )
         if isinstance(command, c.Bdat):
             # Whatever is wrong with it, its octets follow and must be taken for what they are.
-            self._chunk, self._chunk_left, self._chunk_refusal = command, command.size, refusal
+            self._chunk = Chunk(command, refusal)
             return None
         if refusal is not None:
             self._refuse(refusal)
             return None
-        self._ask(kind)
-        match command:
-            case c.Mail() | c.Data() | c.StartTls():
-                return command
-            case c.Rcpt():
-                return self._recipients_event(command)
-            case c.Auth(mechanism, initial):
-                self._mechanism, self._exchange = mechanism, sasl.serve(mechanism, initial)
-                return self._advance(self._exchange, None)
-            case _:
-                return self._answer_itself(command)
+        self._pending, self._unanswered = kind, 1
+        if isinstance(command, c.Rcpt):
+            return self._recipients_event(command)
+        if isinstance(command, (c.Mail, c.Data, c.StartTls)):
+            return command
+        if isinstance(command, c.Auth):
+            self._mechanism, self._exchange = command.mechanism, sasl.serve(command.mechanism, command.initial)
+            return self._advance(self._exchange, None)
+        return self._answer_itself(command)
 
     def _answer_itself(self, command: c.Command) -> e.Event | None:
         """Carries out what needs nobody's decision."""
@@ -250,6 +251,7 @@ class ServerEngine:
                 self.answer(reply(250, None, self.options.hostname))
             case _:
                 self.answer(_ANSWERS[type(command)])
+                self.has_quit = isinstance(command, c.Quit) and not self._buffer
                 if not isinstance(command, c.Rset):
                     return None
         self._content = None
@@ -263,34 +265,29 @@ class ServerEngine:
 
     # -- content
 
-    def _new_content(self) -> IncomingContent:
-        options = self.options
-        return IncomingContent(Inspector(options.max_size, options.max_line, options.repair_line_ends))
-
     def _read_data(self) -> e.Event | None:
-        content = self._content = self._content or self._new_content()
+        content = self._content = self._content or IncomingContent(self.options)
         piece = content.read_data(self._buffer)
         if content.ended:
             self._end(content, Kind.END)
         return e.Content(piece) if piece else None
 
-    def _read_chunk(self, chunk: c.Bdat) -> e.Event | None:
-        octets = self._buffer.take(min(self._chunk_left, len(self._buffer)))
-        self._chunk_left -= len(octets)
-        complete = self._chunk_left == 0
+    def _read_chunk(self, chunk: Chunk) -> e.Event | None:
+        octets, command = chunk.take(self._buffer), chunk.command
+        complete = chunk.left == 0
         if complete:
             self._chunk = None
-        if self._chunk_refusal is not None:
+        if chunk.refusal is not None:
             if complete:
-                self._refuse(self._chunk_refusal)
+                self._refuse(chunk.refusal)
             return None
-        content = self._content = self._content or self._new_content()
-        piece = content.read_chunk(octets, last=chunk.last and complete)
-        if complete and (chunk.last or content.finding is not None):
-            self._end(content, kind_of(chunk))
+        content = self._content = self._content or IncomingContent(self.options)
+        piece = content.read_chunk(octets, last=command.last and complete)
+        if complete and (command.last or content.finding is not None):
+            self._end(content, command.kind)
         elif complete:
             self._ask(Kind.CHUNK)
-            self.answer(reply(250, "2.0.0", f"{chunk.size} octets received"))
+            self.answer(reply(250, "2.0.0", f"{command.size} octets received"))
         return e.Content(piece) if piece else None
 
     def _end(self, content: IncomingContent, kind: Kind) -> None:

@@ -12,7 +12,7 @@ sends and checks the answer afterwards. What is not in the table is illegal. A r
 
 from enum import Enum, auto
 
-from waypost.smtp import commands as c
+from waypost.smtp.commands import Kind
 
 
 class State(Enum):
@@ -29,57 +29,7 @@ class State(Enum):
     TLS = auto()  # STARTTLS was accepted, the handshake is due
     CLOSED = auto()
 
-    __hash__ = object.__hash__  # by identity: Enum's own hash runs in Python, and this is looked up per command
-
-
-class Kind(Enum):
-    """Commands, as far as the table tells them apart."""
-
-    CONNECT = auto()
-    HELLO = auto()  # EHLO and HELO
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    END = auto()  # the final dot
-    CHUNK = auto()  # BDAT
-    LAST_CHUNK = auto()  # BDAT LAST
-    RSET = auto()
-    NOOP = auto()  # NOOP, HELP, VRFY, EXPN
-    QUIT = auto()
-    STARTTLS = auto()
-    HANDSHAKE = auto()
-    AUTH = auto()
-    RESPONSE = auto()
-
-    __hash__ = object.__hash__
-
-
-_KINDS: dict[type[c.Command], Kind] = {
-    c.Connect: Kind.CONNECT,
-    c.Ehlo: Kind.HELLO,
-    c.Helo: Kind.HELLO,
-    c.Mail: Kind.MAIL,
-    c.Rcpt: Kind.RCPT,
-    c.Data: Kind.DATA,
-    c.EndOfContent: Kind.END,
-    c.Rset: Kind.RSET,
-    c.Noop: Kind.NOOP,
-    c.Help: Kind.NOOP,
-    c.Vrfy: Kind.NOOP,
-    c.Expn: Kind.NOOP,
-    c.Quit: Kind.QUIT,
-    c.StartTls: Kind.STARTTLS,
-    c.Auth: Kind.AUTH,
-    c.AuthResponse: Kind.RESPONSE,
-}
-
-
-def kind_of(command: c.Command) -> Kind:
-    """The table's word for a command."""
-    kind = _KINDS.get(type(command))
-    if kind is not None:
-        return kind
-    return Kind.LAST_CHUNK if isinstance(command, c.Bdat) and command.last else Kind.CHUNK
+    __hash__ = object.__hash__  # by identity, as for `Kind`
 
 
 def _always(state: State, *severities: int) -> dict[int, State]:
@@ -148,9 +98,3 @@ def after(state: State, kind: Kind, code: int) -> State | None:
         return None
     answers = TABLE[state].get(kind)
     return None if answers is None else answers.get(severity)
-
-
-def expected(state: State, kind: Kind) -> State:
-    """The state in which a client may count on being, for the sake of pipelining, when all goes well."""
-    answers = TABLE[state][kind]
-    return answers[2] if 2 in answers else answers[3]

@@ -6,9 +6,11 @@ and the encoder refuses to write a line break.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 from waypost.smtp import commands as c
-from waypost.smtp.address import NULL, Address, AddressError, parse_forward_path, parse_reverse_path
+from waypost.smtp.address import NULL, AddressError, parse_forward_path, parse_reverse_path
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.parameters import (
     NO_MAIL_PARAMETERS,
@@ -41,6 +43,12 @@ def _error(code: int, enhanced: str, text: str) -> CommandError:
 
 def parse(line: bytes) -> c.Command:
     """The command in a line, which comes without its CRLF. Raises `CommandError`."""
+    # Clients say the same things again and again: DATA, QUIT, their name, their reverse-path. Credentials are
+    # not remembered.
+    return _parse(line) if line[:4].upper() == b"AUTH" else _remembered(line)
+
+
+def _parse(line: bytes) -> c.Command:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
@@ -52,6 +60,9 @@ def parse(line: bytes) -> c.Command:
     if parser is None:
         raise _error(500, "5.5.1", "Command not recognised")
     return parser(argument.strip(" "))
+
+
+_remembered = lru_cache(maxsize=1024)(_parse)
 
 
 def _ehlo(argument: str) -> c.Command:
@@ -148,33 +159,32 @@ def encode(command: c.Command) -> bytes:
 
     Raises `LocalProtocolError` when a value would break out of its line, or when the command has no line.
     """
-    match command:
-        case c.Mail(path, parameters):
-            line = f"MAIL FROM:{_path(path)}{parameters.encode()}"
-        case c.Rcpt(path, parameters):
-            line = f"RCPT TO:{_path(path)}{parameters.encode()}"
-        case c.EndOfContent():
-            return b".\r\n"
-        case c.Bdat(size, last):
-            line = f"BDAT {size}{' LAST' if last else ''}"
-        case c.Ehlo(name):
-            line = f"EHLO {name}"
-        case c.Helo(name):
-            line = f"HELO {name}"
-        case c.Auth(mechanism, initial):
-            line = f"AUTH {mechanism}" if initial is None else f"AUTH {mechanism} {initial or '='}"
-        case c.AuthResponse(text):
-            line = text
-        case c.Vrfy(argument) | c.Expn(argument):
-            line = f"{type(command).__name__.upper()} {argument}"
-        case c.Connect():
-            raise LocalProtocolError("a connection is not a line")
-        case _:
-            line = type(command).__name__.upper()
+    line = _ENCODERS[type(command)](command)
     if _BREAK.search(line):
         raise LocalProtocolError("a command cannot contain a line break")
     return line.encode("utf-8") + b"\r\n"
 
 
-def _path(address: Address) -> str:
-    return f"<{address}>"
+def _no_line(command: c.Connect) -> str:
+    raise LocalProtocolError("a connection is not a line")
+
+
+_ENCODERS: dict[type, Callable[[Any], str]] = {
+    c.Mail: lambda mail: f"MAIL FROM:<{mail.reverse_path}>{mail.parameters.encode()}",
+    c.Rcpt: lambda rcpt: f"RCPT TO:<{rcpt.forward_path}>{rcpt.parameters.encode()}",
+    c.Data: lambda data: "DATA",
+    c.EndOfContent: lambda end: ".",
+    c.Bdat: lambda bdat: f"BDAT {bdat.size}{' LAST' if bdat.last else ''}",
+    c.Connect: _no_line,
+    c.Ehlo: lambda ehlo: f"EHLO {ehlo.name}",
+    c.Helo: lambda helo: f"HELO {helo.name}",
+    c.Auth: lambda auth: f"AUTH {auth.mechanism}" + ("" if auth.initial is None else f" {auth.initial or '='}"),
+    c.AuthResponse: lambda response: response.text,
+    c.StartTls: lambda starttls: "STARTTLS",
+    c.Rset: lambda rset: "RSET",
+    c.Quit: lambda quit_: "QUIT",
+    c.Noop: lambda noop: "NOOP",
+    c.Help: lambda help_: "HELP",
+    c.Vrfy: lambda vrfy: f"VRFY {vrfy.argument}",
+    c.Expn: lambda expn: f"EXPN {expn.argument}",
+}

@@ -1,0 +1,76 @@
+"""Runs a coroutine that is resumed by its sockets, directly.
+
+An asyncio task that waits for data is resumed by way of a future and the loop's queue: the octets arrive in one
+turn of the loop and are read in the next. A session waits a dozen times for each message, and that way was a
+fifth of its cost. A `Driver` runs a session's coroutine like a task does, except that a `Stream` which has
+received something continues the coroutine there and then.
+
+Everything else that can be awaited works as in a task, apart from what asks for the current task:
+`asyncio.timeout` must be awaited inside a task of its own.
+"""
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+_SUSPENDED = object()
+_current: "Driver | None" = None
+
+
+def current() -> "Driver | None":
+    """The driver whose coroutine is running, or None in a task."""
+    return _current
+
+
+@types.coroutine
+def suspend() -> Generator[object, None, None]:
+    """Waits until somebody calls `resume` on the driver that is running now."""
+    yield _SUSPENDED
+
+
+class Driver:
+    """One coroutine on its way. `ended` is called once, with the exception that ended it or None."""
+
+    __slots__ = ("_awaited", "_coroutine", "_ended", "_loop")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], ended: "Callable[[Driver, BaseException | None], None]"
+    ) -> None:
+        self._coroutine = coroutine
+        self._ended = ended
+        self._awaited: object = None
+        self._loop = asyncio.get_running_loop()
+
+    def resume(self, error: BaseException | None = None) -> None:
+        """Goes on with the coroutine until it waits for the next thing, or raises `error` in it."""
+        global _current
+        outer, _current = _current, self
+        self._awaited = None
+        try:
+            awaited = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
+        except StopIteration:
+            _current = outer
+            self._ended(self, None)
+            return
+        except BaseException as failure:  # a cancellation too: whoever started the coroutine is told
+            _current = outer
+            self._ended(self, failure)
+            return
+        _current = outer
+        self._awaited = awaited
+        if awaited is _SUSPENDED:
+            return
+        if awaited is None:  # asyncio.sleep(0)
+            self._loop.call_soon(self._resume_from, None)
+        else:
+            awaited.add_done_callback(self._resume_from)
+
+    def cancel(self) -> None:
+        """Raises `asyncio.CancelledError` where the coroutine waits."""
+        self.resume(asyncio.CancelledError())
+
+    def _resume_from(self, awaited: object) -> None:
+        # After a cancellation the coroutine waits for something else, or has ended.
+        if awaited is self._awaited:
+            self.resume()
