@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from waypost.clock import SystemClock
+from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
 from waypost.delivery.candidates import Candidates
 from waypost.delivery.indoubt import Ledger
@@ -28,7 +28,7 @@ from waypost.observe.lag import LoopLag
 from waypost.observe.maillog import MailLog
 from waypost.observe.metrics import Facts, Metrics, SpoolFacts
 from waypost.observe.output import Output
-from waypost.routing.health import State
+from waypost.routing.health import Health, State
 from waypost.routing.route import Backoff, Route
 from waypost.routing.rules import Router
 from waypost.store.spill import Spill
@@ -40,12 +40,15 @@ log = structlog.get_logger()
 class Server:
     """One Waypost: listeners, routing, spool, scheduler, admin address.
 
-    `spool` replaces the one that the settings name; the demonstration uses one in memory.
+    `spool` replaces the one that the settings name; the demonstration uses one in memory. `clock` is the
+    machine's unless tests bring their own.
     """
 
-    def __init__(self, settings: Settings, output: Output, *, spool: Spool | None = None) -> None:
+    def __init__(
+        self, settings: Settings, output: Output, *, spool: Spool | None = None, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self.metrics = Metrics()
         self.metrics.facts = self._facts
         self._lag = LoopLag(self.metrics.report_lag)
@@ -178,6 +181,11 @@ class Server:
                 log.error("spool_not_closed", reason=str(error))
 
     # -- facts
+
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """What is known of each upstream that was ever tried."""
+        return self._candidates.health
 
     async def readiness(self) -> Mapping[str, str | None]:
         """What must be right for mail to be taken: by name, why it is not, or None."""
