@@ -6,11 +6,12 @@ the session: TLS, AUTH, limits.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from waypost.smtp import commands as c
 from waypost.smtp import sasl
 from waypost.smtp.commands import Kind
-from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS
+from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters
 from waypost.smtp.reply import Reply, reply
 from waypost.smtp.state import TABLE, State
 
@@ -37,7 +38,7 @@ class ServerOptions:
     dsn: bool = True
 
 
-_UNCONDITIONAL = frozenset({Kind.HELLO, Kind.RSET, Kind.NOOP, Kind.QUIT, Kind.CHUNK, Kind.LAST_CHUNK})
+_UNCONDITIONAL = frozenset({Kind.HELLO, Kind.RSET, Kind.NOOP, Kind.QUIT})
 IN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 
 _NO_HELLO = reply(503, "5.5.1", "Say EHLO first")
@@ -53,51 +54,86 @@ _MECHANISM = reply(504, "5.5.4", "That mechanism is not offered")
 _NO_EXTENSIONS = reply(555, "5.5.4", "Parameters need EHLO")
 _NO_BDAT = reply(502, "5.5.1", "CHUNKING is not offered here")
 _NO_PARAMETER = reply(555, "5.5.4", "A parameter belongs to an extension that is not offered here")
+_NOT_ASCII = reply(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 with MAIL")
+_TOO_LATE = reply(503, "5.5.1", "STARTTLS comes before AUTH")
 _TOO_MANY = reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
 
 
-def objection(
-    command: c.Command,
-    kind: Kind,
-    state: State,
-    options: ServerOptions,
-    tls: bool,
-    authenticated: bool,
-    esmtp: bool,
-    recipients: int,
-) -> Reply | None:
-    """Why this command cannot be carried out now, or None. `recipients` are those accepted so far."""
+_ANSWERS: dict[type[c.Command], Reply] = {
+    c.Rset: reply(250, "2.0.0", "OK"),
+    c.Noop: reply(250, "2.0.0", "OK"),
+    c.Quit: reply(221, "2.0.0", "Bye"),
+    c.Help: reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"),
+    c.Vrfy: reply(252, "2.5.2", "Send a message and the servers behind will tell"),
+    c.Expn: reply(502, "5.5.1", "Lists are not expanded here"),
+}
+
+
+class Standing(Protocol):
+    """What of a session decides whether a command may be carried out."""
+
+    state: State
+    options: ServerOptions
+    tls: bool
+    authenticated: bool
+    esmtp: bool
+    smtputf8: bool  # said with MAIL
+    recipients: int  # accepted in this transaction
+
+
+def objection(command: c.Command, session: Standing) -> Reply | None:
+    """Why this command cannot be carried out now, or None."""
+    state, kind = session.state, command.kind
     if kind not in TABLE[state]:
         return _out_of_order(state, kind)
     if kind in _UNCONDITIONAL:
         return None
+    options = session.options
     match command:
         case c.Rcpt(_, rcpt_parameters):
-            if recipients >= options.max_recipients:
+            if session.recipients >= options.max_recipients:
                 return _TOO_MANY
-            if not esmtp and rcpt_parameters is not NO_RCPT_PARAMETERS:
-                return _NO_EXTENSIONS
+            if rcpt_parameters is not NO_RCPT_PARAMETERS and not (session.esmtp and options.dsn):
+                return _NO_PARAMETER if session.esmtp else _NO_EXTENSIONS
+            if not (session.smtputf8 or command.is_ascii):
+                return _NOT_ASCII
         case c.Mail(_, parameters):
-            if options.auth_required and not authenticated:
+            if options.auth_required and not session.authenticated:
                 return _AUTH_FIRST
-            if parameters.size is not None and parameters.size > options.max_size:
-                return reply(552, "5.3.4", f"The message is larger than {options.max_size} octets")
-            if not esmtp and parameters is not NO_MAIL_PARAMETERS:
-                return _NO_EXTENSIONS
+            if parameters is not NO_MAIL_PARAMETERS:
+                return _objection_to_parameters(parameters, session)
+        case c.Bdat() if not options.chunking:
+            return _NO_BDAT
         case c.Data() if state is State.MAIL:
             return _NO_RECIPIENT
-        case c.StartTls() if tls or not options.starttls:
+        case c.StartTls() if session.tls or not options.starttls:
             return _NO_TLS
+        case c.StartTls() if session.authenticated:
+            return _TOO_LATE
         case c.Auth(mechanism):
             if not options.auth:
                 return _NO_AUTH
-            if authenticated:
+            if session.authenticated:
                 return _TWICE
-            if not (tls or options.allow_plaintext_auth):
+            if not (session.tls or options.allow_plaintext_auth):
                 return _TLS_FIRST
             if mechanism not in sasl.MECHANISMS:
                 return _MECHANISM
     return None
+
+
+def _objection_to_parameters(parameters: MailParameters, session: Standing) -> Reply | None:
+    options = session.options
+    if not session.esmtp:
+        return _NO_EXTENSIONS
+    if parameters.size is not None and parameters.size > options.max_size:
+        return reply(552, "5.3.4", f"The message is larger than {options.max_size} octets")
+    wanted = (
+        (parameters.body is not None, options.eightbitmime),
+        (parameters.smtputf8, options.smtputf8),
+        (parameters.ret is not None or parameters.envid is not None, options.dsn),
+    )
+    return _NO_PARAMETER if any(used and not offered for used, offered in wanted) else None
 
 
 def _out_of_order(state: State, kind: Kind) -> Reply:
@@ -121,8 +157,19 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
         ("DSN", options.dsn),
     )
     lines = [options.hostname, *(keyword for keyword, offered in extensions if offered)]
-    if options.starttls and not tls:
+    if options.starttls and not tls and not authenticated:
         lines.append("STARTTLS")
     if options.auth and not authenticated and (tls or options.allow_plaintext_auth):
         lines.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
     return Reply(250, tuple(lines))
+
+
+def own_answer(command: c.Command, session: Standing) -> Reply:
+    """The answer to a command that needs nobody's decision."""
+    match command:
+        case c.Ehlo():
+            return offers(session.options, session.tls, session.authenticated)
+        case c.Helo():
+            return reply(250, None, session.options.hostname)
+        case _:
+            return _ANSWERS[type(command)]
