@@ -163,6 +163,11 @@ class Stream(asyncio.Protocol):
             self._transport.write(data)
 
     @property
+    def is_broken(self) -> bool:
+        """Whether what is written now would be lost. The transport knows a little before the stream is told."""
+        return self.lost or self._transport.is_closing()
+
+    @property
     def must_drain(self) -> bool:
         """Whether so much is queued that the writer should wait."""
         return self._write_paused

@@ -225,18 +225,38 @@ class UpstreamConnection:
                     stream.write(held)
                     if stream.must_drain:
                         await stream.drain(timeouts.block)
-                    if stream.at_eof or stream.lost or stream.has_data:
-                        text = "the connection ended, or an answer came, in the middle of the content"
-                        return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.CLOSED, text)
+                    if stream.at_eof or stream.is_broken or stream.has_data:
+                        return Phase.CONTENT, await self._early_answer(timeouts)
                 held = piece
         except StreamTimeoutError:
             return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content")
         except OSError as error:
             return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}")
-        if stream.at_eof or stream.lost:
-            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.CLOSED, "the connection ended before the content")
-        stream.write(held + end)
-        return await self._dot(timeouts)
+        return await self._end(held + end, timeouts)
+
+    async def _end(self, last: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
+        """The last octets of the content. Until they have left this process, nothing can have been accepted."""
+        stream = self._stream
+        if stream is None or stream.at_eof or stream.is_broken or stream.has_data:
+            return Phase.CONTENT, await self._early_answer(timeouts)
+        stream.write(last)
+        try:
+            if stream.must_drain:
+                await stream.drain(timeouts.block)
+        except StreamTimeoutError:
+            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content")
+        if stream.is_broken and stream.must_drain:
+            return Phase.CONTENT, await self._early_answer(timeouts)
+        (answer,) = await self._answers((Phase.DOT,), timeouts.dot)
+        return Phase.DOT, answer
+
+    async def _early_answer(self, timeouts: Timeouts) -> Answer:
+        """Why the upstream does not want the rest of the content. The connection is of no more use."""
+        (answer,) = await self._answers((Phase.CONTENT,), timeouts.command)
+        if isinstance(answer, Reply) and answer.is_positive:
+            return self._broken(Phase.CONTENT, Cause.PROTOCOL, f"an answer before the end of the content: {answer}")
+        self.abort()
+        return answer
 
     async def _send_chunks(self, content: Content, timeouts: Timeouts) -> tuple[Phase, Answer]:
         """By BDAT, for content whose last line has no end: DATA would have to add one."""
@@ -248,15 +268,7 @@ class UpstreamConnection:
                     return Phase.CONTENT, answer
                 pending = b""
             pending += piece
-        stream = self._stream
-        if stream is None or stream.at_eof or stream.lost:
-            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.CLOSED, "the connection ended before the content")
-        stream.write(self._engine.send(c.Bdat(len(pending), last=True)) + pending)
-        return await self._dot(timeouts)
-
-    async def _dot(self, timeouts: Timeouts) -> tuple[Phase, Answer]:
-        (answer,) = await self._answers((Phase.DOT,), timeouts.dot)
-        return Phase.DOT, answer
+        return await self._end(self._engine.send(c.Bdat(len(pending), last=True)) + pending, timeouts)
 
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""
