@@ -62,17 +62,20 @@ class Server:
         self._admin: _Admin | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._draining = False
+        self.addresses: dict[str, tuple[str, int]] = {}
+        """Host and port of each bound listener, by its name: the port may have been 0."""
 
     # -- parts
 
     def _own_spool(self) -> Spool | None:
         if self._settings.spool_path is None:
             return None
-        spool = SqliteSpool(Path(self._settings.spool_path), on_due=self._wake)
+        spool = SqliteSpool(Path(self._settings.spool_path), on_due=self.wake)
         self._incoming = spool.incoming
         return spool
 
-    def _wake(self, target: str) -> None:
+    def wake(self, target: str) -> None:
+        """Something may be due for `target`: what a spool that comes from outside calls (its `on_due`)."""
         if self._scheduler is not None:
             self._scheduler.wake(target)
 
@@ -153,6 +156,7 @@ class Server:
         for listener in self._listeners:
             for host, port in await listener.bind():
                 settings = listener.settings
+                self.addresses[settings.name] = (host, port)
                 log.info("listening", listener=settings.name, address=_shown(host, port), mode=settings.mode)
         if self._settings.admin is not None:
             self._admin = _Admin(self)
