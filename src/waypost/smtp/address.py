@@ -56,9 +56,10 @@ _ULABEL = r"[A-Za-z0-9\x80-\U0010ffff](?:[A-Za-z0-9\-_\x80-\U0010ffff]*[A-Za-z0-
 _ORDINARY = re.compile(rf"(?P<local>{_ATEXT}+(?:\.{_ATEXT}+)*)@(?P<domain>{_LABEL}(?:\.{_LABEL})*)", re.ASCII)
 _LOCAL = re.compile(rf'{_UTEXT}+(?:\.{_UTEXT}+)*|"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\U0010ffff]|\\[\x20-\x7e])*"')
 _DOMAIN = re.compile(rf"{_ULABEL}(?:\.{_ULABEL})*\.?")
-_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9\-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+", re.ASCII)
+_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9\-]*[A-Za-z0-9]:[\x21\x23-\x3b\x3d\x3f-\x5a\x5e-\x7e]+", re.ASCII)
+# Brackets and quotes are allowed there too, but a path with them in it would be read by others in other ways.
 _ROUTE = re.compile(rf"@{_LABEL}(?:\.{_LABEL})*(?:,@{_LABEL}(?:\.{_LABEL})*)*:", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def parse_mailbox(text: str) -> Address:

@@ -76,11 +76,13 @@ class LineReader:
     and skipped to its end, in bounded memory.
     """
 
-    __slots__ = ("_buffer", "_skipping")
+    __slots__ = ("_buffer", "_skipping", "faulty")
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self._skipping = False
+        self.faulty = b""
+        """How the line began that was reported last."""
 
     def next(self, limit: int, limits: dict[bytes, int]) -> bytes | Fault | None:
         """The next line, a fault, or None when more octets are needed.
@@ -96,15 +98,19 @@ class LineReader:
             self._skipping = False
             line = buffer.line()
         if line is not None:
-            if len(line) <= limit or len(line) <= limits.get(line[:4].upper(), 0):
-                return line
-            return Fault.TOO_LONG
+            if len(line) > limit and len(line) > limits.get(line[:4].upper(), 0):
+                return self._fault(Fault.TOO_LONG, line)
+            return self._fault(Fault.NO_CRLF, line) if b"\n" in line or b"\r" in line else line
         if not buffer:
             return None
         if len(buffer) > max(limit, limits.get(buffer.peek(4).upper(), 0)) + 1:
             self._skipping = True
-            return Fault.TOO_LONG
+            return self._fault(Fault.TOO_LONG, buffer.peek(4))
         if b"\n" in buffer.peek(len(buffer)):
             self._skipping = True
-            return Fault.NO_CRLF
+            return self._fault(Fault.NO_CRLF, buffer.peek(4))
         return None
+
+    def _fault(self, fault: Fault, line: bytes) -> Fault:
+        self.faulty = line[:4]
+        return fault

@@ -75,6 +75,11 @@ class Rcpt:
     forward_path: Address
     parameters: RcptParameters = NO_RCPT_PARAMETERS
 
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can travel without SMTPUTF8 (RFC 6531 section 3.4, RFC 6533 section 3)."""
+        return self.forward_path.is_ascii and (self.parameters.orcpt is None or self.parameters.orcpt.isascii())
+
 
 @dataclass(frozen=True, slots=True)
 class Data:

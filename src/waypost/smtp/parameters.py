@@ -70,7 +70,10 @@ NO_RCPT_PARAMETERS = RcptParameters()
 
 _SIZE = re.compile(r"[0-9]{1,20}", re.ASCII)
 _XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})+", re.ASCII)
-_UTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e\x80-\U0010ffff]|\+[0-9A-F]{2}|\\x\{[0-9A-F]+\})+")
+_UTEXT = re.compile(
+    r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\U0010ffff]"
+    r"|\+[0-9A-F]{2}|\\x\{[0-9A-F]+\})+"
+)
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9\-]{1,32}", re.ASCII)
 _MAX_ENVID = 100  # RFC 3461 section 4.4
 _MAX_ORCPT = 500  # RFC 3461 section 4.2
@@ -86,11 +89,11 @@ def parse_mail_parameters(words: Iterable[str], *, dsn: bool = True, smtputf8: b
         match name:
             case "SIZE" if value is not None and _SIZE.fullmatch(value):
                 found["size"] = int(value)
-            case "BODY" if value is not None and value.upper() in ("7BIT", "8BITMIME"):
+            case "BODY" if value is not None and _upper(value) in ("7BIT", "8BITMIME"):
                 found["body"] = value.upper()
             case "SMTPUTF8" if value is None and smtputf8:
                 found["smtputf8"] = True
-            case "RET" if value is not None and dsn and value.upper() in ("FULL", "HDRS"):
+            case "RET" if value is not None and dsn and _upper(value) in ("FULL", "HDRS"):
                 found["ret"] = value.upper()
             case "ENVID" if value is not None and dsn and len(value) <= _MAX_ENVID and _XTEXT.fullmatch(value):
                 found["envid"] = value
@@ -115,7 +118,7 @@ def parse_rcpt_parameters(words: Iterable[str], *, dsn: bool = True) -> RcptPara
         if not dsn or name not in ("NOTIFY", "ORCPT"):
             raise _unknown(name)
         if name == "NOTIFY":
-            notify = tuple((value or "").upper().split(","))
+            notify = tuple(_upper(value or "").split(","))
             once = len(set(notify)) == len(notify)
             if notify != ("NEVER",) and not (once and set(notify) <= {"SUCCESS", "FAILURE", "DELAY"}):
                 raise _bad_value(name)
@@ -133,11 +136,16 @@ def _split(words: Iterable[str]) -> Iterable[tuple[str, str | None]]:
     seen = set()
     for word in words:
         name, equals, value = word.partition("=")
-        name = name.upper()
+        name = _upper(name)
         if name in seen:
             raise ParameterError(reply(501, "5.5.4", f"{_shown(name)} is given twice"))
         seen.add(name)
         yield name, value if equals else None
+
+
+def _upper(text: str) -> str:
+    """Only ASCII has cases here: "ſ".upper() is "S"."""
+    return text.upper() if text.isascii() else text
 
 
 def _bad_value(name: str) -> ParameterError:

@@ -43,7 +43,10 @@ class Reply:
             prefix = _written(self.enhanced)
             *first, last = map(printable, self.lines or ("",))
             start = "".join(f"{self.code}-{prefix}{line}\r\n" for line in first)
-            wire = f"{start}{f'{self.code} {prefix}{last}'.rstrip(' ')}\r\n".encode()
+            end = f"{self.code} {prefix}{last}"
+            if self.code != 334:  # whose space is part of it, with an empty challenge too (RFC 4954 section 4)
+                end = end.rstrip(" ")
+            wire = f"{start}{end}\r\n".encode()
             object.__setattr__(self, "_wire", wire)
         return self._wire
 
@@ -69,6 +72,11 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub(" ", text)
 
 
+def _without(enhanced: tuple[str, ...], line: str) -> str:
+    found = _ENHANCED.match(line)
+    return line[found.end() :] if found is not None and found.groups() == enhanced else line
+
+
 def from_wire(code: int, raw_lines: list[bytes]) -> Reply:
     """A reply made from an upstream's octets: data, not protocol.
 
@@ -81,8 +89,7 @@ def from_wire(code: int, raw_lines: list[bytes]) -> Reply:
     found = _ENHANCED.match(lines[0])
     if found is not None and int(found[1]) == code // 100:
         enhanced = (int(found[1]), int(found[2]), int(found[3]))
-        prefix = found[0].rstrip()
-        lines = [line.removeprefix(prefix).lstrip() for line in lines]
+        lines = [_without(found.groups(), line) for line in lines]
     kept: list[str] = []
     room = MAX_TEXT
     for line in lines:

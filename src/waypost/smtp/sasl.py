@@ -47,19 +47,41 @@ class CancelledError(SaslError):
     """The client answered `*` (RFC 4954 section 4)."""
 
 
-Exchange = Generator[str, str, Credentials]
-"""Yields challenges in base64, is sent responses in base64, returns what the client claims to be."""
+_Steps = Generator[str, str, Credentials]  # challenges and responses in base64
+
+
+class Exchange:
+    """The server's side of one exchange."""
+
+    __slots__ = ("_steps", "mechanism")
+
+    def __init__(self, mechanism: str, steps: _Steps) -> None:
+        self.mechanism = mechanism
+        self._steps = steps
+
+    def advance(self, response: str | None) -> str | Credentials | SaslError:
+        """The next challenge in base64, what the client claims to be, or why that was no valid response.
+
+        `response` is in base64, and None at the start.
+        """
+        try:
+            return next(self._steps) if response is None else self._steps.send(response)
+        except StopIteration as done:
+            claimed: Credentials = done.value
+            return claimed
+        except SaslError as error:
+            return error
 
 
 def serve(mechanism: str, initial: str | None) -> Exchange:
-    """The server's side of one exchange. `initial` is the initial response; `=` stands for an empty one.
+    """A new exchange. `initial` is the initial response; `=` stands for an empty one.
 
-    Raises `SaslError`; an unknown mechanism is the caller's to refuse.
+    An unknown mechanism is the caller's to refuse.
     """
-    return _serve_plain(initial) if mechanism.upper() == "PLAIN" else _serve_login(initial)
+    return Exchange(mechanism, _serve_plain(initial) if mechanism.upper() == "PLAIN" else _serve_login(initial))
 
 
-def _serve_plain(initial: str | None) -> Exchange:
+def _serve_plain(initial: str | None) -> _Steps:
     response = decode((yield "") if initial is None else initial)
     parts = response.split("\0")
     if len(parts) != 3 or not parts[1]:
@@ -70,7 +92,7 @@ def _serve_plain(initial: str | None) -> Exchange:
     return Credentials(authcid, Secret(password))
 
 
-def _serve_login(initial: str | None) -> Exchange:
+def _serve_login(initial: str | None) -> _Steps:
     username = decode((yield "VXNlcm5hbWU6") if initial is None else initial)
     password = decode((yield "UGFzc3dvcmQ6"))
     if not username:

@@ -20,7 +20,7 @@ from waypost.smtp.buffer import Buffer, Fault, LineReader
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.incoming import Chunk, IncomingContent
-from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, offers
+from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, own_answer
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
 from waypost.smtp.state import State, after
@@ -35,14 +35,6 @@ _LINE_STATES = frozenset({State.GREETED, State.READY, State.MAIL, State.RCPT, St
 _WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS})
 _MAX_PIPELINED = 100  # recipients that are handed out as one event
 
-_ANSWERS: dict[type[c.Command], Reply] = {
-    c.Rset: reply(250, "2.0.0", "OK"),
-    c.Noop: reply(250, "2.0.0", "OK"),
-    c.Quit: reply(221, "2.0.0", "Bye"),
-    c.Help: reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"),
-    c.Vrfy: reply(252, "2.5.2", "Send a message and the servers behind will tell"),
-    c.Expn: reply(502, "5.5.1", "Lists are not expanded here"),
-}
 _FAULTS = {
     Fault.TOO_LONG: reply(500, "5.5.2", "The line is too long"),
     Fault.NO_CRLF: reply(500, "5.5.2", "A line ends with CRLF and has no other CR or LF in it"),
@@ -51,6 +43,8 @@ _CANCELLED = reply(501, "5.7.0", "Authentication was cancelled")
 _EARLY = reply(554, "5.5.1", "The server speaks first")
 _INJECTED = reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
 _ERRORS = reply(421, "4.7.0", "Too many errors")
+_LOST = reply(421, "4.5.4", "How many octets follow that BDAT is not known")
+_BLAMELESS = frozenset({452, 552, 554})  # limits reached, and DATA pipelined behind recipients that were refused
 
 
 class ServerEngine:
@@ -70,9 +64,9 @@ class ServerEngine:
         self._pending: Kind | None = None  # what `answer` answers
         self._unanswered = 0
         self._queued: tuple[e.Event, Kind] | None = None  # the end of content, behind its last piece
-        self._recipients = 0  # accepted in this transaction
+        self.recipients = 0  # accepted in this transaction
+        self.smtputf8 = False  # said with MAIL
         self._errors = 0
-        self._mechanism = ""
         self._exchange: sasl.Exchange | None = None
         self._content: IncomingContent | None = None
         self._chunk: Chunk | None = None
@@ -104,7 +98,7 @@ class ServerEngine:
             self.state = state
             self._output.append(each.encode())
             if kind is Kind.RCPT and each.code < 300:
-                self._recipients += 1
+                self.recipients += 1
         self._unanswered -= len(replies)
         if self._unanswered == 0 or self.state is State.CLOSED:
             self._pending = None
@@ -114,7 +108,7 @@ class ServerEngine:
     def _settle(self, kind: Kind, last: Reply) -> None:
         """What an answer brings with it besides the state."""
         if kind is Kind.MAIL:
-            self._recipients = 0
+            self.recipients = 0
         elif last.code == 235:
             self.authenticated = True
         elif kind is Kind.STARTTLS and self.state is State.TLS and (self._buffer or self._ready is not None):
@@ -148,12 +142,14 @@ class ServerEngine:
         self._pending = kind
         self._unanswered = count
 
-    def _refuse(self, answer: Reply) -> None:
-        """Answers a command that is wrong, and counts it."""
-        self._errors += 1
+    def _refuse(self, answer: Reply, unparsed: bytes = b"") -> None:
+        """Answers a command that cannot be carried out, and counts it unless the client could not know."""
+        self._errors += answer.code not in _BLAMELESS
         self._output.append(answer.encode())
         if self._errors >= self.options.max_errors:
             self.close(_ERRORS)
+        elif unparsed[:4].upper() == b"BDAT":
+            self.close(_LOST)  # its octets would be taken for commands
 
     # -- in
 
@@ -165,8 +161,8 @@ class ServerEngine:
                 self._ready = data[:end]
                 return
         if self.state is State.OPENING:
-            self._early = True
-        elif self.state is not State.CLOSED:
+            self._early |= bool(data)
+        elif self.state is not State.CLOSED and self.state is not State.TLS:
             if self._ready is not None:
                 self._buffer.append(self._ready + b"\r\n")
                 self._ready = None
@@ -198,7 +194,7 @@ class ServerEngine:
                     return None
                 if isinstance(cut, Fault):
                     self.state = state if exchange is None else State.READY  # the exchange is over
-                    self._refuse(_FAULTS[cut])
+                    self._refuse(_FAULTS[cut], self._lines.faulty if exchange is None else b"")
                     continue
                 if exchange is None:
                     found = self._command(cut)
@@ -207,21 +203,17 @@ class ServerEngine:
                     found = self._advance(exchange, cut.decode("ascii", "backslashreplace"))
             if found is not None:
                 return found
-        if self._told:
-            return None
-        self._told = True
-        return e.Closed()
+        told, self._told = self._told, True
+        return None if told else e.Closed()
 
     def _command(self, line: bytes) -> e.Event | None:
         try:
             command = parse(line)
         except CommandError as error:
-            self._refuse(error.reply)
+            self._refuse(error.reply, line)
             return None
         kind = command.kind
-        refusal = objection(
-            command, kind, self.state, self.options, self.tls, self.authenticated, self.esmtp, self._recipients
-        )
+        refusal = objection(command, self)
         if isinstance(command, c.Bdat):
             # Whatever is wrong with it, its octets follow and must be taken for what they are.
             self._chunk = Chunk(command, refusal)
@@ -232,34 +224,32 @@ class ServerEngine:
         self._pending, self._unanswered = kind, 1
         if isinstance(command, c.Rcpt):
             return self._recipients_event(command)
-        if isinstance(command, (c.Mail, c.Data, c.StartTls)):
+        if isinstance(command, c.Mail):
+            self.smtputf8 = command.parameters.smtputf8
+            return command
+        if isinstance(command, (c.Data, c.StartTls)):
             return command
         if isinstance(command, c.Auth):
-            self._mechanism, self._exchange = command.mechanism, sasl.serve(command.mechanism, command.initial)
+            self._exchange = sasl.serve(command.mechanism, command.initial)
             return self._advance(self._exchange, None)
         return self._answer_itself(command)
 
     def _answer_itself(self, command: c.Command) -> e.Event | None:
         """Carries out what needs nobody's decision."""
         in_transaction = self.state in IN_TRANSACTION
-        match command:
-            case c.Ehlo(name):
-                self.client_name, self.esmtp = name, True
-                self.answer(offers(self.options, self.tls, self.authenticated))
-            case c.Helo(name):
-                self.client_name, self.esmtp = name, False
-                self.answer(reply(250, None, self.options.hostname))
-            case _:
-                self.answer(_ANSWERS[type(command)])
-                self.has_quit = isinstance(command, c.Quit) and not self._buffer
-                if not isinstance(command, c.Rset):
-                    return None
+        self.answer(own_answer(command, self))
+        if isinstance(command, (c.Ehlo, c.Helo)):
+            self.client_name, self.esmtp = command.name, isinstance(command, c.Ehlo)
+        elif not isinstance(command, c.Rset):
+            self.has_quit = isinstance(command, c.Quit) and not self._buffer
+            return None
         self._content = None
         return e.Abandoned() if in_transaction else None
 
     def _recipients_event(self, first: c.Rcpt) -> e.Recipients:
-        room = min(_MAX_PIPELINED, self.options.max_recipients - self._recipients)
-        found = (first, *pipelined_recipients(self._buffer, room - 1, esmtp=self.esmtp)) if self._buffer else (first,)
+        room = min(_MAX_PIPELINED, self.options.max_recipients - self.recipients)
+        rest = pipelined_recipients(self._buffer, room - 1, esmtp=self.esmtp, smtputf8=self.smtputf8)
+        found = (first, *rest) if self._buffer else (first,)
         self._ask(Kind.RCPT, len(found))
         return e.Recipients(found)
 
@@ -292,28 +282,28 @@ class ServerEngine:
 
     def _end(self, content: IncomingContent, kind: Kind) -> None:
         self._content = None
-        event = c.EndOfContent() if content.finding is None else e.Refused(content.finding)
-        self._queued = (event, kind)
+        self._queued = (c.EndOfContent() if content.finding is None else e.Refused(content.finding), kind)
 
     # -- authentication
 
     def _advance(self, exchange: sasl.Exchange, response: str | None) -> e.Event | None:
         """Goes on with the exchange: a challenge, a failure, or somebody to be looked up."""
-        try:
-            challenge = next(exchange) if response is None else exchange.send(response)
-        except StopIteration as done:
-            return e.Authenticate(self._mechanism, done.value)
-        except sasl.CancelledError:
-            self.answer(_CANCELLED)
-        except sasl.SaslError as error:
-            self._errors += 1
-            self.answer(reply(501, "5.5.2", f"That was no valid response: {error}"))
+        found = exchange.advance(response)
+        if isinstance(found, sasl.Credentials):
+            return e.Authenticate(exchange.mechanism, found)
+        if isinstance(found, str):
+            self.answer(Reply(334, (found,)))
         else:
-            self.answer(Reply(334, (challenge,)))
+            self._pending, self.state = None, State.READY  # the exchange is over
+            self._refuse(_CANCELLED if isinstance(found, sasl.CancelledError) else _invalid(found))
         return None
 
 
-def pipelined_recipients(buffer: Buffer, room: int, *, esmtp: bool) -> Iterator[c.Rcpt]:
+def _invalid(error: sasl.SaslError) -> Reply:
+    return reply(501, "5.5.2", f"That was no valid response: {error}")
+
+
+def pipelined_recipients(buffer: Buffer, room: int, *, esmtp: bool, smtputf8: bool) -> Iterator[c.Rcpt]:
     """Takes the RCPT commands that stand next in the buffer, at most `room`, as long as nothing is wrong with them."""
     while room > 0 and buffer.peek(4).upper() == b"RCPT":
         line = buffer.peek_line()
@@ -324,6 +314,8 @@ def pipelined_recipients(buffer: Buffer, room: int, *, esmtp: bool) -> Iterator[
         except CommandError:
             return
         if not isinstance(command, c.Rcpt) or not (esmtp or command.parameters is NO_RCPT_PARAMETERS):
+            return
+        if not smtputf8 and not command.is_ascii:
             return
         buffer.line()
         room -= 1

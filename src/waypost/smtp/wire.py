@@ -56,7 +56,8 @@ def _parse(line: bytes) -> c.Command:
     if _BREAK.search(text):
         raise _error(500, "5.5.2", "A line ends with CRLF and has no other CR, LF or NUL in it")
     verb, _, argument = text.partition(" ")
-    parser = _PARSERS.get(verb) or _PARSERS.get(verb.upper())
+    # Only ASCII has cases here: "ſ".upper() is "S", and nobody else would take RſET for a command.
+    parser = _PARSERS.get(verb) or (_PARSERS.get(verb.upper()) if verb.isascii() else None)
     if parser is None:
         raise _error(500, "5.5.1", "Command not recognised")
     return parser(argument.strip(" "))
@@ -88,7 +89,7 @@ def _mail(argument: str) -> c.Command:
         path = found["path"]
         reverse_path = NULL if path == "<>" else parse_reverse_path(path)
         words = found["words"]
-        parameters = parse_mail_parameters(words.split()) if words else NO_MAIL_PARAMETERS
+        parameters = parse_mail_parameters(_split(words)) if words else NO_MAIL_PARAMETERS
     except AddressError as error:
         raise _error(501, "5.1.7", f"The reverse-path is not valid: {error}") from None
     except ParameterError as error:
@@ -105,12 +106,17 @@ def _rcpt(argument: str) -> c.Command:
     try:
         forward_path = parse_forward_path(found["path"])
         words = found["words"]
-        parameters = parse_rcpt_parameters(words.split()) if words else NO_RCPT_PARAMETERS
+        parameters = parse_rcpt_parameters(_split(words)) if words else NO_RCPT_PARAMETERS
     except AddressError as error:
         raise _error(501, "5.1.3", f"The forward-path is not valid: {error}") from None
     except ParameterError as error:
         raise CommandError(error.reply) from None
     return c.Rcpt(forward_path, parameters)
+
+
+def _split(words: str) -> list[str]:
+    # Not `split()`: that would take a no-break space, or a tab, for the end of a parameter.
+    return [word for word in words.split(" ") if word]
 
 
 def _bdat(argument: str) -> c.Command:
@@ -162,7 +168,10 @@ def encode(command: c.Command) -> bytes:
     line = _ENCODERS[type(command)](command)
     if _BREAK.search(line):
         raise LocalProtocolError("a command cannot contain a line break")
-    return line.encode("utf-8") + b"\r\n"
+    try:
+        return line.encode("utf-8") + b"\r\n"
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a command is written in UTF-8, which has no surrogates") from None
 
 
 def _no_line(command: c.Connect) -> str:

@@ -1,0 +1,1 @@
+"""Tests of the protocol engine: tables, properties, a model, dialogues."""
