@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from waypost.clock import Clock
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
+from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
 from waypost.routing.classify import classify
 from waypost.routing.health import Health
@@ -20,6 +21,7 @@ class Link:
     upstream: Upstream
     lent: Lent
     recipients: Sequence[Answer]
+    dot: Answer | None
     began: float
 
 
@@ -55,21 +57,26 @@ class Candidates:
             turns = self._turns[pool.name] = Turns()
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance)
 
-    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Link | Judged:
-        """Opens a transaction; when that fails, the failure is already counted and judged."""
+    async def begin(
+        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+    ) -> Link | Judged:
+        """Opens a transaction; when that fails, the failure is already counted and judged.
+
+        `content` may be sent along where that is possible: then the link has the answer to it.
+        """
         began = self._clock.monotonic()
         health = self._health.get(upstream.name)
         if health is None:
             health = self._health[upstream.name] = Health()
         health.trial_started(began)
         try:
-            begun: Begun | Stopped = await self._sender.begin(upstream, fit, background=background)
+            begun: Begun | Stopped = await self._sender.begin(upstream, fit, background=background, content=content)
         except BaseException:
             health.trial_abandoned()
             raise
         if isinstance(begun, Stopped):
             return self.judge(upstream, begun.phase, begun.answer, began)
-        return Link(upstream, begun.lent, begun.recipients, began)
+        return Link(upstream, begun.lent, begun.recipients, begun.dot, began)
 
     def judge(self, upstream: Upstream, phase: Phase, answer: Answer, began: float, lent: Lent | None = None) -> Judged:
         """What an answer means, with its effect on the upstream's health."""

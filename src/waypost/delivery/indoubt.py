@@ -52,6 +52,9 @@ class Ledger:
         self._clock = clock
         self._entries: OrderedDict[Key, list[_Entry]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def knows(self, key: Key) -> bool:
         """Whether a look at the content could tell anything."""
         return key in self._entries

@@ -280,7 +280,10 @@ class Reception:
 
     def _recorded(self, envelope: Envelope, content: Content) -> Reply | None:
         """The reply that this client did not hear when it sent the very same message before."""
-        ledger, key = self._desk.ledger, key_of(self._client.account, envelope)
+        ledger = self._desk.ledger
+        if not ledger:
+            return None
+        key = key_of(self._client.account, envelope)
         return ledger.recorded(key, digest_of(content)) if ledger.knows(key) else None
 
     def _traced(self, envelope: Envelope, content: Content) -> Content | Reply:
@@ -323,7 +326,7 @@ class Reception:
         match relayed.status:
             case Status.RELAYED:
                 spool.commit(message.id)
-                if ledger.knows(key):
+                if ledger and ledger.knows(key):
                     for earlier in ledger.superseded(key, digest_of(self._content)):
                         await spool.abort(earlier)
             case Status.IN_DOUBT:

@@ -57,12 +57,21 @@ class Begun(Protocol):
     def recipients(self) -> Sequence[Answer]:
         """The answer to each RCPT."""
 
+    @property
+    def dot(self) -> Answer | None:
+        """The answer to the content, when it was sent along."""
+
 
 class Sender(Protocol):
     """Opens transactions with upstreams."""
 
-    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Begun | Stopped:
-        """MAIL and RCPT, worded by `fit`. `background` allows the longer time-outs."""
+    async def begin(
+        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+    ) -> Begun | Stopped:
+        """MAIL and RCPT, worded by `fit`. `background` allows the longer time-outs.
+
+        `content` may be sent along, if the upstream allows it and it is small.
+        """
 
 
 _QUIET = RcptParameters(notify=("NEVER",))

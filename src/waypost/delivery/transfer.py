@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.relay import AttemptLog
 from waypost.delivery.sender import Fit, fit, lacks_8bitmime
+from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Failure, Outcome, Phase, RecipientOutcome, Status
 from waypost.mail.rewrite import rewritten_content
@@ -66,7 +67,10 @@ async def _to_upstream(
     group = tuple(pending)
     while group:
         envelope = Envelope(message.envelope.reverse_path, group, message.envelope.parameters)
-        link = await candidates.begin(upstream, _worded(envelope, upstream), background=True)
+        content = message.content
+        if upstream.rewrite_from is not None:
+            content = rewritten_content(content, upstream.rewrite_from)
+        link = await candidates.begin(upstream, _worded(envelope, upstream), background=True, content=content)
         if isinstance(link, Judged):
             progress.attempts.append(link.attempt)
             log.attempted(message.id, link.attempt, "copy")
@@ -81,7 +85,7 @@ async def _to_upstream(
             if crowded:  # too many even alone: no further transaction would change that
                 onward += crowded
             return tuple(onward)
-        judged = await _content(candidates, message, link)
+        judged = await _content(candidates, content, link)
         progress.attempts.append(judged.attempt)
         if judged.verdict.kind is Kind.ACCEPTED:
             progress.settle(accepted, Status.RELAYED, judged)
@@ -120,18 +124,17 @@ def _sorted(
     return accepted, crowded
 
 
-async def _content(candidates: Candidates, message: Message, link: Link) -> Judged:
-    upstream, lent, content = link.upstream, link.lent, message.content
+async def _content(candidates: Candidates, content: Content, link: Link) -> Judged:
+    lent = link.lent
     try:
-        lacking = lacks_8bitmime(content, lent.extensions)
         answer: Answer
-        if lacking is not None:
+        if link.dot is not None:
+            phase, answer = Phase.DOT, link.dot
+        elif (lacking := lacks_8bitmime(content, lent.extensions)) is not None:
             phase, answer = Phase.DATA, lacking
         else:
-            if upstream.rewrite_from is not None:
-                content = rewritten_content(content, upstream.rewrite_from)
             phase, answer = await lent.send(content)
-        return candidates.judge(upstream, phase, answer, link.began, lent)
+        return candidates.judge(link.upstream, phase, answer, link.began, lent)
     finally:
         lent.release()
 

@@ -27,6 +27,7 @@ class Begun:
 
     lent: "LentConnection"
     recipients: Sequence[Answer]
+    dot: Answer | None = None  # the answer to the content, when it was sent along
 
 
 class LentConnection:
@@ -93,21 +94,22 @@ class UpstreamPool:
         """Connections that are busy, and that are idle."""
         return self._open - len(self._idle), len(self._idle)
 
-    async def begin(self, fit: Fit, *, background: bool) -> Begun | Stopped:
+    async def begin(self, fit: Fit, *, background: bool, content: Content | None = None) -> Begun | Stopped:
         """Opens a transaction, on a connection that is idle if there is one.
 
-        A connection that has gone stale in the meantime is silently replaced, once, by a new one.
+        A connection that has gone stale in the meantime is silently replaced, once, by a new one. `content`
+        may be sent along where the upstream allows it.
         """
         timeouts = self.upstream.background_timeouts if background else self.upstream.timeouts
-        connection = await self._take(timeouts)
+        connection = self._idle_connection() or await self._new_connection(timeouts)
         if isinstance(connection, Stopped):
             return connection
         try:
-            begun = await self._begin(connection, fit, timeouts)
+            begun = await self._begin(connection, fit, timeouts, content)
             if connection.reused and isinstance(begun, Stopped) and _is_stale(begun.answer):
                 connection.abort()
                 connection = UpstreamConnection(self.upstream, self._hostname, self._now())
-                begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts)
+                begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts, content)
         except BaseException:
             self._discard(connection)
             raise
@@ -115,13 +117,20 @@ class UpstreamPool:
             self.give_back(connection)
         return begun
 
-    async def _begin(self, connection: UpstreamConnection, fit: Fit, timeouts: Timeouts) -> Begun | Stopped:
+    async def _begin(
+        self, connection: UpstreamConnection, fit: Fit, timeouts: Timeouts, content: Content | None
+    ) -> Begun | Stopped:
         offer = fit(connection.extensions)
         if isinstance(offer, Failure):
             return Stopped(Phase.MAIL, offer)
-        answer, answers = await connection.begin(*offer, timeouts)
+        mail, recipients = offer
+        dot: Answer | None = None
+        if content is not None and connection.takes_all_at_once(recipients, content):
+            answer, answers, dot = await connection.begin_with(mail, recipients, content, timeouts)
+        else:
+            answer, answers = await connection.begin(mail, recipients, timeouts)
         if isinstance(answer, Reply) and answer.is_positive:
-            return Begun(LentConnection(self, connection, timeouts), answers)
+            return Begun(LentConnection(self, connection, timeouts), answers, dot)
         return Stopped(Phase.MAIL, answer)
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -161,19 +170,25 @@ class UpstreamPool:
         self._open -= len(self._idle)
         self._idle.clear()
 
-    async def _take(self, timeouts: Timeouts) -> UpstreamConnection | Stopped:
-        while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.is_fresh and self._now() - connection.idle_since < self.upstream.idle_timeout:
-                    return connection
-                connection.quit()
-                self._open -= 1
-            if self._open < self.upstream.max_connections:
-                break
+    def _idle_connection(self) -> UpstreamConnection | None:
+        """An idle connection that is as it was left; those that are not are closed on the way."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fresh and self._now() - connection.idle_since < self.upstream.idle_timeout:
+                return connection
+            connection.quit()
+            self._open -= 1
+        return None
+
+    async def _new_connection(self, timeouts: Timeouts) -> UpstreamConnection | Stopped:
+        """One more connection, or the next that becomes idle when there may not be more."""
+        while self._open >= self.upstream.max_connections:
             if not await asyncio.create_task(self._wait(timeouts.connect)):
                 busy = Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
                 return Stopped(Phase.CONNECT, busy)
+            connection = self._idle_connection()
+            if connection is not None:
+                return connection
         self._open += 1
         connection = UpstreamConnection(self.upstream, self._hostname, self._now())
         try:
@@ -227,9 +242,11 @@ class Upstreams:
         self._hostname = hostname
         self._pools: dict[str, UpstreamPool] = {}
 
-    async def begin(self, upstream: Upstream, fit: Fit, *, background: bool) -> Begun | Stopped:
+    async def begin(
+        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+    ) -> Begun | Stopped:
         """Opens a transaction with an upstream; see `UpstreamPool.begin`."""
-        return await self._pool(upstream).begin(fit, background=background)
+        return await self._pool(upstream).begin(fit, background=background, content=content)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each upstream that was ever used: connections that are busy, and idle."""

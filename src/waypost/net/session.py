@@ -151,7 +151,12 @@ class Session:
         engine.greet(refusal or reply(220, None, f"{engine.options.hostname} ESMTP Waypost"))
         while True:
             while (event := engine.next_event()) is not None:
-                await self._handle(event)
+                if isinstance(event, c.Mail):
+                    engine.answer(self._begin(event))
+                elif isinstance(event, c.Data):
+                    engine.answer(_GO_ON)
+                else:
+                    await self._handle(event)
             if self._stopping and self._transaction is None:
                 engine.close(_STOPPING)
             stream.write(engine.take_output())
@@ -183,12 +188,8 @@ class Session:
                 waiting = transaction.write(data)
                 if waiting is not None:
                     await waiting
-            case c.Mail():
-                engine.answer(self._begin(event))
             case e.Recipients(commands) if transaction is not None:
                 engine.answer(*await transaction.recipients(commands))
-            case c.Data():
-                engine.answer(_GO_ON)
             case c.EndOfContent() if transaction is not None:
                 self._transaction = None
                 answer = await transaction.finish()

@@ -127,7 +127,12 @@ class Stream(asyncio.Protocol):
             if timeout is not None:
                 self._set_deadline(timeout)
             try:
-                await self._wait()
+                self._reader = current()
+                if self._reader is not None:
+                    await suspend()
+                else:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
             finally:
                 self._reader = self._waiter = self._deadline = None
             if not self._received:
@@ -140,14 +145,6 @@ class Stream(asyncio.Protocol):
             self._read_paused = False
             self._transport.resume_reading()
         return data
-
-    async def _wait(self) -> None:
-        self._reader = current()
-        if self._reader is not None:
-            await suspend()
-        else:
-            self._waiter = self._loop.create_future()
-            await self._waiter
 
     def interrupt(self) -> None:
         """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""

@@ -4,26 +4,23 @@ Everything here returns a `Reply`, or a `Failure` when there was none; nothing r
 does. Secrets are revealed only in the line that carries them.
 """
 
-import asyncio
-import ssl
 from collections.abc import Sequence
 
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
-from waypost.net.certificates import CertificateError, fingerprint, upstream_context
-from waypost.net.connect import ResolveError, connect, resolve
-from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
+from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.opening import open_session
+from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
-from waypost.smtp import sasl
-from waypost.smtp.client import ClientEngine, Extensions
+from waypost.smtp.client import Extensions
 from waypost.smtp.content import unstuffed
-from waypost.smtp.errors import ProtocolError
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
 
 _GROUP = 100  # recipients in one write, so that neither side's buffers fill while it is still writing
 _MIN_CHUNK = 64 * 1024  # for BDAT
+_MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
 
 
 class UpstreamConnection:
@@ -35,11 +32,10 @@ class UpstreamConnection:
         self.idle_since = now
         self.transactions = 0
         self._hostname = hostname
-        self._engine = ClientEngine()
-        self._stream: Stream | None = None
+        self._dialogue = Dialogue()
 
     def __repr__(self) -> str:
-        state = "closed" if self.is_closed else self._engine.state.name.lower()
+        state = "closed" if self.is_closed else self._dialogue.engine.state.name.lower()
         return f"<{self.upstream.name} {state}, {self.transactions} transactions>"
 
     # -- facts
@@ -47,7 +43,7 @@ class UpstreamConnection:
     @property
     def extensions(self) -> Extensions:
         """What the upstream offers."""
-        return self._engine.extensions
+        return self._dialogue.engine.extensions
 
     @property
     def reused(self) -> bool:
@@ -57,13 +53,12 @@ class UpstreamConnection:
     @property
     def tls(self) -> str | None:
         """Version and cipher, or None."""
-        return None if self._stream is None else self._stream.tls
+        return None if self._dialogue.stream is None else self._dialogue.stream.tls
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        stream = self._stream
-        return stream is None or stream.lost or stream.at_eof or self._engine.state is State.CLOSED
+        return self._dialogue.is_closed
 
     @property
     def is_fresh(self) -> bool:
@@ -71,105 +66,12 @@ class UpstreamConnection:
 
         The answer to our own RSET may be waiting.
         """
-        stream = self._stream
-        return not self.is_closed and stream is not None and (not stream.has_data or not self._engine.is_idle)
-
-    # -- opening
+        stream = self._dialogue.stream
+        return not self.is_closed and stream is not None and (not stream.has_data or not self._dialogue.engine.is_idle)
 
     async def open(self, timeouts: Timeouts) -> Stopped | None:
-        """Connects, greets, starts TLS and authenticates as configured.
-
-        Returns None when the connection is ready, else what went wrong, with the reply where there was one.
-        """
-        # A task of its own: asyncio.timeout wants one.
-        problem = await asyncio.create_task(self._connect(timeouts))
-        if problem is None and self.upstream.tls.mode == "implicit":
-            problem = await self._start_tls(timeouts)
-        if problem is not None:
-            return Stopped(problem.phase, problem)
-        (greeting,) = await self._answers((Phase.GREETING,), timeouts.greeting)
-        if not _is_positive(greeting):
-            return Stopped(Phase.GREETING, greeting)
-        refused = await self._hello(timeouts)
-        if refused is None and self.upstream.tls.mode in ("opportunistic", "starttls"):
-            refused = await self._upgrade(timeouts)
-        if refused is None and self.upstream.credentials is not None:
-            refused = await self._authenticate(self.upstream.credentials, timeouts)
-        return refused
-
-    async def _connect(self, timeouts: Timeouts) -> Failure | None:
-        upstream = self.upstream
-        phase = Phase.RESOLVE
-        try:
-            async with asyncio.timeout(timeouts.connect):
-                endpoints = await resolve(upstream.host, upstream.port)
-                phase = Phase.CONNECT
-                self._stream = await connect(endpoints)
-        except TimeoutError:
-            return Failure(phase, Cause.TIMEOUT, f"no connection within {timeouts.connect:g} s")
-        except ResolveError as error:
-            return Failure(Phase.RESOLVE, Cause.UNREACHABLE, str(error))
-        except OSError as error:
-            return Failure(Phase.CONNECT, Cause.UNREACHABLE, error.strerror or str(error))
-        return None
-
-    async def _hello(self, timeouts: Timeouts) -> Stopped | None:
-        answer = await self._ask(c.Ehlo(self._hostname), Phase.EHLO, timeouts.command)
-        if isinstance(answer, Reply) and answer.code in (500, 502, 504):  # RFC 5321 section 3.2
-            answer = await self._ask(c.Helo(self._hostname), Phase.EHLO, timeouts.command)
-        return None if _is_positive(answer) else Stopped(Phase.EHLO, answer)
-
-    async def _upgrade(self, timeouts: Timeouts) -> Stopped | None:
-        required = self.upstream.tls.mode == "starttls"
-        if not self.extensions.starttls:
-            return self._stop(Phase.STARTTLS, Cause.TLS, "STARTTLS is required and not offered") if required else None
-        answer = await self._ask(c.StartTls(), Phase.STARTTLS, timeouts.command)
-        if not _is_positive(answer):
-            return Stopped(Phase.STARTTLS, answer) if required or isinstance(answer, Failure) else None
-        try:
-            self._engine.tls_started()
-        except ProtocolError as error:
-            return self._stop(Phase.STARTTLS, Cause.PROTOCOL, str(error))
-        problem = await self._start_tls(timeouts)
-        if problem is not None:
-            return Stopped(problem.phase, problem)
-        return await self._hello(timeouts)
-
-    async def _start_tls(self, timeouts: Timeouts) -> Failure | None:
-        tls, stream = self.upstream.tls, self._stream
-        assert stream is not None  # noqa: S101 # only called when connected
-        try:
-            context = upstream_context(tls)
-            name = tls.server_name or self.upstream.host
-            await stream.start_tls(context, timeouts.greeting, server=False, server_name=name)
-        except StreamTimeoutError:
-            return self._broken(Phase.TLS, Cause.TIMEOUT, "the TLS handshake did not end")
-        except (ssl.CertificateError, CertificateError) as error:
-            return self._broken(Phase.TLS, Cause.CERTIFICATE, _ssl_text(error))
-        except (ssl.SSLError, ConnectionError, ValueError) as error:
-            return self._broken(Phase.TLS, Cause.TLS, _ssl_text(error))
-        if tls.fingerprints:
-            shown = fingerprint(stream.peer_certificate or b"")
-            if shown not in tls.fingerprints:
-                return self._broken(Phase.TLS, Cause.CERTIFICATE, f"the certificate's fingerprint is {shown}")
-        return None
-
-    async def _authenticate(self, credentials: sasl.Credentials, timeouts: Timeouts) -> Stopped | None:
-        if self.tls is None and not self.upstream.allow_plaintext_auth:
-            text = "credentials are not sent in the clear; allow_plaintext_auth would"
-            return self._stop(Phase.AUTH, Cause.PLAINTEXT, text)
-        offered = self.extensions.auth
-        answer: Answer
-        if "PLAIN" in offered or not offered:
-            answer = await self._ask(c.Auth("PLAIN", sasl.plain_response(credentials)), Phase.AUTH, timeouts.command)
-        elif "LOGIN" in offered:
-            answer = await self._ask(c.Auth("LOGIN"), Phase.AUTH, timeouts.command)
-            for secret in (credentials.username, credentials.password.reveal()):
-                if isinstance(answer, Reply) and answer.code == 334:
-                    answer = await self._ask(c.AuthResponse(sasl.encode(secret)), Phase.AUTH, timeouts.command)
-        else:
-            return self._stop(Phase.AUTH, Cause.TLS, f"AUTH is offered with {', '.join(offered)}, not PLAIN or LOGIN")
-        return None if _is_positive(answer) else Stopped(Phase.AUTH, answer)
+        """Connects, secures and authenticates; None when the connection is ready, else what went wrong."""
+        return await open_session(self._dialogue, self.upstream, self._hostname, timeouts)
 
     # -- transactions
 
@@ -181,19 +83,48 @@ class UpstreamConnection:
         The recipients' answers are missing when MAIL was not accepted.
         """
         self.transactions += 1
-        if not self._engine.is_idle:  # the answer to RSET
-            (answer,) = await self._answers((Phase.MAIL,), timeouts.command)
-            if isinstance(answer, Failure):
-                return answer, ()
+        await self._read_reset(timeouts)
         if not self.extensions.pipelining or len(recipients) > _GROUP:
-            answer = await self._ask(mail, Phase.MAIL, timeouts.command)
-            if not _is_positive(answer):
+            answer = await self._dialogue.ask(mail, Phase.MAIL, timeouts.command)
+            if not is_positive(answer):
                 return answer, ()
             return answer, await self.add(recipients, timeouts)
         phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients))
-        answers = await self._exchange((mail, *recipients), phases, timeouts.command)
+        answers = await self._dialogue.exchange((mail, *recipients), phases, timeouts.command)
         first = answers[0]
-        return first, answers[1:] if _is_positive(first) else ()
+        return first, answers[1:] if is_positive(first) else ()
+
+    def takes_all_at_once(self, recipients: Sequence[c.Rcpt], content: Content) -> bool:
+        """Whether `begin_with` may be used: PIPELINING, CHUNKING, and nothing too large to be sent in vain."""
+        offered = self.extensions
+        return (
+            offered.pipelining
+            and offered.chunking
+            and content.size <= _MAX_AT_ONCE
+            and len(recipients) <= _GROUP
+            and (offered.eightbitmime or content.is_ascii)
+        )
+
+    async def begin_with(
+        self, mail: c.Mail, recipients: Sequence[c.Rcpt], content: Content, timeouts: Timeouts
+    ) -> tuple[Answer, Sequence[Answer], Answer]:
+        """MAIL, RCPT and the content in one write (RFC 3030 section 4.2); the last answer is the one to the content.
+
+        Only for deliveries that are owed: content is under way before anything is known about the recipients,
+        so a connection that ends in between leaves them in doubt.
+        """
+        self.transactions += 1
+        await self._read_reset(timeouts)
+        octets = b"".join(unstuffed(content.chunks()))
+        commands: Sequence[c.Command] = (mail, *recipients, c.Bdat(len(octets), last=True))
+        phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients), Phase.DOT)
+        first, *others, last = await self._dialogue.exchange(commands, phases, timeouts.dot, octets)
+        return first, others, last
+
+    async def _read_reset(self, timeouts: Timeouts) -> None:
+        """Reads the answer to the RSET that ended the last transaction; when it does not come, the next step fails."""
+        if not self._dialogue.engine.is_idle:
+            await self._dialogue.answers((Phase.MAIL,), timeouts.command)
 
     async def add(self, recipients: Sequence[c.Rcpt], timeouts: Timeouts) -> Sequence[Answer]:
         """More recipients of the transaction under way; the answer to each."""
@@ -201,21 +132,21 @@ class UpstreamConnection:
         step = _GROUP if self.extensions.pipelining else 1
         for start in range(0, len(recipients), step):
             group = recipients[start : start + step]
-            answers += await self._exchange(group, (Phase.RCPT,) * len(group), timeouts.command)
+            answers += await self._dialogue.exchange(group, (Phase.RCPT,) * len(group), timeouts.command)
         return answers
 
     async def send(self, content: Content, timeouts: Timeouts) -> tuple[Phase, Answer]:
         """The content. Tells how far it came: at `Phase.DOT` the upstream may have accepted, answer or not."""
         if not content.ends_line and self.extensions.chunking:
             return await self._send_chunks(content, timeouts)
-        answer = await self._ask(c.Data(), Phase.DATA, timeouts.data)
+        answer = await self._dialogue.ask(c.Data(), Phase.DATA, timeouts.data)
         if isinstance(answer, Failure) or answer.code != 354:
             return Phase.DATA, answer
-        end = (b"" if content.ends_line else b"\r\n") + self._engine.send(c.EndOfContent())
+        end = (b"" if content.ends_line else b"\r\n") + self._dialogue.engine.send(c.EndOfContent())
         return await self._send_all(content, end, timeouts)
 
     async def _send_all(self, content: Content, end: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
-        stream = self._stream
+        stream = self._dialogue.stream
         assert stream is not None  # noqa: S101 # a transaction is under way
         held = b""
         try:
@@ -229,14 +160,18 @@ class UpstreamConnection:
                         return Phase.CONTENT, await self._early_answer(timeouts)
                 held = piece
         except StreamTimeoutError:
-            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content")
+            return Phase.CONTENT, self._dialogue.broken(
+                Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content"
+            )
         except OSError as error:
-            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}")
+            return Phase.CONTENT, self._dialogue.broken(
+                Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}"
+            )
         return await self._end(held + end, timeouts)
 
     async def _end(self, last: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
         """The last octets of the content. Until they have left this process, nothing can have been accepted."""
-        stream = self._stream
+        stream = self._dialogue.stream
         if stream is None or stream.at_eof or stream.is_broken or stream.has_data:
             return Phase.CONTENT, await self._early_answer(timeouts)
         stream.write(last)
@@ -244,17 +179,21 @@ class UpstreamConnection:
             if stream.must_drain:
                 await stream.drain(timeouts.block)
         except StreamTimeoutError:
-            return Phase.CONTENT, self._broken(Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content")
+            return Phase.CONTENT, self._dialogue.broken(
+                Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content"
+            )
         if stream.is_broken and stream.must_drain:
             return Phase.CONTENT, await self._early_answer(timeouts)
-        (answer,) = await self._answers((Phase.DOT,), timeouts.dot)
+        (answer,) = await self._dialogue.answers((Phase.DOT,), timeouts.dot)
         return Phase.DOT, answer
 
     async def _early_answer(self, timeouts: Timeouts) -> Answer:
         """Why the upstream does not want the rest of the content. The connection is of no more use."""
-        (answer,) = await self._answers((Phase.CONTENT,), timeouts.command)
+        (answer,) = await self._dialogue.answers((Phase.CONTENT,), timeouts.command)
         if isinstance(answer, Reply) and answer.is_positive:
-            return self._broken(Phase.CONTENT, Cause.PROTOCOL, f"an answer before the end of the content: {answer}")
+            return self._dialogue.broken(
+                Phase.CONTENT, Cause.PROTOCOL, f"an answer before the end of the content: {answer}"
+            )
         self.abort()
         return answer
 
@@ -263,94 +202,31 @@ class UpstreamConnection:
         pending = b""
         for piece in unstuffed(content.chunks()):
             if len(pending) >= _MIN_CHUNK:
-                answer = await self._ask(c.Bdat(len(pending)), Phase.CONTENT, timeouts.block, behind=pending)
-                if not _is_positive(answer):
+                answer = await self._dialogue.ask(c.Bdat(len(pending)), Phase.CONTENT, timeouts.block, behind=pending)
+                if not is_positive(answer):
                     return Phase.CONTENT, answer
                 pending = b""
             pending += piece
-        return await self._end(self._engine.send(c.Bdat(len(pending), last=True)) + pending, timeouts)
+        return await self._end(self._dialogue.engine.send(c.Bdat(len(pending), last=True)) + pending, timeouts)
+
+    def _broken(self, cause: Cause, text: str) -> tuple[Phase, Answer]:
+        return Phase.CONTENT, self._dialogue.broken(Phase.CONTENT, cause, text)
 
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""
-        if not self.is_closed and self._stream is not None and self._engine.is_idle:
-            if self._engine.state in (State.MAIL, State.RCPT, State.CHUNKS):
-                self._stream.write(self._engine.send(c.Rset()))
+        if not self.is_closed and self._dialogue.stream is not None and self._dialogue.engine.is_idle:
+            if self._dialogue.engine.state in (State.MAIL, State.RCPT, State.CHUNKS):
+                self._dialogue.stream.write(self._dialogue.engine.send(c.Rset()))
         else:
             self.abort()
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the connection cannot be given to somebody else as it is."""
-        return self._engine.state not in (State.READY, State.CLOSED)
-
     def quit(self) -> None:
         """Says QUIT, whose answer interests nobody, and closes."""
-        if self._stream is not None:
-            if not self.is_closed and self._engine.is_idle and self._engine.state is State.READY:
-                self._stream.write(self._engine.send(c.Quit()))
-            self._stream.close()
+        if self._dialogue.stream is not None:
+            if not self.is_closed and self._dialogue.engine.is_idle and self._dialogue.engine.state is State.READY:
+                self._dialogue.stream.write(self._dialogue.engine.send(c.Quit()))
+            self._dialogue.stream.close()
 
     def abort(self) -> None:
         """Closes without a word."""
-        if self._stream is not None:
-            self._stream.abort()
-            self._stream = None
-
-    # -- one step
-
-    async def _ask(self, command: c.Command, phase: Phase, timeout: float, behind: bytes = b"") -> Answer:
-        (answer,) = await self._exchange((command,), (phase,), timeout, behind)
-        return answer
-
-    async def _exchange(
-        self, commands: Sequence[c.Command], phases: Sequence[Phase], timeout: float, behind: bytes = b""
-    ) -> list[Answer]:
-        if self._stream is None or self._engine.state is State.CLOSED:
-            return [Failure(phase, Cause.CLOSED, "the connection is closed") for phase in phases]
-        try:
-            self._stream.write(self._engine.send(*commands) + behind)
-        except ProtocolError as error:
-            return [self._broken(phase, Cause.PROTOCOL, str(error)) for phase in phases]
-        return await self._answers(phases, timeout)
-
-    async def _answers(self, phases: Sequence[Phase], timeout: float) -> list[Answer]:
-        """The next answers, one for each phase; from a failure on, that failure for each."""
-        answers: list[Answer] = []
-        count = len(phases)
-        cause, text = Cause.CLOSED, "the upstream closed the connection"
-        try:
-            while len(answers) < count and self._stream is not None:
-                data = await self._stream.read(timeout)
-                if not data:
-                    break
-                for _, answer in self._engine.receive(data):
-                    answers.append(answer)
-                if answers and self._engine.state is State.CLOSED:  # 421: nothing more will come
-                    answers += [answers[-1]] * (count - len(answers))
-            if len(answers) == count:
-                return answers
-        except StreamTimeoutError:
-            cause, text = Cause.TIMEOUT, f"no answer within {timeout:g} s"
-        except ProtocolError as error:
-            cause, text = Cause.PROTOCOL, str(error)
-            answers.clear()  # replies may have been paired with the wrong commands
-        except InterruptedReadError:
-            cause, text = Cause.SHUTDOWN, "Waypost is stopping"
-        return answers + [self._broken(phase, cause, text) for phase in phases[len(answers) :]]
-
-    def _stop(self, phase: Phase, cause: Cause, text: str) -> Stopped:
-        return Stopped(phase, self._broken(phase, cause, text))
-
-    def _broken(self, phase: Phase, cause: Cause, text: str) -> Failure:
-        self.abort()
-        return Failure(phase, cause, text)
-
-
-def _is_positive(answer: Answer) -> bool:
-    return isinstance(answer, Reply) and answer.is_positive
-
-
-def _ssl_text(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    return getattr(error, "reason", None) or str(error) or type(error).__name__
+        self._dialogue.abort()

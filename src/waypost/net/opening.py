@@ -1,0 +1,127 @@
+"""Opening a session with an upstream: connect, greeting, TLS, EHLO, AUTH.
+
+Secrets are revealed only in the line that carries them.
+"""
+
+import asyncio
+import ssl
+
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.net.certificates import CertificateError, fingerprint, upstream_context
+from waypost.net.connect import ResolveError, connect, resolve
+from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.stream import StreamTimeoutError
+from waypost.routing.route import Timeouts, Upstream
+from waypost.smtp import commands as c
+from waypost.smtp import sasl
+from waypost.smtp.errors import ProtocolError
+from waypost.smtp.reply import Reply
+
+
+async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
+    """Connects, greets, starts TLS and authenticates as configured.
+
+    Returns None when the connection is ready, else what went wrong, with the reply where there was one.
+    """
+    # A task of its own: asyncio.timeout wants one.
+    problem = await asyncio.create_task(_connect(dialogue, upstream, timeouts))
+    if problem is None and upstream.tls.mode == "implicit":
+        problem = await _start_tls(dialogue, upstream, timeouts)
+    if problem is not None:
+        return Stopped(problem.phase, problem)
+    (greeting,) = await dialogue.answers((Phase.GREETING,), timeouts.greeting)
+    if not is_positive(greeting):
+        return Stopped(Phase.GREETING, greeting)
+    refused = await _hello(dialogue, hostname, timeouts)
+    if refused is None and upstream.tls.mode in ("opportunistic", "starttls"):
+        refused = await _upgrade(dialogue, upstream, hostname, timeouts)
+    if refused is None and upstream.credentials is not None:
+        refused = await _authenticate(dialogue, upstream, upstream.credentials, timeouts)
+    return refused
+
+
+async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -> Failure | None:
+    phase = Phase.RESOLVE
+    try:
+        async with asyncio.timeout(timeouts.connect):
+            endpoints = await resolve(upstream.host, upstream.port)
+            phase = Phase.CONNECT
+            dialogue.stream = await connect(endpoints)
+    except TimeoutError:
+        return Failure(phase, Cause.TIMEOUT, f"no connection within {timeouts.connect:g} s")
+    except ResolveError as error:
+        return Failure(Phase.RESOLVE, Cause.UNREACHABLE, str(error))
+    except OSError as error:
+        return Failure(Phase.CONNECT, Cause.UNREACHABLE, error.strerror or str(error))
+    return None
+
+
+async def _hello(dialogue: Dialogue, hostname: str, timeouts: Timeouts) -> Stopped | None:
+    answer = await dialogue.ask(c.Ehlo(hostname), Phase.EHLO, timeouts.command)
+    if isinstance(answer, Reply) and answer.code in (500, 502, 504):  # RFC 5321 section 3.2
+        answer = await dialogue.ask(c.Helo(hostname), Phase.EHLO, timeouts.command)
+    return None if is_positive(answer) else Stopped(Phase.EHLO, answer)
+
+
+async def _upgrade(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
+    required = upstream.tls.mode == "starttls"
+    if not dialogue.engine.extensions.starttls:
+        return dialogue.stop(Phase.STARTTLS, Cause.TLS, "STARTTLS is required and not offered") if required else None
+    answer = await dialogue.ask(c.StartTls(), Phase.STARTTLS, timeouts.command)
+    if not is_positive(answer):
+        return Stopped(Phase.STARTTLS, answer) if required or isinstance(answer, Failure) else None
+    try:
+        dialogue.engine.tls_started()
+    except ProtocolError as error:
+        return dialogue.stop(Phase.STARTTLS, Cause.PROTOCOL, str(error))
+    problem = await _start_tls(dialogue, upstream, timeouts)
+    if problem is not None:
+        return Stopped(problem.phase, problem)
+    return await _hello(dialogue, hostname, timeouts)
+
+
+async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -> Failure | None:
+    tls, stream = upstream.tls, dialogue.stream
+    if stream is None:
+        return Failure(Phase.TLS, Cause.CLOSED, "the connection is closed")
+    try:
+        context = upstream_context(tls)
+        name = tls.server_name or upstream.host
+        await stream.start_tls(context, timeouts.greeting, server=False, server_name=name)
+    except StreamTimeoutError:
+        return dialogue.broken(Phase.TLS, Cause.TIMEOUT, "the TLS handshake did not end")
+    except (ssl.CertificateError, CertificateError) as error:
+        return dialogue.broken(Phase.TLS, Cause.CERTIFICATE, _ssl_text(error))
+    except (ssl.SSLError, ConnectionError, ValueError) as error:
+        return dialogue.broken(Phase.TLS, Cause.TLS, _ssl_text(error))
+    if tls.fingerprints:
+        shown = fingerprint(stream.peer_certificate or b"")
+        if shown not in tls.fingerprints:
+            return dialogue.broken(Phase.TLS, Cause.CERTIFICATE, f"the certificate's fingerprint is {shown}")
+    return None
+
+
+async def _authenticate(
+    dialogue: Dialogue, upstream: Upstream, credentials: sasl.Credentials, timeouts: Timeouts
+) -> Stopped | None:
+    if dialogue.stream is not None and dialogue.stream.tls is None and not upstream.allow_plaintext_auth:
+        text = "credentials are not sent in the clear; allow_plaintext_auth would"
+        return dialogue.stop(Phase.AUTH, Cause.PLAINTEXT, text)
+    offered = dialogue.engine.extensions.auth
+    answer: Answer
+    if "PLAIN" in offered or not offered:
+        answer = await dialogue.ask(c.Auth("PLAIN", sasl.plain_response(credentials)), Phase.AUTH, timeouts.command)
+    elif "LOGIN" in offered:
+        answer = await dialogue.ask(c.Auth("LOGIN"), Phase.AUTH, timeouts.command)
+        for secret in (credentials.username, credentials.password.reveal()):
+            if isinstance(answer, Reply) and answer.code == 334:
+                answer = await dialogue.ask(c.AuthResponse(sasl.encode(secret)), Phase.AUTH, timeouts.command)
+    else:
+        return dialogue.stop(Phase.AUTH, Cause.TLS, f"AUTH is offered with {', '.join(offered)}, not PLAIN or LOGIN")
+    return None if is_positive(answer) else Stopped(Phase.AUTH, answer)
+
+
+def _ssl_text(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return getattr(error, "reason", None) or str(error) or type(error).__name__
