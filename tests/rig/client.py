@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import struct
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -103,6 +104,11 @@ class RawClient:
     def finish_sending(self) -> None:
         """Half-closes: the server reads an end, and can still answer."""
         self._socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Ends the connection with a TCP reset, as a host does that crashed or a client that gave up."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
 
     def close(self) -> None:
         """Closes without QUIT."""

@@ -1,5 +1,6 @@
 """How a sink misbehaves: where, and in which way."""
 
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +13,14 @@ not kept, unless a 2yz is said. `stored`: the message has been kept, and the fau
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens in place of the ordinary answer: octets are said (none for silence), then the end, or not."""
+    """What happens in place of the ordinary answer: octets are said (none for silence), then the end, or not.
+
+    A `hold` delays: when `until` is set the octets are said, or the ordinary answer when there are none.
+    """
 
     said: bytes = b""
-    then: Literal["go on", "close", "hang"] = "go on"
+    then: Literal["go on", "close", "hang", "hold"] = "go on"
+    until: threading.Event | None = None
 
 
 def say(*lines: str) -> Fault:
@@ -36,3 +41,8 @@ def close(after: bytes = b"") -> Fault:
 def hang(after: bytes = b"") -> Fault:
     """Silence, until the client goes away or the sink is stopped."""
     return Fault(after, "hang")
+
+
+def hold(until: threading.Event, said: bytes = b"") -> Fault:
+    """Nothing is said until the test says so, and then `said`, or what would have been said anyway."""
+    return Fault(said, "hold", until)

@@ -216,11 +216,16 @@ class SinkSession:
         ordered = self._sink.next_fault(phase)
         if ordered is None:
             return None
+        if ordered.until is not None:
+            while not ordered.until.wait(0.02) and not self._sink.stopping.is_set():
+                pass
+            if not ordered.said:
+                return None
         self._say(ordered.said)
         if ordered.then == "hang":
             while not self._sink.stopping.is_set():
                 self._receive()  # whatever comes, until the client goes away
-        if ordered.then != "go on":
+        if ordered.then in ("close", "hang"):
             raise Hangup
         return ordered.said
 

@@ -354,7 +354,8 @@ class Reception:
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
         relay, content = self._relay, self._content
-        if lost and relay is not None and content is not None:
+        # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again.
+        if lost and answer.severity != 4 and relay is not None and content is not None:
             envelope = Envelope(self._mail.reverse_path, tuple(relay.accepted), self._mail.parameters)
             self._desk.ledger.unheard(key_of(self._client.account, envelope), digest_of(content), answer)
         self._drop()

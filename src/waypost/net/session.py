@@ -26,6 +26,7 @@ from waypost.smtp.state import State
 SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
+_HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
 
 _GO_ON = reply(354, None, "Go on, and end with <CRLF>.<CRLF>")
@@ -193,8 +194,12 @@ class Session:
             case c.EndOfContent() if transaction is not None:
                 self._transaction = None
                 answer = await transaction.finish()
-                transaction.told(answer, lost=self._stream.lost)
                 engine.answer(answer)
+                lost = self._stream.lost
+                if self._stream.has_ended and not lost:
+                    self._stream.write(engine.take_output())
+                    lost = await self._stream.has_gone(_HEARD)
+                transaction.told(answer, lost=lost)
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None
                 transaction.refuse(answer)

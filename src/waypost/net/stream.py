@@ -7,12 +7,14 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 
 import asyncio
 import ssl
+from socket import SO_ERROR, SOL_SOCKET
 from typing import Any, cast
 
 from waypost.net.driver import Driver, current, suspend
 
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
 _RECORD = 256 * 1024
+_PACE = 0.02  # seconds between two looks for a reset, of which the transport would tell at the next write only
 
 
 class StreamTimeoutError(Exception):
@@ -112,6 +114,11 @@ class Stream(asyncio.Protocol):
         return bool(self._received)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the other side sends nothing more; it may still listen."""
+        return self._eof
+
+    @property
     def at_eof(self) -> bool:
         """Whether the other side has ended, and all it sent was read."""
         return self._eof and not self._received
@@ -145,6 +152,20 @@ class Stream(asyncio.Protocol):
             self._read_paused = False
             self._transport.resume_reading()
         return data
+
+    async def has_gone(self, timeout: float) -> bool:
+        """Whether a peer that sends nothing more does not listen either, so that what was just written is lost.
+
+        Whoever listens stays silent; a host whose program has closed the connection answers with a reset, sooner
+        than in `timeout` seconds. Nobody closes one half of TLS.
+        """
+        socket = self._transport.get_extra_info("socket")
+        end = self._loop.time() + timeout
+        while not self.lost and self._tls is None and not socket.getsockopt(SOL_SOCKET, SO_ERROR):
+            if self._loop.time() > end:
+                return False
+            await asyncio.sleep(_PACE)
+        return True
 
     def interrupt(self) -> None:
         """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""
