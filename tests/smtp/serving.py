@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
@@ -177,4 +178,4 @@ def served(*pieces: bytes, options: ServerOptions = OPTIONS, decide: Decide = ac
 def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
     """`data` in pieces, cut at these places."""
     places = [0, *sorted({place for place in at if 0 < place < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]

@@ -55,7 +55,8 @@ def test_mailboxes(text: str, local: str, domain: str) -> None:
         "a@[IPv6:1::2::3]", "a@[192.0.2.1]x", "a@[2001:db8::1", "a@[x:]", "a@[x:>]", "a@[x:<]", 'a@[x:"]', "a@[x:]]",
         "a@[x:\\]", "a@[١٢.0.2.1]", "a\r@example.com", "a\n@example.com", "a\0@example.com", '"a\r\nb"@example.com',
         '"a\tb"@example.com', "a@example.com\r\n", "a@example.com\n", "a@b\x85c", "a\u2028@example.com", "a@b\u2029",
-        "\x9f@example.com", "a@example.com>", "<a@example.com>", "a,b@example.com", "a;b@c", "a:b@c", "a(b)@example.com",
+        "\x9f@example.com", "a@example.com>", "<a@example.com>", "a,b@example.com", "a;b@c", "a:b@c",
+        "a(b)@example.com",
     ],
 )  # fmt: skip
 def test_what_is_no_mailbox(text: str) -> None:

@@ -33,7 +33,8 @@ from waypost.smtp.parameters import (
         (f"ENVID={'x' * 100}", MailParameters(envid="x" * 100)),
         ("AUTH=<>", MailParameters(auth="<>")),
         ("AUTH=e+3Dmc2@example.com", MailParameters(auth="e+3Dmc2@example.com")),
-        ("SIZE=1 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x AUTH=<>", MailParameters(1, "8BITMIME", True, "HDRS", "x", "<>")),
+        ("SIZE=1 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x AUTH=<>",
+         MailParameters(1, "8BITMIME", True, "HDRS", "x", "<>")),
     ],
 )  # fmt: skip
 def test_mail(words: str, wanted: MailParameters) -> None:
@@ -52,7 +53,8 @@ def test_mail(words: str, wanted: MailParameters) -> None:
         ("RET=", 501), ("ENVID", 501), ("ENVID=", 501), ("ENVID=a=b", 501), ("ENVID=a+b", 501), ("ENVID=a+2b", 501),
         ("ENVID=ü", 501), (f"ENVID={'x' * 101}", 501), ("ENVID=a\r", 501), ("ENVID=a\x0b", 501), ("AUTH", 501),
         ("AUTH=", 501), ("AUTH=<a>=", 501), ("AUTH=a+zz", 501), ("XFOO", 555), ("XFOO=1", 555), ("NOTIFY=NEVER", 555),
-        ("ORCPT=rfc822;a", 555), ("=", 555), ("=x", 555), ("ſIZE=1", 555), ("\r\n=x", 555), ("BODY=7BIT BODY=7BIT", 501),
+        ("ORCPT=rfc822;a", 555), ("=", 555), ("=x", 555), ("ſIZE=1", 555), ("\r\n=x", 555),
+        ("BODY=7BIT BODY=7BIT", 501),
     ],
 )  # fmt: skip
 def test_mail_that_is_wrong(words: str, code: int) -> None:

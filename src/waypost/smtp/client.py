@@ -87,6 +87,15 @@ class ClientEngine:
         """The replies that are complete now, each with its command. Raises `RemoteProtocolError`."""
         if self._data:
             data = self._data + data
+        try:
+            return self._replies(data)
+        except RemoteProtocolError:
+            self.state = State.CLOSED
+            self._waiting.clear()
+            self._data, self._lines = b"", []
+            raise
+
+    def _replies(self, data: bytes) -> list[tuple[c.Command, Reply]]:
         found: list[tuple[c.Command, Reply]] = []
         at = 0
         while (end := data.find(b"\n", at)) >= 0:
@@ -167,7 +176,9 @@ def parse_extensions(lines: list[bytes]) -> Extensions:
     """What the lines of an answer to EHLO offer; the first is the server's name. Garbage offers nothing."""
     words: dict[str, list[str]] = {}
     for line in lines[1:]:
-        keyword, *arguments = line.decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split()[:32] or [""]
+        keyword, *arguments = line.decode("ascii", "backslashreplace").upper().replace("AUTH=", "AUTH ").split()[
+            :32
+        ] or [""]
         words.setdefault(keyword, []).extend(arguments)
     size = words.get("SIZE")
     limit = size[0] if size else "0"
