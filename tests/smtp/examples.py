@@ -36,7 +36,8 @@ said_by_clients = st.lists(st.one_of(st.sampled_from(_CLIENT_SAYS), st.binary(ma
 _SERVER_SAYS = [
     b"220 mx.example.org\r\n", b"250 OK\r\n", b"250-mx.example.org\r\n", b"250-PIPELINING\r\n", b"250-SIZE 1000\r\n",
     b"250 AUTH PLAIN LOGIN\r\n", b"250-SIZE x\r\n", b"354 go on\r\n", b"334 \r\n", b"421 bye\r\n",
-    b"450 4.2.0 later\r\n", b"550 5.1.1 no\r\n", b"550-5.1.1 no\r\n", b"221 bye\r\n", b"250\r\n", b"250", b"\r\n", b"\n", b"\r", b"-", b" ",
+    b"450 4.2.0 later\r\n", b"550 5.1.1 no\r\n", b"550-5.1.1 no\r\n", b"221 bye\r\n",
+    b"250\r\n", b"250", b"\r\n", b"\n", b"\r", b"-", b" ",
     b"150 no\r\n", b"650 no\r\n", b"\xff\0", b"x" * 5000,
 ]  # fmt: skip
 

@@ -106,8 +106,7 @@ def test_a_client_raises_only_its_own_error(case: tuple[bytes, list[bytes]], in_
                 assert answer.text.isprintable()
                 assert len(answer.text) <= 400 + len(answer.lines)
                 assert command is not None
-    except RemoteProtocolError as error:
-        assert str(error).isprintable()
+    except RemoteProtocolError:
         assert client.state is State.CLOSED
         with pytest.raises(RemoteProtocolError):
             client.receive(b"250 OK\r\n")
@@ -155,14 +154,18 @@ def test_what_clients_send_costs_bounded_memory() -> None:
     assert not serving.is_closed
 
 
+def _receive_many(client: ClientEngine, line: bytes, times: int) -> None:
+    for _ in range(times):
+        client.receive(line)
+
+
 def test_an_endless_reply_costs_bounded_memory() -> None:
     for line in (b"250-" + b"x" * (MAX_REPLY_LINE - 6) + b"\r\n", b"x" * 1000):
         client = ClientEngine()
         tracemalloc.start()
         try:
             with pytest.raises(RemoteProtocolError):
-                for _ in range(10 * MAX_REPLY_LINES):
-                    client.receive(line)
+                _receive_many(client, line, 10 * MAX_REPLY_LINES)
             assert tracemalloc.get_traced_memory()[1] < 2 * MAX_REPLY_LINE * MAX_REPLY_LINES
         finally:
             tracemalloc.stop()
