@@ -75,9 +75,9 @@ class Sink:
         """Where it is kept."""
         return self._mailbox
 
-    async def wait_for(self, count: int, timeout: float = 10) -> Sequence[StoredMessage]:
-        """The messages, as soon as there are `count`. Raises `TimeoutError` after `timeout` seconds."""
-        return await self._mailbox.wait_for(count, timeout)
+    async def wait_for(self, total: int, timeout: float = 10) -> Sequence[StoredMessage]:
+        """What is kept, as soon as `total` messages have come. Raises `TimeoutError` after `timeout` seconds."""
+        return await self._mailbox.wait_for(total, timeout)
 
     # -- what it does wrong
 

@@ -101,12 +101,15 @@ class Mailbox:
         self._messages.clear()
         self._octets = 0
 
-    async def wait_for(self, count: int, timeout: float) -> Sequence[StoredMessage]:
-        """The messages as soon as there are `count`. Raises `TimeoutError` after `timeout` seconds."""
+    async def wait_for(self, total: int, timeout: float) -> Sequence[StoredMessage]:
+        """The messages that are here as soon as `total` were ever kept. Raises `TimeoutError`.
+
+        `timeout` is in seconds.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while len(self._messages) < count:
+                while self.total < total:
                     await self._changed.wait()
         except TimeoutError:
-            raise TimeoutError(f"{len(self._messages)} of {count} messages came within {timeout:g} s") from None
+            raise TimeoutError(f"{self.total} of {total} messages came within {timeout:g} s") from None
         return tuple(self._messages)
