@@ -111,6 +111,8 @@ def _temporary(answer: Answer, judged: Verdict) -> Reply:
         return reply(451, enhanced, f"Unexpected reply of the upstream: {answer}")
     if answer.severity == 4 and answer.code != 421 and judged.kind in _OF_THE_MESSAGE:
         return answer
+    if judged.kind is Kind.TOO_MANY_RECIPIENTS:  # the 552 of older servers means 452 (RFC 5321 section 4.5.3.1.10)
+        return Reply(452, answer.lines, (4, 5, 3))
     # Codes of a greeting, of AUTH, or of a refusal that is final only there would mislead the client.
     kept = answer.enhanced if answer.severity == 4 else None
     enhanced_code: EnhancedCode = kept or (4, 4, 1)
