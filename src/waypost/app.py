@@ -14,6 +14,7 @@ import structlog
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
 from waypost.delivery.candidates import Candidates
+from waypost.delivery.copies import Copies
 from waypost.delivery.indoubt import Ledger
 from waypost.delivery.intake import Desk, Intake, IntakeSettings
 from waypost.delivery.scheduler import Scheduler
@@ -104,12 +105,16 @@ class Server:
 
     def _new_listeners(self) -> Sequence[Listener]:
         settings = self._settings
+        ledger = Ledger(self._clock)
+        copies = None
+        if self._spool is not None:
+            copies = Copies(self._spool, ledger, self._maillog, self._clock, random.random)
         desk = Desk(
             IntakeSettings(settings.hostname, instance_of(settings), settings.max_received),
             Router(settings.routes),
             self._candidates,
-            self._spool,
-            Ledger(self._clock),
+            copies,
+            ledger,
             self._maillog,
             self._clock,
             random.random,

@@ -14,9 +14,10 @@ from typing import Literal, Protocol
 
 from waypost.clock import Clock
 from waypost.delivery.candidates import Candidates
-from waypost.delivery.indoubt import Key, Ledger, digest_of, key_of
+from waypost.delivery.copies import Copies
+from waypost.delivery.indoubt import Ledger, digest_of, key_of
 from waypost.delivery.relay import AttemptLog, LiveRelay, Relayed
-from waypost.delivery.spool import Planned, Spool, SpoolError
+from waypost.delivery.spool import SpoolError
 from waypost.mail.content import Content, JoinedContent, MemoryContent
 from waypost.mail.header import read_header
 from waypost.mail.ids import make_id
@@ -89,9 +90,6 @@ class IntakeLog(AttemptLog, Protocol):
     def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
         """The primary did not say."""
 
-    def not_taken(self, message: Message, target: str, reason: str) -> None:
-        """A copy that is not required could not be stored."""
-
     def abandoned(self, client: Client, reverse_path: Address, message_id: str | None, why: str) -> None:
         """The client disappeared in mid-content."""
 
@@ -112,7 +110,7 @@ class Desk:
     settings: IntakeSettings
     router: Router
     candidates: Candidates
-    spool: Spool | None
+    copies: Copies | None
     ledger: Ledger
     log: IntakeLog
     clock: Clock
@@ -260,12 +258,19 @@ class Reception:
             return traced
         message = Message(self._id, self._desk.clock.time(), self._client, envelope, traced)
         log.received(message, route.name, self._because)
-        prepared = await self._prepare(message, route) if route.copies else False
-        if isinstance(prepared, Reply):
-            return prepared
-        relayed = await relay.send(traced)
-        if prepared:
-            await self._conclude(message, route, relayed)
+        copies = self._desk.copies if route.copies else None
+        prepared = await copies.prepare(message, route) if copies is not None else False
+        if prepared is None:
+            return _NO_ROOM
+        if copies is None or not prepared:
+            relayed = await relay.send(traced)
+        else:
+            try:
+                relayed = await relay.send(traced)
+            except BaseException:
+                copies.hold(message, content, route)
+                raise
+            await copies.conclude(message, content, route, relayed.status)
         return self._told_of(message, route, relayed)
 
     async def _kept(self) -> Content | None:
@@ -299,41 +304,6 @@ class Reception:
         if client.submission:
             front += missing_fields(header, settings.hostname, self._id, now)
         return JoinedContent(front, content)
-
-    # -- copies
-
-    async def _prepare(self, message: Message, route: Route) -> bool | Reply:
-        """Makes the copies durable; whether there are any. A reply when they must be and cannot."""
-        spool, chance, expires_at = self._desk.spool, self._desk.chance, message.received_at + route.backoff.lifetime
-        copies = [copy for copy in route.copies if copy.sample >= 1 or chance() < copy.sample]
-        if not copies or spool is None:
-            return False
-        try:
-            await spool.prepare(message, [Planned(copy.to.name, route.name, expires_at) for copy in copies])
-        except SpoolError as error:
-            for copy in copies:
-                self._desk.log.not_taken(message, copy.to.name, str(error))
-            return _NO_ROOM if any(copy.required for copy in copies) else False
-        return True
-
-    async def _conclude(self, message: Message, route: Route, relayed: Relayed) -> None:
-        """Copies go to those whom the primary accepted, and to nobody when it refused."""
-        desk = self._desk
-        spool, ledger = desk.spool, desk.ledger
-        if spool is None or self._content is None:
-            return
-        key = key_of(self._client.account, message.envelope)
-        match relayed.status:
-            case Status.RELAYED:
-                spool.commit(message.id)
-                if ledger and ledger.knows(key):
-                    for earlier in ledger.superseded(key, digest_of(self._content)):
-                        await spool.abort(earlier)
-            case Status.IN_DOUBT:
-                ledger.waits(key, digest_of(self._content), message.id, route.in_doubt_hold)
-                desk.clock.call_later(route.in_doubt_hold, Held(desk, key, message.id).send)
-            case _:
-                await spool.abort(message.id)
 
     # -- the end
 
@@ -389,17 +359,3 @@ class Reception:
             recipient=recipient,
             message_id=self._id,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Copies of a message whose primary did not say whether it took it; `send` is for when it never will."""
-
-    desk: Desk
-    key: Key
-    message_id: str
-
-    def send(self) -> None:
-        """A copy too many beats a copy too few."""
-        if self.desk.spool is not None and self.desk.ledger.forget(self.key, self.message_id):
-            self.desk.spool.commit(self.message_id)

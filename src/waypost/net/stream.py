@@ -10,6 +10,7 @@ import ssl
 from socket import SO_ERROR, SOL_SOCKET
 from typing import Any, cast
 
+from waypost.net.deadline import Deadline
 from waypost.net.driver import Driver, current, suspend
 
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
@@ -39,8 +40,7 @@ class Stream(asyncio.Protocol):
         self._drainer: asyncio.Future[None] | None = None
         self._write_paused = False
         self._read_paused = False
-        self._deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._loop, self._expired)
         self._tls: _Tls | None = None
         self.lost = False
 
@@ -71,9 +71,7 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = self._eof = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.stop()
         if self._tls is not None:
             self._tls.lost()
         if self._drainer is not None and not self._drainer.done():
@@ -132,7 +130,7 @@ class Stream(asyncio.Protocol):
             if self._eof:
                 return b""
             if timeout is not None:
-                self._set_deadline(timeout)
+                self._deadline.set(timeout)
             try:
                 self._reader = current()
                 if self._reader is not None:
@@ -141,7 +139,7 @@ class Stream(asyncio.Protocol):
                     self._waiter = self._loop.create_future()
                     await self._waiter
             finally:
-                self._reader = self._waiter = self._deadline = None
+                self._reader = self._waiter = self._deadline.at = None
             if not self._received:
                 return b""
         received = self._received
@@ -194,13 +192,13 @@ class Stream(asyncio.Protocol):
         """Waits until the queue is short again. Raises `StreamTimeoutError`."""
         if not self._write_paused or self.lost:
             return
-        self._set_deadline(timeout)
+        self._deadline.set(timeout)
         self._drainer = self._loop.create_future()
         try:
             await self._drainer
         finally:
             self._drainer = None
-            self._deadline = None
+            self._deadline.at = None
 
     @property
     def unsent(self) -> int:
@@ -271,37 +269,17 @@ class Stream(asyncio.Protocol):
         tls = self._tls = _Tls(self._transport, context, server, server_name, self._loop.create_future())
         tls.handshake()
         rest = tls.received(early) if early else b""
-        self._set_deadline(timeout)
+        self._deadline.set(timeout)
         try:
             await tls.done
         finally:
-            self._deadline = None
+            self._deadline.at = None
         rest += tls.received(b"")
         if rest:
             self._received.append(rest)
             self._size += len(rest)
 
-    # -- time
-
-    def _set_deadline(self, timeout: float) -> None:
-        # The timer is left running when a deadline moves later, and looks again when it fires: most reads end
-        # long before, and a timer set and cancelled for each of them costs more than the read.
-        deadline = self._loop.time() + timeout
-        self._deadline = deadline
-        timer = self._timer
-        if timer is None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
-        elif timer.when() > deadline:
-            timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline is None:
-            return
-        if self._loop.time() < self._deadline - 0.002:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-            return
+    def _expired(self) -> None:
         self._wake(StreamTimeoutError())
         for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
