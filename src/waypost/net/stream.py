@@ -8,13 +8,13 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 import asyncio
 import ssl
 from socket import SO_ERROR, SOL_SOCKET
-from typing import Any, cast
+from typing import cast
 
 from waypost.net.deadline import Deadline
 from waypost.net.driver import Driver, current, suspend
+from waypost.net.tls import TlsLayer
 
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
-_RECORD = 256 * 1024
 _PACE = 0.02  # seconds between two looks for a reset, of which the transport would tell at the next write only
 
 
@@ -41,7 +41,7 @@ class Stream(asyncio.Protocol):
         self._write_paused = False
         self._read_paused = False
         self._deadline = Deadline(self._loop, self._expired)
-        self._tls: _Tls | None = None
+        self._tls: TlsLayer | None = None
         self.lost = False
 
     # -- what the transport calls
@@ -171,12 +171,8 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Sends octets, or queues them; `drain` waits when too many are queued."""
-        if self.lost or not data:
-            return
-        if self._tls is not None:
-            self._tls.write(data)
-        else:
-            self._transport.write(data)
+        if data and not self.lost:
+            (self._tls or self._transport).write(data)
 
     @property
     def is_broken(self) -> bool:
@@ -200,22 +196,15 @@ class Stream(asyncio.Protocol):
             self._drainer = None
             self._deadline.at = None
 
-    @property
-    def unsent(self) -> int:
-        """Octets that were written here and have not reached the kernel."""
-        return 0 if self.lost else self._transport.get_write_buffer_size()
-
     def close(self) -> None:
         """Closes once everything written is sent."""
         if self._tls is not None:
             self._tls.shutdown()
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     def abort(self) -> None:
         """Closes at once; what is queued is lost."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     async def linger(self, timeout: float) -> None:
         """Ends our side, and reads what the peer still sends until it ends too or `timeout` seconds pass.
@@ -266,7 +255,7 @@ class Stream(asyncio.Protocol):
             raise ConnectionError("there is plain text where the handshake should be")
         if self._eof:
             raise ConnectionError("the connection ended before the handshake")
-        tls = self._tls = _Tls(self._transport, context, server, server_name, self._loop.create_future())
+        tls = self._tls = TlsLayer(self._transport, context, server, server_name, self._loop.create_future())
         tls.handshake()
         rest = tls.received(early) if early else b""
         self._deadline.set(timeout)
@@ -284,88 +273,3 @@ class Stream(asyncio.Protocol):
         for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
                 future.set_exception(StreamTimeoutError())
-
-
-class _Tls:
-    """TLS between the transport and the stream."""
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        context: ssl.SSLContext,
-        server: bool,
-        server_name: str | None,
-        done: "asyncio.Future[None]",
-    ) -> None:
-        self._transport = transport
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=server_name)
-        self.done = done
-        self.closed = False
-
-    @property
-    def description(self) -> str:
-        cipher = self.session.cipher()
-        return f"{self.session.version()} {cipher[0] if cipher else ''}".rstrip()
-
-    def handshake(self) -> None:
-        """Goes on with the handshake as far as the octets received allow."""
-        try:
-            self.session.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-        except (ssl.SSLError, ssl.CertificateError, ValueError) as error:
-            self._flush()  # the alert
-            if not self.done.done():
-                self.done.set_exception(error)
-        else:
-            self._flush()
-            if not self.done.done():
-                self.done.set_result(None)
-
-    def received(self, data: bytes) -> bytes:
-        """Takes octets of TLS, gives the octets inside."""
-        self._incoming.write(data)
-        if not self.done.done():
-            self.handshake()
-        if not self.done.done() or self.done.cancelled() or self.done.exception() is not None or self.closed:
-            return b""
-        plain: list[bytes] = []
-        try:
-            while piece := self.session.read(_RECORD):
-                plain.append(piece)
-            self.closed = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError:
-            self.closed = True
-        self._flush()
-        return plain[0] if len(plain) == 1 else b"".join(plain)
-
-    def write(self, data: bytes) -> None:
-        """Sends octets inside TLS."""
-        view: Any = memoryview(data)
-        while view and not self.closed:
-            try:
-                view = view[self.session.write(view) :]
-            except ssl.SSLError:
-                self.closed = True
-        self._flush()
-
-    def shutdown(self) -> None:
-        """Says close_notify."""
-        if self.done.done() and not self.closed:
-            try:
-                self.session.unwrap()
-            except (ssl.SSLError, ValueError):
-                pass
-            self._flush()
-
-    def lost(self) -> None:
-        if not self.done.done():
-            self.done.set_exception(ConnectionError("the connection was lost in the TLS handshake"))
-
-    def _flush(self) -> None:
-        if self._outgoing.pending and not self._transport.is_closing():
-            self._transport.write(self._outgoing.read())
