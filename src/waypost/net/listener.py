@@ -45,7 +45,8 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sessions: dict[Driver, Session] = {}
         self._emptied: asyncio.Future[None] | None = None
-        self._addresses: Counter[str] = Counter()
+        self._turned_away: set[Driver] = set()  # while they are being told so
+        self._addresses: Counter[str] = Counter()  # of the sessions that are served
         self._stopping = False
         submission = settings.mode == "submission"
         self._untrusted = ServerOptions(
@@ -114,18 +115,21 @@ class Listener:
         options = self._trusted if trusted else self._untrusted
         session = Session(stream, self.settings, options, self._handler, self._checker, self._log, self._certificate)
         refusal = self._refusal(address, trusted)
-        if refusal is not None:
-            self._log.session(session.client, "limited", reply=str(refusal))
-        self._addresses[address] += 1
         driver = Driver(session.run(refusal), self._ended)
         self._sessions[driver] = session
+        if refusal is None:
+            self._addresses[address] += 1
+        else:
+            self._log.session(session.client, "limited", reply=str(refusal))
+            self._turned_away.add(driver)
         driver.resume()
 
     def _refusal(self, address: str, trusted: bool) -> Reply | None:
         limits = self.settings.limits
         if self.settings.mode == "relay" and not trusted:
             return _NOT_ALLOWED
-        if len(self._sessions) >= limits.connections:
+        # Whoever is being turned away takes nobody's place: one address must not be able to shut out the others.
+        if len(self._sessions) - len(self._turned_away) >= limits.connections:
             return _TOO_MANY
         if self._addresses[address] >= limits.connections_per_address:
             return _TOO_MANY_OF_YOURS
@@ -134,9 +138,12 @@ class Listener:
     def _ended(self, driver: Driver, error: BaseException | None) -> None:
         session = self._sessions.pop(driver)
         address = session.client.address
-        self._addresses[address] -= 1
-        if self._addresses[address] <= 0:
-            del self._addresses[address]
+        if driver in self._turned_away:
+            self._turned_away.remove(driver)
+        else:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
         if error is not None and not isinstance(error, asyncio.CancelledError):
             self._fault(error)
         if not self._sessions and self._emptied is not None and not self._emptied.done():
