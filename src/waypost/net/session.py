@@ -122,6 +122,7 @@ class Session:
             why = await self._serve(refusal)
         except StreamTimeoutError:
             why = "silent"
+            self._give_up(f"the session ended: {why}")  # before the farewell, which may take its time
             await self._part(_SILENT)
         except ConnectionError:
             why = "lost"
@@ -164,6 +165,7 @@ class Session:
             if engine.state is State.CLOSED:
                 if engine.has_quit:  # the client is not sending any more
                     return "quit"
+                self._give_up("the session ended: closed")
                 await stream.linger(_LINGER)
                 return "closed"
             if engine.state is State.TLS:
