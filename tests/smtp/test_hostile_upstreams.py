@@ -30,10 +30,13 @@ def answers(client: ClientEngine, octets: bytes) -> list[int]:
 
 
 NEVER = [
-    b"\r\n", b"\n", b" \r\n", b"-\r\n", b"hello\r\n", b"2\r\n", b"25\r\n", b"2500 OK\r\n", b"250_OK\r\n", b"250\tOK\r\n",
-    b"150 OK\r\n", b"050 OK\r\n", b"650 OK\r\n", b"999 OK\r\n", b" 250 OK\r\n", b"\xff\xfe\x00\r\n", b"\0\r\n", b"-250 OK\r\n",
+    b"\r\n", b"\n", b" \r\n", b"-\r\n", b"hello\r\n", b"2\r\n", b"25\r\n", b"2500 OK\r\n", b"250_OK\r\n",
+    b"250\tOK\r\n",
+    b"150 OK\r\n", b"050 OK\r\n", b"650 OK\r\n", b"999 OK\r\n", b" 250 OK\r\n", b"\xff\xfe\x00\r\n", b"\0\r\n",
+    b"-250 OK\r\n",
     b"25\xb2 OK\r\n", "٢٥٠ OK\r\n".encode(), b"\x16\x03\x01\x02\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"+OK POP3\r\n",
-    b"* OK IMAP\r\n", b"250-a\r\n550 b\r\n", b"250-a\r\n251 b\r\n", b"250-a\r\n\r\n", b"250-a\r\nb\r\n", b"251-a\r\n250-b\r\n",
+    b"* OK IMAP\r\n", b"250-a\r\n550 b\r\n", b"250-a\r\n251 b\r\n", b"250-a\r\n\r\n", b"250-a\r\nb\r\n",
+    b"251-a\r\n250-b\r\n",
     b"x" * (MAX_REPLY_LINE + 1), b"250 " + b"x" * MAX_REPLY_LINE + b"\r\n", b"250-" + b"x" * MAX_REPLY_LINE,
     b"250-x\r\n" * (MAX_REPLY_LINES + 1), b"399 odd\r\n", b"334 what\r\n",
 ]  # fmt: skip

@@ -26,7 +26,8 @@ SUBMISSION = replace(OPTIONS, repair_line_ends=True)
 LISTENERS = pytest.mark.parametrize("options", [RELAY, SUBMISSION], ids=["relay", "submission"])
 
 VARIANTS = [
-    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r.\n", b"\n.\r", b"\n.\r\r\n", b"\r\n.\r\r\n",
+    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r.\n", b"\n.\r", b"\n.\r\r\n",
+    b"\r\n.\r\r\n",
     b"\r\r\n.\r\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n.\r\0\n", b"\r\0\n.\r\n", b"\0\r\n.\n", b"\n\n.\n\n",
     b"\n.\0\n", b"\r\n. \r\n", b"\r\n.\t\r\n", b"\r\n \r\n.\n", b"\x85.\x85", b"\x0b.\x0b", b"\x0c.\x0c",
     b"\xe2\x80\xa8.\xe2\x80\xa8", b"\r\n..\r\n", b"\r\n.\n.\r\n", b"\n\r.\n\r", b"\r\r.\r\r", b"\r\n.\r\n"[:4],

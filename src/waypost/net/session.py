@@ -146,7 +146,9 @@ class Session:
             if not await self._handshake():
                 return "tls"
             engine.tls = True
-        # One turn of the loop, so that a client that speaks before the server is caught doing it.
+        # Two turns of the loop, so that a client that speaks before the server is caught doing it: in the first
+        # the socket is polled for the first time, in the second what it had is read.
+        await asyncio.sleep(0)
         await asyncio.sleep(0)
         if stream.has_data:
             engine.receive(await stream.read())
