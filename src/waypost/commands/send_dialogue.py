@@ -89,7 +89,7 @@ class Sending:
         await self._connect()
         if tls.mode == "implicit":
             await self._start_tls()
-        self._must(await self._talk.answer("greeting"), "greeting")
+        await self._must(await self._talk.answer("greeting"), "greeting")
         await self._quit_after("greeting")
         await self._hello()
         await self._quit_after("ehlo")
@@ -125,7 +125,7 @@ class Sending:
         answer = await self._talk.ask(c.Ehlo(name), "ehlo")
         if answer.code in (500, 502, 504):  # RFC 5321 section 3.2
             answer = await self._talk.ask(c.Helo(name), "ehlo")
-        self._must(answer, "ehlo")
+        await self._must(answer, "ehlo")
 
     async def _upgrade(self, *, required: bool) -> None:
         if not self._talk.engine.extensions.starttls:
@@ -136,8 +136,8 @@ class Sending:
             return
         answer = await self._talk.ask(c.StartTls(), "starttls")
         if not answer.is_positive:
-            if required:
-                self._must(answer, "starttls")
+            if required or answer.code == 421:
+                await self._must(answer, "starttls")
             return
         self._talk.engine.tls_started()
         await self._start_tls()
@@ -172,7 +172,7 @@ class Sending:
                     answer = await self._talk.ask(c.AuthResponse(sasl.encode(secret)), "auth")
         if answer.code == 334:
             answer = await self._talk.ask(c.AuthResponse("*"), "auth")
-        self._must(answer, "auth")
+        await self._must(answer, "auth")
 
     def _is_loopback(self) -> bool:
         return ipaddress.ip_address(self._talk.connected.peer[0].partition("%")[0]).is_loopback
@@ -186,9 +186,13 @@ class Sending:
             body="8BITMIME" if offered.eightbitmime and not ascii_only else None,
             smtputf8=utf8 and offered.smtputf8,
         )
-        self._must(await self._talk.ask(c.Mail(request.reverse_path, parameters), "mail"), "mail")
+        await self._must(await self._talk.ask(c.Mail(request.reverse_path, parameters), "mail"), "mail")
         await self._quit_after("mail")
-        answers = [await self._talk.ask(c.Rcpt(recipient), "rcpt") for recipient in request.recipients]
+        answers = []
+        for recipient in request.recipients:
+            answers.append(await self._talk.ask(c.Rcpt(recipient), "rcpt"))
+            if answers[-1].code == 421:  # the session is over
+                await self._must(answers[-1], "rcpt")
         accepted = [r for r, answer in zip(request.recipients, answers, strict=True) if answer.is_positive]
         refused = [answer for answer in answers if not answer.is_positive]
         await self._quit_after("rcpt", refused)
@@ -197,10 +201,9 @@ class Sending:
             raise _Ended(_code(refused), f"refused at rcpt: {refused[0]}")
         answer = await self._talk.ask(c.Data(), "data")
         if answer.code != 354:
-            await self._quit()
-            raise _Ended(_code([answer]), f"refused at data: {answer}")
+            await self._must(answer, "data")
         answer = await self._talk.send_content(request.content)
-        self._must(answer, "content")
+        await self._must(answer, "content")
         self._talk.report.accepted = accepted
         await self._quit()
         if refused:
@@ -208,8 +211,10 @@ class Sending:
             raise _Ended(_code(refused), f"accepted for {of}: {answer}; but refused: {refused[0]}")
         raise _Ended(FINE, f"accepted: {answer}")
 
-    def _must(self, answer: Reply, phase: str) -> None:
+    async def _must(self, answer: Reply, phase: str) -> None:
+        """Goes on if the answer is yes."""
         if not answer.is_positive:
+            await self._quit()
             raise _Ended(_code([answer]), f"refused at {phase}: {answer}")
 
     async def _quit_after(self, phase: str, refused: list[Reply] | None = None) -> None:

@@ -20,15 +20,15 @@ _EXAMPLES = """\
 a fault is PHASE=ACTION CONDITION...
   phases:      connect greeting ehlo starttls auth mail rcpt data content dot
                after-dot (the message is kept, the answer not given) rset quit
-  actions:     CODE [ENHANCED] [TEXT]      this answer instead
-               close-after [CODE ...]      an answer, then hang up
-               delay SECONDS               a late answer
-               hang                        no answer, ever
-               close                       hang up without an answer
-               garbage [KIND]              binary, endless, mismatch, unsolicited
-  conditions:  to:GLOB from:GLOB           only for these (may be repeated)
-               first:N every:N chance:P    not each time
-               after:N                     once N messages are kept
+  actions:     CODE [ENHANCED] [TEXT]    this answer instead
+               close-after [CODE ...]    an answer, then hang up
+               delay SECONDS             a late answer
+               hang                      no answer, ever
+               close                     hang up without an answer
+               garbage [KIND]            binary, endless, mismatch, unsolicited
+  conditions:  to:GLOB from:GLOB         only for these (may be repeated)
+               first:N every:N chance:P  not each time
+               after:N                   once N messages are kept
 The first fault that applies counts; delays come on top. At content, hang means
 that nothing more is read, and close comes before the dot.
 
