@@ -198,7 +198,7 @@ class Server:
 
     async def readiness(self) -> Mapping[str, str | None]:
         """What must be right for mail to be taken: by name, why it is not, or None."""
-        checks: dict[str, str | None] = {"draining": "the server is being stopped" if self._draining else None}
+        checks: dict[str, str | None] = {"accepting": "the server is being stopped" if self._draining else None}
         for listener in self._listeners:
             checks[f"listener {listener.settings.name}"] = None if listener.is_bound else "not bound"
         if self._spool is not None:

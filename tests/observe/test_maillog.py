@@ -229,6 +229,7 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
         log.failed(message, "t", recipients, answer, "copy")
     log.expired(message, "t", recipients, "why")
     log.dead(message, "t", recipients, "why")
+    log.not_taken(message, "t", "why")
     for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"):
         log.session(client, event)
 

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from waypost.clock import Clock
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
-from waypost.routing.classify import classify
-from waypost.routing.health import Health
+from waypost.routing.classify import classify, quota_reset_in
+from waypost.routing.health import Health, State
 from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.strategies import Turns, order
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +87,30 @@ class Candidates:
         verdict = classify(phase, answer)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
+        before = health.state(now)
         match verdict.health:
             case HealthEffect.FAILURE:
                 health.failed(now, str(answer))
             case HealthEffect.SLEEP_AUTH:
                 health.login_refused(now, str(answer))
             case HealthEffect.SLEEP_QUOTA:
-                health.quota_spent(now, str(answer))
+                reset = quota_reset_in(answer)
+                health.quota_spent(now, str(answer), None if reset is None else now + reset)
             case _ if verdict.kind in (Kind.BUSY, Kind.LOCAL):
                 health.trial_abandoned()
             case _:
                 health.succeeded(now, began)
+        if (state := health.state(now)) is not before:
+            _tell(upstream.name, state, health.describe(now), verdict)
         reused, tls = (False, None) if lent is None else (lent.reused, lent.tls)
         return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began, reused, tls), verdict)
+
+
+def _tell(upstream: str, state: State, why: str, verdict: Verdict) -> None:
+    """Says that an upstream is left alone from now on, or is well again."""
+    if state is State.CLOSED:
+        log.info("upstream_recovered", upstream=upstream)
+    elif verdict.alert:
+        log.error("upstream_down", upstream=upstream, state=state, reason=why, classification=verdict.rule)
+    else:
+        log.warning("upstream_down", upstream=upstream, state=state, reason=why, classification=verdict.rule)

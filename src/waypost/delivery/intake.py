@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import structlog
+
 from waypost.clock import Clock
 from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
@@ -29,6 +31,8 @@ from waypost.routing.rules import NOT_OWNED, Facts, Router
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply, reply
+
+log = structlog.get_logger()
 
 Role = Literal["primary", "copy"]
 
@@ -227,8 +231,9 @@ class Reception:
     async def _written(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting
-        except SpoolError:
+        except SpoolError as error:
             self._fault = _NO_SPACE  # the rest is drained, and refused at its end
+            log.error("content_not_stored", id=self._id, reason=str(error))
 
     async def finish(self) -> Reply:
         """Sees the message through and says what the client is told."""
@@ -279,7 +284,8 @@ class Reception:
         elif self._fault is None:
             try:
                 self._content = await self._sink.finish()
-            except SpoolError:
+            except SpoolError as error:
+                log.error("content_not_stored", id=self._id, reason=str(error))
                 return None
         return self._content
 

@@ -4,8 +4,12 @@ import hashlib
 import os
 import ssl
 
+import structlog
+
 from waypost.net.settings import ServerTls
 from waypost.routing.route import UpstreamTls
+
+log = structlog.get_logger()
 
 
 class CertificateError(Exception):
@@ -15,25 +19,24 @@ class CertificateError(Exception):
 class ServerCertificate:
     """A certificate chain and its key. `context` rereads them when a file has changed.
 
-    A renewal that cannot be loaded, half written or not matching, keeps the old one; `problem` says why.
+    A renewal that cannot be loaded, half written or not matching, is logged, and the old one stays in use.
     """
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
         self._stamp = self._look()
         self._context = self._load()
-        self.problem: str | None = None
 
     def context(self) -> ssl.SSLContext:
         """The context for the next handshake."""
         stamp = self._look()
         if stamp != self._stamp:
+            self._stamp = stamp  # a renewal in two steps changes it again
             try:
                 self._context = self._load()
-                self._stamp = stamp
-                self.problem = None
+                log.info("certificate_renewed", certificate=self._tls.certificate)
             except CertificateError as error:
-                self.problem = str(error)
+                log.error("certificate_not_renewed", reason=str(error), advice="the old one stays in use")
         return self._context
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:

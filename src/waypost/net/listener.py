@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -74,18 +75,16 @@ class Listener:
         """Whether connections are being accepted."""
         return self._server is not None and self._server.is_serving()
 
-    @property
-    def certificate_problem(self) -> str | None:
-        """Why a renewed certificate is not in use, or None."""
-        return None if self._certificate is None else self._certificate.problem
-
     async def bind(self) -> Sequence[tuple[str, int]]:
         """Binds and listens; the addresses that are bound. Raises `OSError`."""
         settings = self.settings
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._accept, settings.host or None, settings.port, backlog=_BACKLOG, reuse_address=True
-        )
+        try:
+            self._server = await loop.create_server(
+                self._accept, settings.host or None, settings.port, backlog=_BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            raise OSError(f"listener {settings.name} cannot be bound: {_why(error)}") from error
         return [s.getsockname()[:2] for s in self._server.sockets]
 
     async def stop(self, timeout: float) -> None:
@@ -174,3 +173,8 @@ def _trust(networks: Sequence[Network]) -> Callable[[str], bool]:
         return any(parsed in network for network in networks)
 
     return trusts
+
+
+def _why(error: OSError) -> str:
+    """The system's own words: event loops put theirs in front."""
+    return os.strerror(error.errno) if error.errno else str(error)

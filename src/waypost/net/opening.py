@@ -4,6 +4,7 @@ Secrets are revealed only in the line that carries them.
 """
 
 import asyncio
+import os
 import ssl
 
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
@@ -52,7 +53,8 @@ async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -
     except ResolveError as error:
         return Failure(Phase.RESOLVE, Cause.UNREACHABLE, str(error))
     except OSError as error:
-        return Failure(Phase.CONNECT, Cause.UNREACHABLE, error.strerror or str(error))
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return Failure(Phase.CONNECT, Cause.UNREACHABLE, f"the upstream cannot be reached: {reason}")
     return None
 
 
@@ -105,7 +107,7 @@ async def _authenticate(
     dialogue: Dialogue, upstream: Upstream, credentials: sasl.Credentials, timeouts: Timeouts
 ) -> Stopped | None:
     if dialogue.stream is not None and dialogue.stream.tls is None and not upstream.allow_plaintext_auth:
-        text = "credentials are not sent in the clear; allow_plaintext_auth would"
+        text = "our credentials are not sent in the clear, and the upstream offers no TLS"
         return dialogue.stop(Phase.AUTH, Cause.PLAINTEXT, text)
     offered = dialogue.engine.extensions.auth
     answer: Answer

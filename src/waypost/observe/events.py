@@ -91,6 +91,7 @@ EVENTS = {
         ("id", *_ATTEMPT, "classification", "reverse_path", "recipients"),
     ),
     "expired": Event("error", "the delivery was tried for as long as it may be", (*_OWED, "reason")),
+    "not_taken": Event("error", "a copy could not be stored, so it will not be made", (*_OWED, "reason")),
     "dead": Event("error", "a copy became a dead letter: kept, not tried again by itself", (*_OWED, "reason")),
     "connected": Event("debug", "a session began", _CLIENT),
     "closed": Event("debug", "a session ended", _CLIENT),
