@@ -69,7 +69,10 @@ async def test_in_a_loop_a_burst_is_one_write(pipe):
         output.emit({"event": number})
     assert read_all(pipe[0]) == b""
 
-    await asyncio.sleep(0)
+    readable = asyncio.Event()
+    asyncio.get_running_loop().add_reader(pipe[0], readable.set)
+    await readable.wait()
+    asyncio.get_running_loop().remove_reader(pipe[0])
 
     assert os.read(pipe[0], 10000) == b"".join(b"%d\n" % number for number in range(50))
 

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Literal, Protocol
 
 from waypost.mail.message import Client
@@ -38,6 +39,15 @@ _TOO_MANY_GUESSES = reply(421, "4.7.0", "Too many failed attempts to authenticat
 _SILENT = reply(421, "4.4.2", "You were silent for too long")
 _STOPPING = reply(421, "4.3.2", "Waypost is being stopped; come back in a moment")
 _FAULT = reply(421, "4.3.0", "A fault of ours; try again later")
+
+
+def _protocol(esmtp: bool, secure: bool, known: bool, utf8: bool) -> str:
+    """The word for `Received` (RFC 3848, RFC 6531 section 4.3)."""
+    ending = f"SMTP{'S' if secure else ''}{'A' if known else ''}"
+    return f"UTF8{ending}" if utf8 else f"E{ending}" if esmtp else "SMTP"
+
+
+_PROTOCOLS = {facts: _protocol(*facts) for facts in product((False, True), repeat=4)}
 
 
 class Transaction(Protocol):
@@ -216,15 +226,12 @@ class Session:
                 engine.answer(_START_TLS)
 
     def _begin(self, mail: c.Mail) -> Reply:
-        engine = self._engine
-        secure, known, utf8 = engine.tls, engine.authenticated, mail.parameters.smtputf8
-        protocol = f"ESMTP{'S' if secure else ''}{'A' if known else ''}" if engine.esmtp else "SMTP"
-        self._client = client = replace(
-            self._client,
-            name=engine.client_name,
-            protocol=f"UTF8{protocol.removeprefix('E')}" if utf8 else protocol,
-            tls=self._stream.tls,
-        )
+        engine, client = self._engine, self._client
+        protocol = _PROTOCOLS[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
+        if client.name != engine.client_name or client.protocol != protocol:
+            self._client = client = replace(
+                client, name=engine.client_name, protocol=protocol, tls=self._stream.tls if engine.tls else None
+            )
         begun = self._handler.begin(client, mail)
         if isinstance(begun, Reply):
             return begun

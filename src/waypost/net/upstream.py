@@ -204,6 +204,7 @@ class UpstreamConnection:
             if len(pending) >= _MIN_CHUNK:
                 answer = await self._dialogue.ask(c.Bdat(len(pending)), Phase.CONTENT, timeouts.block, behind=pending)
                 if not is_positive(answer):
+                    self.abort()  # whether that ended the transaction, servers see differently
                     return Phase.CONTENT, answer
                 pending = b""
             pending += piece
