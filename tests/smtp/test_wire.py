@@ -191,3 +191,11 @@ def test_the_secret_of_auth_has_no_printable_form() -> None:
     for command in (c.Auth("PLAIN", "AGEAYg=="), c.AuthResponse("AGEAYg==")):
         assert "AGEAYg" not in repr(command)
         assert "AGEAYg" not in str(command)
+
+
+def test_a_client_that_ends_its_lines_with_lf_is_told_at_once_and_once() -> None:
+    """It would wait for ever otherwise, for an answer to a line that never ends."""
+    serving = served(b"NOOP\n")
+    assert codes(serving.output) == [500]
+    assert serving.feed(b"NOOP\nMAIL FROM:<a@example.com>\n" * 100) == b""
+    assert codes(serving.feed(b"\r\nNOOP\r\n")) == [250]
