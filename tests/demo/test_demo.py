@@ -1,6 +1,7 @@
 """The demonstration: what it shows when all is well, and that it notices when something is not."""
 
 import asyncio
+import dataclasses
 import os
 import pty
 import re
@@ -30,11 +31,12 @@ def rows(shown):
         starts.append(starts[-1] + width + 2)
     _, _, table = shown.partition("why\n")
     for line in table.partition("\n\n")[0].split("\n")[1:]:
-        cells = [line[start:end].strip() for start, end in zip(starts, [start - 2 for start in starts[1:]] + [None])]
+        ends = [*(start - 2 for start in starts[1:]), None]
+        cells = [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
         if line[:2].strip():
             found.append([line[:2].strip(), *cells])
         else:
-            found[-1][1:] = [f"{before} {cell}".strip() for before, cell in zip(found[-1][1:], cells)]
+            found[-1][1:] = [f"{before} {cell}".strip() for before, cell in zip(found[-1][1:], cells, strict=True)]
     return found
 
 
@@ -96,7 +98,7 @@ def test_output_that_knows_ascii_only_and_a_log(tmp_path):
     done = subprocess.run([*PROGRAM, "--log", str(log)], capture_output=True, timeout=60, env=environment)
 
     assert done.returncode == 0, done
-    assert b"ok  plain text " in done.stdout
+    assert b"ok plain text " in done.stdout
     assert done.stdout.isascii()
     events = log.read_text("utf-8")
     for event in ("listening", "received", "relayed", "attempted", "copied"):
@@ -139,8 +141,6 @@ async def test_damage_to_the_content_is_noticed(monkeypatch):
         keep = stage.sinks["provider-a"].mailbox.keep
 
         def spoil(message):
-            import dataclasses
-
             spoilt.append(message)
             keep(dataclasses.replace(message, content=message.content.replace(b"\r\n..and", b"\r\n.and")))
 

@@ -108,9 +108,8 @@ def test_faults_are_replaced_at_run_time(start):
     assert program.get("faults") == b"rcpt=550 5.1.1 Nobody to:x@*\n"
     assert program.send("x@example.org", "b@example.org") == {"x@example.org": (550, b"5.1.1 Nobody")}
 
-    assert (
-        program.get("faults", b"mail=451 4.3.0 first:1\n\n dot=delay 0 \n") == b"mail=451 4.3.0 first:1\ndot=delay 0\n"
-    )
+    two = b"mail=451 4.3.0 first:1\ndot=delay 0\n"
+    assert program.get("faults", b"\n" + two.replace(b"\n", b" \n\n")) == two
     with pytest.raises(smtplib.SMTPSenderRefused):
         program.send()
     assert program.send("x@example.org") == {}
