@@ -10,9 +10,11 @@ from smtp.examples import examples
 from smtp.serving import OPTIONS, Question, Serving, accept, codes
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
+from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.server import ServerEngine
 
-LIMIT = 4
+LIMIT = 2
 PLAIN = "AGFubgBzZWNyZXQ="
 
 
@@ -184,9 +186,6 @@ class TestSession(Session.TestCase):  # type: ignore[misc]
 
 def test_an_event_must_be_answered_and_nothing_else_can_be() -> None:
     """What the model cannot say: the caller's own mistakes are told to the caller."""
-    from waypost.smtp.errors import LocalProtocolError
-    from waypost.smtp.server import ServerEngine
-
     engine = ServerEngine(OPTIONS)
     with pytest.raises(LocalProtocolError):
         engine.answer(reply(250, None, "OK"))
@@ -202,3 +201,18 @@ def test_an_event_must_be_answered_and_nothing_else_can_be() -> None:
     engine.answer(reply(250, None, "OK"))
     with pytest.raises(LocalProtocolError):
         engine.tls_started()
+
+
+def test_pipelined_recipients_are_one_question() -> None:
+    """They are relayed live: a hundred at a time, in one write each way, instead of one after the other."""
+    engine = ServerEngine(OPTIONS)
+    engine.greet(reply(220, None, "mx"))
+    engine.receive(b"EHLO c\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<b@example.org>\r\n" * 250 + b"RCPT TO:<c@exam")
+    assert isinstance(engine.next_event(), c.Mail)
+    engine.answer(reply(250, None, "OK"))
+    asked = []
+    while (event := engine.next_event()) is not None:
+        assert isinstance(event, e.Recipients)
+        asked.append(len(event.commands))
+        engine.answer(*[reply(250, None, "OK")] * len(event.commands))
+    assert asked == [100, 100, 50]
