@@ -10,10 +10,12 @@ import ssl
 from socket import SO_ERROR, SOL_SOCKET
 from typing import cast
 
+from waypost.net.batch import batch_of
 from waypost.net.deadline import Deadline
 from waypost.net.driver import Driver, current, suspend
 from waypost.net.tls import TlsLayer
 
+_SMALL = 16 * 1024  # octets; what is larger is written at once
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
 _PACE = 0.02  # seconds between two looks for a reset, of which the transport would tell at the next write only
 
@@ -38,6 +40,8 @@ class Stream(asyncio.Protocol):
         self._reader: Driver | None = None  # who waits for data, when a driver runs it
         self._waiter: asyncio.Future[None] | None = None  # and when a task does
         self._drainer: asyncio.Future[None] | None = None
+        self._batch = batch_of(self._loop)
+        self._unwritten = b""  # small writes of this turn
         self._write_paused = False
         self._read_paused = False
         self._deadline = Deadline(self._loop, self._expired)
@@ -157,6 +161,7 @@ class Stream(asyncio.Protocol):
         Whoever listens stays silent; a host whose program has closed the connection answers with a reset, sooner
         than in `timeout` seconds. Nobody closes one half of TLS.
         """
+        self.flush()
         socket = self._transport.get_extra_info("socket")
         end = self._loop.time() + timeout
         while not self.lost and self._tls is None and not socket.getsockopt(SOL_SOCKET, SO_ERROR):
@@ -171,8 +176,23 @@ class Stream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Sends octets, or queues them; `drain` waits when too many are queued."""
+        if not data or self.lost:
+            return
+        if self._tls is not None:
+            self._tls.write(data)
+        elif len(data) > _SMALL:
+            self.flush()
+            self._transport.write(data)
+        else:
+            if not self._unwritten:
+                self._batch.add(self)
+            self._unwritten += data
+
+    def flush(self) -> None:
+        """Writes what was waiting for the end of the loop's turn."""
+        data, self._unwritten = self._unwritten, b""
         if data and not self.lost:
-            (self._tls or self._transport).write(data)
+            self._transport.write(data)
 
     @property
     def is_broken(self) -> bool:
@@ -198,6 +218,7 @@ class Stream(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes once everything written is sent."""
+        self.flush()
         if self._tls is not None:
             self._tls.shutdown()
         self._transport.close()
@@ -212,6 +233,7 @@ class Stream(asyncio.Protocol):
         Closing while the peer is still sending would destroy our last words on their way (a TCP reset).
         """
         end = self._loop.time() + timeout
+        self.flush()
         try:
             if self._tls is None and self._transport.can_write_eof():
                 self._transport.write_eof()
@@ -255,6 +277,7 @@ class Stream(asyncio.Protocol):
             raise ConnectionError("there is plain text where the handshake should be")
         if self._eof:
             raise ConnectionError("the connection ended before the handshake")
+        self.flush()
         tls = self._tls = TlsLayer(self._transport, context, server, server_name, self._loop.create_future())
         tls.handshake()
         rest = tls.received(early) if early else b""
