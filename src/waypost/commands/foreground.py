@@ -32,10 +32,16 @@ async def until_stopped() -> None:
             loop.remove_signal_handler(number)
 
 
+def showable(text: str) -> str:
+    """`text` with what standard output cannot encode written as escapes: nobody's subject may end a program."""
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def say(text: str) -> None:
     """Writes to standard output at once. When nobody reads any more, there is no point in staying either."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(showable(text))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -97,15 +97,16 @@ def _send(arguments: argparse.Namespace) -> int:
     except _UsageError as error:
         print(f"waypost send: {error}", file=sys.stderr)
         return USAGE
+    from waypost.commands.foreground import showable
     from waypost.commands.send_dialogue import Sending
 
     def show(line: "Line") -> None:
         if not arguments.json:
-            print(line, flush=True)
+            print(showable(str(line)), flush=True)
 
     async def run() -> int:
         report = await Sending(request, show).run()
-        print(json.dumps(report.as_json(), indent=2) if arguments.json else f"\n{report.summary}")
+        print(json.dumps(report.as_json(), indent=2) if arguments.json else f"\n{showable(report.summary)}")
         return report.exit_code
 
     return asyncio.run(run())

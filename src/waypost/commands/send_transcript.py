@@ -11,7 +11,7 @@ from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.client import ClientEngine
 from waypost.smtp.errors import ProtocolError
-from waypost.smtp.reply import Reply, printable
+from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
 from waypost.smtp.wire import encode
 
@@ -165,5 +165,9 @@ class Conversation:
 
 
 def _shown(line: bytes) -> str:
+    """The line as it came; what a terminal would obey instead of show is written as escapes."""
     cut = line if len(line) <= _MAX_SHOWN_LINE else line[:_MAX_SHOWN_LINE] + b"..."
-    return printable(cut.decode("utf-8", "backslashreplace"))
+    text = cut.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
