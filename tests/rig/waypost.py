@@ -69,6 +69,12 @@ class WaypostProcess:
         """SIGTERM, and the exit code within `seconds`."""
         return self._end(signal.SIGTERM, seconds)
 
+    def wait(self, seconds: float = 15) -> int:
+        """The exit code of a process that ends by itself."""
+        process, self._process = self._process, None
+        assert process is not None, "Waypost is not running"
+        return process.wait(seconds)
+
     def kill(self) -> None:
         """SIGKILL: nothing in the process has a chance to tidy up."""
         self._end(signal.SIGKILL, 15)
