@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from waypost.mail.message import Client
 from waypost.net.certificates import ServerCertificate
+from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
 from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
 from waypost.routing.route import Account
@@ -178,7 +179,7 @@ class Session:
                 if engine.has_quit:  # the client is not sending any more
                     return "quit"
                 self._give_up("the session ended: closed")
-                await stream.linger(_LINGER)
+                await linger(stream, _LINGER)
                 return "closed"
             if engine.state is State.TLS:
                 if not await self._handshake():
@@ -212,7 +213,7 @@ class Session:
                 lost = self._stream.lost
                 if self._stream.has_ended and not lost:
                     self._stream.write(engine.take_output())
-                    lost = await self._stream.has_gone(_HEARD)
+                    lost = await has_gone(self._stream, _HEARD)
                 transaction.told(answer, lost=lost)
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None
@@ -273,7 +274,7 @@ class Session:
         """Says why the session ends, and ends it."""
         self._engine.close(answer)
         self._stream.write(self._engine.take_output())
-        await self._stream.linger(_LINGER)
+        await linger(self._stream, _LINGER)
 
     def _give_up(self, why: str) -> None:
         transaction, self._transaction = self._transaction, None

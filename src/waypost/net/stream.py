@@ -17,7 +17,6 @@ from waypost.net.tls import TlsLayer
 
 _SMALL = 16 * 1024  # octets; what is larger is written at once
 _HIGH_WATER = 1024 * 1024  # octets read ahead before the peer is made to wait
-_PACE = 0.02  # seconds between two looks for a reset, of which the transport would tell at the next write only
 
 
 class StreamTimeoutError(Exception):
@@ -155,20 +154,12 @@ class Stream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def has_gone(self, timeout: float) -> bool:
-        """Whether a peer that sends nothing more does not listen either, so that what was just written is lost.
-
-        Whoever listens stays silent; a host whose program has closed the connection answers with a reset, sooner
-        than in `timeout` seconds. Nobody closes one half of TLS.
-        """
-        self.flush()
-        socket = self._transport.get_extra_info("socket")
-        end = self._loop.time() + timeout
-        while not self.lost and self._tls is None and not socket.getsockopt(SOL_SOCKET, SO_ERROR):
-            if self._loop.time() > end:
-                return False
-            await asyncio.sleep(_PACE)
-        return True
+    @property
+    def is_reset(self) -> bool:
+        """Whether the other side has answered a write with a reset. Nobody closes one half of TLS."""
+        if self.lost or self._tls is not None:
+            return True
+        return bool(self._transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_ERROR))
 
     def interrupt(self) -> None:
         """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""
@@ -227,21 +218,11 @@ class Stream(asyncio.Protocol):
         """Closes at once; what is queued is lost."""
         self._transport.abort()
 
-    async def linger(self, timeout: float) -> None:
-        """Ends our side, and reads what the peer still sends until it ends too or `timeout` seconds pass.
-
-        Closing while the peer is still sending would destroy our last words on their way (a TCP reset).
-        """
-        end = self._loop.time() + timeout
+    def end(self) -> None:
+        """Says that nothing more will be written, where that can be said without closing."""
         self.flush()
-        try:
-            if self._tls is None and self._transport.can_write_eof():
-                self._transport.write_eof()
-            while not self.lost and await self.read(max(0.0, end - self._loop.time())):
-                pass
-        except (StreamTimeoutError, InterruptedReadError, OSError):
-            pass
-        self.close()
+        if self._tls is None and not self.lost and self._transport.can_write_eof():
+            self._transport.write_eof()
 
     # -- TLS
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from ssl import SSLError
 
+from waypost.net.parting import linger
 from waypost.net.stream import Stream, StreamTimeoutError
 from waypost.sink.answers import Answers, HangUp, House, Transaction, is_positive
 from waypost.sink.faults import CloseAfter, Phase
@@ -81,7 +82,7 @@ class SinkSession:
             if engine.state is State.TLS:
                 await self._handshake()
                 engine.tls_started()
-        await stream.linger(_LINGER)
+        await linger(stream, _LINGER)
 
     async def _greet(self) -> None:
         # The engine asks nothing here: it is told to greet. So what is no proper greeting goes past it.
