@@ -138,6 +138,15 @@ def test_one_line_for_each_message(start):
     assert "\x1b" not in program.said()
 
 
+def test_the_content_on_request(start):
+    program = start("--content")
+    program.send(content=b"Subject: x\r\n\r\n.dots and \x1b[1m bold \xff\r\nno end")
+
+    assert program.said().endswith("(45 B)  x\n    Subject: x\n\n    .dots and \\x1b[1m bold \\xff\n    no end\n"), (
+        program.said()
+    )
+
+
 def test_the_dialogue_on_request(start):
     program = start("--verbose", "--auth", "me:secret", "--name", "other.example")
     with smtplib.SMTP("127.0.0.1", program.port) as client:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from waypost.commands import FAILED
 from waypost.net.stream import Stream
+from waypost.sink.terminal import escaped
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.client import ClientEngine
@@ -165,9 +166,4 @@ class Conversation:
 
 
 def _shown(line: bytes) -> str:
-    """The line as it came; what a terminal would obey instead of show is written as escapes."""
-    cut = line if len(line) <= _MAX_SHOWN_LINE else line[:_MAX_SHOWN_LINE] + b"..."
-    text = cut.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+    return escaped(line if len(line) <= _MAX_SHOWN_LINE else line[:_MAX_SHOWN_LINE] + b"...")

@@ -52,6 +52,7 @@ def register(subparsers: Subparsers) -> None:
     add("--listen", metavar="HOST:PORT", action="append", help="default 127.0.0.1:2525; may be repeated; port 0: any")
     add("--http", metavar="HOST:PORT", help="show the messages over HTTP")
     add("--verbose", action="store_true", help="show every line that is said")
+    add("--content", action="store_true", help="show the content of each message below its line")
     add("--fault", metavar="RULE", action="append", default=[], help="what to do wrong (see below); may be repeated")
     add("--seed", metavar="N", type=_whole, default=1, help="where chance: begins (default: 1)")
     kept = parser.add_argument_group("what is kept")
@@ -169,7 +170,7 @@ def _watcher(arguments: argparse.Namespace) -> "Watcher":
     from waypost.sink.directory import Directory
     from waypost.sink.terminal import Terminal
 
-    terminal = Terminal(say, verbose=arguments.verbose, colours=has_colours(sys.stdout))
+    terminal = Terminal(say, verbose=arguments.verbose, content=arguments.content, colours=has_colours(sys.stdout))
     if arguments.directory is None:
         return terminal
     return Watchers(Directory(Path(arguments.directory)), terminal)

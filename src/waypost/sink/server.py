@@ -160,7 +160,14 @@ class Sink:
         )
         task = asyncio.get_running_loop().create_task(SinkSession(house, stream, self.sessions).run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A defect of ours, told at once: a task's own complaint comes when it is collected, or never.
+            fault = {"message": "a session of the sink broke", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(fault)
 
 
 class _Accepted(Stream):

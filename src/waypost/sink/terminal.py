@@ -14,11 +14,14 @@ _MAX_SUBJECT = 60
 
 
 class Terminal(Watcher):
-    """Shows messages; with `verbose`, every line that is said."""
+    """Shows messages; with `content`, all of each; with `verbose`, every line that is said."""
 
-    def __init__(self, write: Callable[[str], None], *, verbose: bool = False, colours: bool = False) -> None:
+    def __init__(
+        self, write: Callable[[str], None], *, verbose: bool = False, content: bool = False, colours: bool = False
+    ) -> None:
         self._write = write
         self._verbose = verbose
+        self._content = content
         self._bold, self._dim, self._reset = (_BOLD, _DIM, _RESET) if colours else ("", "", "")
 
     def connected(self, session: int, client: str) -> None:
@@ -27,7 +30,7 @@ class Terminal(Watcher):
 
     def said(self, session: int, who: Literal["client", "sink"], line: bytes) -> None:
         if self._verbose:
-            text = printable(line[:_MAX_LINE].decode("utf-8", "backslashreplace"))
+            text = escaped(line[:_MAX_LINE])
             self._line(session, f"--> {text}" if who == "client" else f"<-- {text}")
 
     def ended(self, session: int, why: str) -> None:
@@ -36,6 +39,9 @@ class Terminal(Watcher):
 
     def kept(self, message: StoredMessage) -> None:
         self._write(f"{self._dim}{_now()}{self._reset} {self._bold}#{message.id}{self._reset} {summary(message)}\n")
+        if self._content:
+            lines = message.content.removesuffix(b"\r\n").split(b"\r\n")
+            self._write("".join(f"    {escaped(line)}".rstrip() + "\n" for line in lines))
 
     def _line(self, session: int, text: str) -> None:
         self._write(f"{self._dim}{_now()} [{session}]{self._reset} {text}\n")
@@ -54,6 +60,14 @@ def summary(message: StoredMessage) -> str:
     subject = subject if len(subject) <= _MAX_SUBJECT else f"{subject[: _MAX_SUBJECT - 1]}…"
     about = f"  {subject}" if subject else ""
     return printable(f"<{message.reverse_path}> to <{first}>{more} ({', '.join(facts)}){about}")
+
+
+def escaped(line: bytes) -> str:
+    """A line as it is; what a terminal would obey instead of show is written as escapes."""
+    text = line.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def size(octets: int) -> str:
