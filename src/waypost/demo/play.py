@@ -36,6 +36,16 @@ async def play(stage: Stage, act: Act) -> Result:
     code, text = await asyncio.to_thread(send, stage.ports[act.listener], act)
     if act.down is not None:
         await stage.bring_up(act.down)
+    if code == 250:  # otherwise nothing is under way
+        await _arrival(stage, act, before)
+    arrived = {name: _since(stage, name, count) for name, count in before.items()}
+    went = tuple(name for name, messages in arrived.items() if messages)
+    differs = tuple(_differences(act, code, text, arrived))
+    return Result(act, f"{code} {text}".strip(), went, reason(list(stage.records.last), act.down), differs)
+
+
+async def _arrival(stage: Stage, act: Act, before: Mapping[str, int]) -> None:
+    """Waits until the message has arrived, with its copy; not for ever: what is missing is said by who compares."""
     try:
         async with asyncio.timeout(_PATIENCE):
             for name in act.arrives:
@@ -43,11 +53,7 @@ async def play(stage: Stage, act: Act) -> Result:
             if len(act.arrives) > 1:  # the copy is written down a moment after it has arrived
                 await stage.records.wait_for("copied")
     except TimeoutError:
-        pass  # what is missing is said below
-    arrived = {name: _since(stage, name, count) for name, count in before.items()}
-    went = tuple(name for name, messages in arrived.items() if messages)
-    differs = tuple(_differences(act, code, text, arrived))
-    return Result(act, f"{code} {text}".strip(), went, reason(list(stage.records.last), act.down), differs)
+        pass
 
 
 def leftovers(stage: Stage, results: Sequence[Result]) -> list[str]:
