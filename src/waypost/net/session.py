@@ -27,6 +27,7 @@ from waypost.smtp.state import State
 
 SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 
+_AT_ONCE = 16 * 1024  # octets of commands that are carried out before other sessions have their turn
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
@@ -188,12 +189,17 @@ class Session:
             if stream.must_drain:
                 await stream.drain(timeouts.content)
             try:
-                data = await stream.read(timeouts.content if engine.in_content else timeouts.command)
+                if engine.in_content:
+                    data = await stream.read(timeouts.content)
+                else:
+                    data = await stream.read(timeouts.command, _AT_ONCE)
             except InterruptedReadError:
                 continue
             if not data:
                 return "lost"
             engine.receive(data)
+            if len(data) >= _AT_ONCE:
+                await asyncio.sleep(0)  # whoever sends much lets the others have their turn
 
     # -- events
 

@@ -124,8 +124,8 @@ class Stream(asyncio.Protocol):
         """Whether the other side has ended, and all it sent was read."""
         return self._eof and not self._received
 
-    async def read(self, timeout: float | None = None) -> bytes:
-        """What has been received, at least one octet; nothing at the end. `timeout` in seconds.
+    async def read(self, timeout: float | None = None, limit: int | None = None) -> bytes:
+        """What has been received, at least one octet and at most `limit`; nothing at the end. `timeout` in seconds.
 
         Raises `StreamTimeoutError` and `InterruptedReadError`.
         """
@@ -148,6 +148,11 @@ class Stream(asyncio.Protocol):
         received = self._received
         data = received[0] if len(received) == 1 else b"".join(received)
         received.clear()
+        if limit is not None and len(data) > limit:
+            received.append(data[limit:])
+            data = data[:limit]
+            self._size -= limit
+            return data
         self._size = 0
         if self._read_paused and not self.lost:
             self._read_paused = False
