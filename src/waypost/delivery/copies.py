@@ -35,6 +35,7 @@ class Copies:
         self._maillog = maillog
         self._clock = clock
         self._chance = chance
+        self._held: set[str] = set()  # messages whose copies wait; the ledger may forget, these may not be lost
 
     async def prepare(self, message: Message, route: Route) -> bool | None:
         """Makes the copies durable; whether there are any. None when they are required and cannot be stored."""
@@ -68,9 +69,11 @@ class Copies:
         """The primary's outcome is unknown: the copies wait for the client to come again, but not for ever."""
         key = key_of(message.client.account, message.envelope)
         self._ledger.waits(key, digest_of(content), message.id, route.in_doubt_hold)
+        self._held.add(message.id)
 
         def send() -> None:
-            if self._ledger.forget(key, message.id):  # a copy too many beats a copy too few
+            if message.id in self._held:  # a copy too many beats a copy too few
+                self._held.discard(message.id)
                 self._spool.commit(message.id)
 
         self._clock.call_later(route.in_doubt_hold, send)
@@ -82,7 +85,9 @@ class Copies:
         key = key_of(message.client.account, message.envelope)
         if self._ledger.knows(key):
             for earlier in self._ledger.superseded(key, digest_of(content)):
-                await self._abort(earlier)
+                if earlier in self._held:
+                    self._held.discard(earlier)
+                    await self._abort(earlier)
 
     async def _abort(self, message_id: str) -> None:
         try:

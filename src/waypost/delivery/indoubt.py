@@ -82,14 +82,6 @@ class Ledger:
             self._remove(key, entry)
         return [entry.waiting for entry in found if entry.waiting is not None]
 
-    def forget(self, key: Key, message_id: str) -> bool:
-        """The copies of this message wait no more. Says whether they did until now."""
-        for entry in self._entries.get(key, ()):
-            if entry.waiting == message_id:
-                self._remove(key, entry)
-                return True
-        return False
-
     def _live(self, key: Key) -> list[_Entry]:
         now = self._clock.monotonic()
         return [entry for entry in self._entries.get(key, ()) if entry.until > now]
