@@ -1,5 +1,6 @@
 """A folder of its own for each test, and short ways to load what it writes there."""
 
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,8 +15,9 @@ Mistakes = Callable[..., tuple[Problem, ...]]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, empty at first: relative names in messages stay short."""
+    """The working directory, empty at first: relative names in messages stay short. The machine has a full name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, "gethostname", lambda: "here.example.com")
     return tmp_path
 
 

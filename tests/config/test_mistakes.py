@@ -144,6 +144,15 @@ LINES = [
         "allow_plaintext_auth: true",
     ),
     ("a.example.com:25}", "a:25, timeouts: {dot: 0}}", "6:38", "upstreams.a.timeouts.dot", "more than nothing", ""),
+    ("a.example.com:25}", "a:25, timeouts: 5x}", "6:32", "upstreams.a.timeouts", "is not a duration", "5m"),
+    (
+        "a.example.com:25}",
+        "a:25, background_timeouts: [5m]}",
+        "6:43",
+        "upstreams.a.background_timeouts",
+        "must be a mapping of settings",
+        "",
+    ),
     ("a.example.com:25}", "a:25, rewrite_from: me}", "6:36", "upstreams.a.rewrite_from", "not a mail address", "@"),
     ("a.example.com:25}", "a:25, quota: [500/day]}", "6:22", "upstreams.a.quota", "no such setting", "known here"),
     ("a.example.com:25", "localhost:2525", "6:16", "upstreams.a.address", "our own listener", "mail is to go"),
@@ -186,11 +195,11 @@ LINES = [
         "spool: {path: spool}",
         "tls: {certificate: no.pem, key: k}",
         "14:20",
-        "tls.certificate",
+        "tls.certificate+",
         "cannot read no.pem",
         "",
     ),
-    ("spool: {path: spool}", "tls: {certificate: no.pem}", "14:6", "tls.key", "is required", ""),
+    ("spool: {path: spool}", "tls: {certificate: no.pem}", "14:6", "tls.key+", "is required", ""),
     ("spool: {path: spool}", "sppol: {path: x}", "14:1", "sppol", "no such setting", "mean spool?"),
     ("spool: {path: spool}", "accounts: {}", "14:1", "accounts", "is there twice", "line 3"),
     ("{address: b.", "{address: x:1, address: b.", "7:21", "upstreams.b.address", "is there twice", "line 7"),
@@ -364,3 +373,73 @@ def test_an_upstream_that_is_ourselves(mistakes, bound, target):
 def test_an_upstream_that_is_a_neighbour(load_text, bound, target):
     text = BASE.replace("127.0.0.1:2525", bound).replace("a.example.com:25", target)
     assert load_text(text).settings.upstreams["a"].host == target.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        (
+            "127.0.0.1:2525, mode: submission",
+            "127.0.0.1:x, mode: submission, tls: implicit",
+            ["listeners[0].address", "listeners[0].tls"],
+        ),
+        (
+            "127.0.0.1:2525, mode: submission",
+            "127.0.0.1:x, mode: submision, tls: {certificate: no.pem}",
+            ["listeners[0].address", "listeners[0].mode", "listeners[0].tls"],
+        ),
+        (
+            "127.0.0.1:2525, mode: submission, allow_plaintext_auth: true",
+            "127.0.0.1:x, mode: submission",
+            ["listeners[0]", "listeners[0].address"],
+        ),
+        (
+            "127.0.0.1:2525, mode: submission",
+            "127.0.0.1:x, mode: submission, trusted_networks: 0.0.0.0/0",
+            ["listeners[0].address", "listeners[0].trusted_networks"],
+        ),
+        (
+            "address: a.example.com:25",
+            "address: a, tls: off, auth: {username: u, password_file: no}",
+            ["upstreams.a.address", "upstreams.a.auth", "upstreams.a.auth.password_file"],
+        ),
+        (
+            "address: a.example.com:25",
+            "address: a:25, auth: {password_file: no}",
+            ["upstreams.a.auth.username", "upstreams.a.auth.password_file"],
+        ),
+        ("primary: p, copies: [b]", "copies: [b, c]", ["routes.r.primary", "routes.r.copies[1].to"]),
+        ("route: r}", "account: ap}", ["rules[0].route", "rules[0].account[0]"]),
+        ("spool: {path: spool}", "tls: {key: no.pem}", ["tls.certificate", "tls.key"]),
+        (
+            "spool: {path: spool}",
+            "tls: {certificate: no.pem, key: no.pem}",
+            ["tls.certificate", "tls.key"],
+        ),
+        (
+            "primary: p, copies: [b]",
+            "primary: p, primary: q, copies: [c]",
+            ["routes.r.primary", "routes.r.copies[0].to"],
+        ),
+        ("a.example.com:25}", "!x a.example.com:25, tls: nothing}", ["upstreams.a.address", "upstreams.a.tls.mode"]),
+    ],
+)
+def test_a_mistake_does_not_hide_others(mistakes, old, new, keys):
+    assert old in BASE
+    found = [problem.key for problem in mistakes(BASE.replace(old, new, 1))]
+    assert [key for key in keys if key not in found] == []
+    assert not {"rules[0]", "upstreams.b.address"} & set(found)
+    assert len(found) == len(set(found))
+
+
+def test_a_wrong_address_is_not_compared_with_others(mistakes):
+    text = BASE.replace("127.0.0.1:2525", "127.0.0.1:x").replace(
+        "accounts:", "  - {address: y, mode: relay}\naccounts:"
+    )
+    text = text.replace("a.example.com:25", "localhost:x").replace("spool: {path: spool}", "admin: {address: z}")
+    assert [problem.key for problem in mistakes(text)] == [
+        "listeners[0].address",
+        "listeners[1].address",
+        "upstreams.a.address",
+        "admin.address",
+    ]

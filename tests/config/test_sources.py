@@ -98,7 +98,22 @@ def test_a_file_of_two_formats(mistakes, text, place, words):
     assert words in problem.text
 
 
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "'::/0'", "'2000::/3'", "0.0.0.0/1, 128.0.0.0/1"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "0.0.0.0/0",
+        "'::/0'",
+        "'2000::/3'",
+        "'2000::/4'",
+        "'2000::/5', '2800::/5'",
+        "0.0.0.0/1, 128.0.0.0/1",
+        "0.0.0.0/2, 64.0.0.0/3, 96.0.0.0/3",
+        "128.0.0.0/1",
+        "'::ffff:0:0/96'",
+        "'::ffff:0.0.0.0/97', '::ffff:128.0.0.0/97'",
+        "0.0.0.0/2, '::ffff:64.0.0.0/98'",
+    ],
+)
 @pytest.mark.parametrize("mode", ["relay", "submission"])
 def test_g11_s16_an_open_relay_is_refused_unless_told_to_in_so_many_words(load_text, mistakes, network, mode):
     text = SMALL.replace("mode: relay", f"mode: {mode}, trusted_networks: [{network}]")
@@ -108,13 +123,48 @@ def test_g11_s16_an_open_relay_is_refused_unless_told_to_in_so_many_words(load_t
     assert "allow_open_relay: true" in problem.suggestion
     allowed = load_text(text.replace("mode:", "allow_open_relay: true, mode:")).settings
     assert allowed.listeners[0].trusted_networks
-    assert len(allowed.warnings) == 1
+    assert allowed.warnings
     assert "OPEN RELAY" in allowed.warnings[0]
 
 
 def test_g11_a_relay_listener_that_names_nobody_trusts_this_machine_only(load_text):
     text = SMALL.replace("127.0.0.1:2525", "0.0.0.0:2525")
     assert [str(n) for n in load_text(text).settings.listeners[0].trusted_networks] == ["127.0.0.0/8", "::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "named"),
+    [
+        ("4.0.0.0/6", "4.0.0.0/6"),
+        ("10.0.0.0/8, 11.0.0.0/8", "10.0.0.0/7"),
+        ("0.0.0.0/2", "0.0.0.0/2"),
+        ("'::ffff:4.0.0.0/102'", "4.0.0.0/6"),
+        ("'2a00::/12', 10.0.0.0/8", "2a00::/12"),
+    ],
+)
+def test_g11_networks_wider_than_ones_own_are_a_warning(load_text, networks, named):
+    text = SMALL.replace("mode: relay", f"mode: relay, trusted_networks: [{networks}]")
+    (warning,) = load_text(text).settings.warnings
+    assert f"trusted_networks: {named}: these are more addresses than one organisation has" in warning
+
+
+def test_a_network_of_ipv4_in_the_disguise_of_ipv6_is_one_of_ipv4(load_text):
+    text = SMALL.replace("mode: relay", "mode: relay, trusted_networks: ['::ffff:10.0.0.0/104', '::ffff:192.0.2.1']")
+    trusted = load_text(text).settings.listeners[0].trusted_networks
+    assert [str(network) for network in trusted] == ["10.0.0.0/8", "192.0.2.1/32"]
+
+
+@pytest.mark.parametrize("address", ["':2525'", "'*:2525'"])
+def test_a_listener_without_a_host_is_not_open_by_that(load_text, address):
+    settings = load_text(SMALL.replace('"127.0.0.1:2525"', address)).settings
+    assert [str(n) for n in settings.listeners[0].trusted_networks] == ["127.0.0.0/8", "::1/128"]
+    assert "trusts this machine only" in settings.warnings[0]
+
+
+@pytest.mark.parametrize("networks", ["0.0.0.0/8", "'fc00::/7', 'fe80::/10'", "'::/3'", "'2001::/16'"])
+def test_g11_networks_that_are_not_too_wide(load_text, networks):
+    text = SMALL.replace("mode: relay", f"mode: relay, trusted_networks: [{networks}]")
+    assert load_text(text).settings.warnings == ()
 
 
 def test_g11_private_networks_are_no_open_relay(load_text):

@@ -3,12 +3,18 @@
 import argparse
 import json
 import os
+import shutil
 import sys
+from textwrap import wrap
+from typing import TextIO
 
 from waypost.commands import CONFIGURATION, FAILED, FINE, Subparsers, add_command, add_config_option
 from waypost.config.errors import ConfigurationError
 from waypost.config.settings import Settings
+from waypost.net.settings import ListenerSettings
 from waypost.routing.route import Pool, Route
+
+_SHOWN = 4  # networks of one listener, in the summary
 
 _CHECK = """\
   waypost check                        what `waypost run` would use
@@ -18,6 +24,7 @@ _CHECK = """\
 Every mistake is printed, one to a line, like this:
   waypost.yaml:12:9: routes.all.primary: there is no pool or upstream 'gmial';
   did you mean gmail?
+Warnings look the same, with `warning:` in front, and change nothing.
 Exit code: 0 fine, 78 mistakes, 1 when --online cannot reach an upstream.
 """
 _SHOW = """\
@@ -87,30 +94,55 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         loaded = read(arguments.config, os.environ)
     except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        count = len(error.problems)
-        print(f"{count} {'mistake' if count == 1 else 'mistakes'}", file=sys.stderr)
+        for problem in error.problems:
+            _say(str(problem), sys.stderr)
+        if len(error.problems) > 1:
+            print(f"{len(error.problems)} mistakes", file=sys.stderr)
         return CONFIGURATION
     for warning in loaded.settings.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _say(f"warning: {warning}", sys.stderr)
     print(f"{loaded.source or 'the environment'}: fine ({loaded.format} format)")
-    print(summary(loaded.settings))
+    for line in summary(loaded.settings):
+        _say(line, sys.stdout)
     return _online(loaded.settings) if arguments.online else FINE
 
 
-def summary(settings: Settings) -> str:
+def _say(line: str, stream: TextIO) -> None:
+    """Prints one line. On a terminal it is broken between words; a file or another program gets it whole."""
+    if stream.isatty():
+        columns = shutil.get_terminal_size().columns
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        broken = wrap(line, columns - 1, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        line = "\n".join(broken)
+    print(line, file=stream)
+
+
+def summary(settings: Settings) -> list[str]:
     """What would run, in a few lines."""
     lines = []
     for listener in settings.listeners:
         tls = "implicit TLS" if listener.implicit_tls else "STARTTLS" if listener.tls else "no TLS"
-        lines.append(f"  listens on {listener.name}: {listener.mode}, {tls}")
+        lines.append(f"  listens on {listener.name}: {listener.mode}, {tls}; {_trusts(listener)}")
     for route in settings.routes.routes.values():
         lines.append(f"  route {route.name}: {_route(route)}")
     accounts, rules = len(settings.routes.accounts), len(settings.routes.rules)
     lines.append(f"  {accounts} account{'' if accounts == 1 else 's'}, {rules} rule{'' if rules == 1 else 's'}")
     if settings.spool_path is not None:
         lines.append(f"  copies wait in {settings.spool_path}")
-    return "\n".join(lines)
+    if settings.admin is not None:
+        host = f"[{settings.admin.host}]" if ":" in settings.admin.host else settings.admin.host
+        lines.append(f"  admin on {host}:{settings.admin.port}")
+    return lines
+
+
+def _trusts(listener: ListenerSettings) -> str:
+    """Who may send, in a few words."""
+    networks = ", ".join(map(str, listener.trusted_networks[:_SHOWN]))
+    if len(listener.trusted_networks) > _SHOWN:
+        networks += f" and {len(listener.trusted_networks) - _SHOWN} more"
+    if listener.mode == "relay":
+        return f"for clients in {networks}"
+    return f"for accounts, and clients in {networks}" if networks else "for accounts"
 
 
 def _route(route: Route) -> str:
@@ -149,19 +181,23 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from waypost.config.load import native_form
-    from waypost.config.write import yaml_text
+    from waypost.config.load import default_spool, native_form
+    from waypost.config.write import scalar, yaml_text
 
     tree, kind, warnings = native_form(arguments.file, os.environ)
     if kind == "native":
         print(f"{tree.source} is in the native form already", file=sys.stderr)
         return FAILED
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _say(f"warning: {warning}", sys.stderr)
     if kind == "smtpmux":
-        print("warning: the passwords of the old file are in what is printed, too", file=sys.stderr)
+        _say("warning: the passwords of the old file are in what is printed, too", sys.stderr)
     print(f"# Imported from {tree.source or 'the environment'} ({kind} format) by `waypost config import`.")
     print(yaml_text(tree.data), end="")
+    if tree.get(("routes", "all", "copies")) is not None and tree.get(("spool", "path")) is None:
+        path, because = default_spool(os.environ)
+        print(f"# Where copies wait. Without this it is decided at the start; here and now: {because}.")
+        print(f"# spool:\n#   path: {scalar(path or '/var/lib/waypost')}")
     return FINE
 
 

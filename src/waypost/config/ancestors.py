@@ -7,6 +7,7 @@ from waypost.config import smtp_dup, smtpmux
 from waypost.config.document import Tree
 from waypost.config.environment import is_foreign
 from waypost.config.errors import ConfigurationError, Problem, did_you_mean
+from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.smtp_dup import SmtpDupFile
 from waypost.config.smtpmux import SmtpmuxFile
@@ -64,7 +65,7 @@ def misplaced(kind: Format, tree: Tree, environ: Mapping[str, str]) -> list[Prob
     ]
 
 
-def convert(kind: Format, tree: Tree, environ: Mapping[str, str]) -> tuple[Tree | None, list[Problem], list[str]]:
+def convert(kind: Format, tree: Tree, environ: Mapping[str, str]) -> tuple[Tree | None, list[Problem], list[Problem]]:
     """The native form of an old file, what is wrong with it, and what is said about it on every start."""
     if kind == "GoSMTP-dup":
         problems = smtp_dup.overlay(tree, environ)
@@ -80,8 +81,10 @@ def convert(kind: Format, tree: Tree, environ: Mapping[str, str]) -> tuple[Tree 
     plaintext, problems = smtpmux.insecure(environ)
     mux = validate(SmtpmuxFile, tree)
     problems += mux.problems
-    if mux.model is not None and not mux.gone:
-        problems += smtpmux.check(mux.model, tree)
+    if mux.model is not None:
+        report = Report(mux, tree)
+        smtpmux.check(mux.model, report)
+        problems += report.problems
     if mux.model is None or problems:
         return None, problems, []
     native, warnings = smtpmux.convert(mux.model, tree, plaintext=plaintext)

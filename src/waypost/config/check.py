@@ -5,7 +5,7 @@ Listeners, upstreams and files have modules of their own (`check_listeners`, `ch
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from waypost.config import check_listeners, check_upstreams
+from waypost.config import check_listeners, check_unused, check_upstreams
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -30,6 +30,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
             report.problem((section,), "is required")
         elif not tree.get((section,)):
             report.problem((section,), "must not be empty")
+    _check_hostname(model, report, hostname)
     check_listeners.check(model, report)
     check_upstreams.check(model, report, model.hostname or hostname)
     secrets |= check_upstreams.secrets(model, report)
@@ -44,12 +45,24 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     _check_rules(model, report)
     _check_everything_has_a_route(model, report)
     _check_rewriting(model, report)
+    check_unused.check(model, report)
     return report, secrets
+
+
+def _check_hostname(model: Configuration, report: Report, own_name: str) -> None:
+    if report.is_lost("hostname") or "." in (model.hostname or own_name).strip(".") or "[" in (model.hostname or ""):
+        return
+    why = "has no dot, and many servers refuse such a name in EHLO"
+    if model.hostname is None:
+        text, advice = f"is not set, and {own_name}, the name of this machine, {why}", "set `hostname` to its full name"
+    else:
+        text, advice = f"{model.hostname!r} {why}", "write the full name"
+    report.warn(("hostname",), text, f"{advice}, like mail.example.com")
 
 
 def _refer(report: Report, path: Path, name: str, known: Iterable[str], what: str) -> bool:
     names = tuple(known)
-    if name in names:
+    if name in names or report.is_lost(*path):
         return True
     report.unknown(path, f"there is no {what} {name[:60]!r}", name, names)
     return False
@@ -77,10 +90,12 @@ def _check_route(name: str, route: RouteSection, report: Report) -> None:
     for index, copy in enumerate(route.copies):
         path: Path = (*here, "copies", index, "to")
         _refer(report, path, copy.to, pools, "pool or upstream")
+        if report.is_lost(*path):
+            continue
         if copy.to in seen:
             report.problem(path, f"{copy.to!r} gets a copy already", "each target is listed once")
         elif copy.to == route.primary:
-            report.warn(f"route {name}: {copy.to} is the primary and gets a copy, so it gets every message twice")
+            report.warn(path, f"{copy.to} is the primary and gets a copy, so it gets every message twice")
         seen.add(copy.to)
 
 
@@ -141,12 +156,14 @@ def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
         return
     without = [name for name, account in model.accounts.items() if account.route is None]
     open_to_networks = [
-        listener.address.text for listener in model.listeners if listener.mode == "relay" or listener.trusted_networks
+        check_listeners.called(index, model, report)
+        for index, listener in enumerate(model.listeners)
+        if listener.mode == "relay" or listener.trusted_networks
     ]
     if without:
         whose = f"the account {without[0]}"
     elif open_to_networks:
-        whose = f"clients of the listener {open_to_networks[0]}"
+        whose = f"clients of {open_to_networks[0]}"
     else:
         return
     report.problem(
@@ -160,9 +177,10 @@ def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
 def _check_rewriting(model: Configuration, report: Report) -> None:
     """Rewriting changes what other servers' users wrote, so it is for submission only (RFC 6409 section 8)."""
     rewriting = {name for name, upstream in model.upstreams.items() if upstream.rewrite_from is not None}
-    for listener in model.listeners if rewriting else ():
+    for index, listener in enumerate(model.listeners) if rewriting else ():
         if listener.mode != "relay":
             continue
+        called = check_listeners.called(index, model, report)
         for route in _routes_from(listener.address.text, model):
             section = model.routes.get(route)
             primary = section.primary if section else ""
@@ -170,7 +188,7 @@ def _check_rewriting(model: Configuration, report: Report) -> None:
             for name in sorted(rewriting.intersection(members)):
                 report.problem(
                     ("upstreams", name, "rewrite_from"),
-                    f"would change mail from the relay listener {listener.address}, which is not ours to change",
+                    f"would change mail from a relay listener ({called}), which is not ours to change",
                     "give that listener a rule with another route",
                 )
                 rewriting.discard(name)

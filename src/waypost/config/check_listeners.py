@@ -2,13 +2,13 @@
 
 import ipaddress
 import ssl
-from collections.abc import Sequence
 
 from waypost.config.environment import read_secret
 from waypost.config.errors import Path, WrongValueError
 from waypost.config.report import Report
 from waypost.config.schema import Configuration, ListenerSection
-from waypost.routing.route import Network
+from waypost.config.trust import everybody, wide
+from waypost.config.values import is_loopback
 from waypost.smtp.sasl import Secret
 
 _ARGON2 = "$argon2"
@@ -23,14 +23,36 @@ def check(model: Configuration, report: Report) -> None:
     for index, listener in enumerate(model.listeners):
         _check_address(index, model, report)
         _check_tls(index, listener, model, report, pairs)
+        _check_trust(index, listener, report)
         _check_access(index, listener, model, report)
+    _check_admin(model, report)
+
+
+def called(index: int, model: Configuration, report: Report) -> str:
+    """What to call a listener: its address, if that is right."""
+    lost = report.is_lost("listeners", index, "address")
+    return "this listener" if lost else model.listeners[index].address.text
+
+
+def _check_admin(model: Configuration, report: Report) -> None:
+    admin = model.admin.address if model.admin else None
+    if admin is not None and not is_loopback(admin.host):
+        report.warn(
+            ("admin", "address"),
+            f"{admin} has no password and is open to other machines",
+            f"use 127.0.0.1:{admin.port}, or let a firewall or a network of its own decide who reaches it",
+        )
 
 
 def _check_address(index: int, model: Configuration, report: Report) -> None:
     path: Path = ("listeners", index, "address")
     address = model.listeners[index].address
-    for earlier in model.listeners[:index]:
+    if report.is_lost(*path):
+        return
+    for number, earlier in enumerate(model.listeners[:index]):
         other = earlier.address
+        if report.is_lost("listeners", number, "address"):
+            continue
         if address.text == other.text or (address.port == other.port != 0 and overlap(address.host, other.host)):
             report.problem(path, f"{address} is taken by another listener, {other}", "give one of them another port")
             break
@@ -80,14 +102,20 @@ def _check_tls(
 
 def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
     """Reports a certificate and key that cannot be read or do not belong together."""
+    readable = True
     for name, file in (("certificate", certificate), ("key", key)):
+        if report.is_lost(*here, name):
+            readable = False
+            continue
         try:
             with open(file, "rb"):
                 pass
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             report.problem((*here, name), f"cannot read {file}: {why}")
-            return
+            readable = False
+    if not readable:
+        return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks the terminal
@@ -99,24 +127,42 @@ def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
             report.problem(here, f"cannot use {certificate} with {key}", advice)
 
 
+def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
+    here: Path = ("listeners", index)
+    trusted: Path = (*here, "trusted_networks")
+    own = "name the networks of your own clients"
+    all_of_it, much_of_it = everybody(listener.trusted_networks), wide(listener.trusted_networks)
+    if all_of_it and listener.allow_open_relay:
+        text = "OPEN RELAY: this listener takes mail from everybody for everybody (`allow_open_relay` is set)"
+        report.warn(trusted, text, own)
+    elif all_of_it and not report.is_lost(*here, "allow_open_relay"):
+        report.problem(
+            trusted,
+            f"{all_of_it}: this is the internet, so the listener is an open relay: anybody can send mail to anybody",
+            f"{own}, or, if you mean it, set `allow_open_relay: true` on this listener",
+        )
+    elif much_of_it and not all_of_it:
+        text = f"{much_of_it}: these are more addresses than one organisation has, and each may send mail to anybody"
+        report.warn(trusted, text, own)
+    if listener.mode == "relay" and not listener.trusted_networks and not is_loopback(listener.address.host):
+        report.warn(
+            here,
+            "trusts this machine only, so clients on other machines are refused",
+            "set `trusted_networks` to theirs",
+        )
+
+
 def _check_access(index: int, listener: ListenerSection, model: Configuration, report: Report) -> None:
     here: Path = ("listeners", index)
-    everybody = covers_everybody(listener.trusted_networks)
-    if everybody and not listener.allow_open_relay:
-        report.problem(
-            (*here, "trusted_networks"),
-            f"{everybody} makes {listener.address} an open relay: anybody can send mail to anybody through it",
-            "name the networks of your own clients, or, if you mean it, set `allow_open_relay: true` on this listener",
-        )
-    elif everybody:
-        report.warn(f"OPEN RELAY: {listener.address} takes mail from everybody for everybody (allow_open_relay is set)")
+    if report.is_lost(*here, "mode") or report.is_misspelt(*here):
+        return
     if listener.mode == "relay":
         if listener.allow_plaintext_auth:
             report.problem(
                 (*here, "allow_plaintext_auth"), "means nothing to a relay listener, where nobody authenticates"
             )
         return
-    if listener.trusted_networks or report.is_lost(*here):
+    if listener.trusted_networks or report.is_lost(*here, "trusted_networks"):
         return
     if not report.names("accounts"):
         report.problem(
@@ -124,8 +170,10 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
             "nobody can send through this submission listener: there are no accounts and no trusted networks",
             "add `accounts`, or `trusted_networks` to the listener",
         )
-    elif listener.tls.mode in ("starttls", "implicit"):
+    elif listener.tls.mode in ("starttls", "implicit") or report.is_lost(*here, "tls"):
         return  # what is wrong with its TLS, if anything is, has been said
+    elif report.is_lost(*here, "allow_plaintext_auth"):
+        return
     elif not (_has_tls(listener, model, report) or listener.allow_plaintext_auth):
         report.problem(
             here,
@@ -138,20 +186,6 @@ def _has_tls(listener: ListenerSection, model: Configuration, report: Report) ->
     return listener.tls.mode != "off" and (
         listener.tls.certificate is not None or model.tls is not None or report.given("tls")
     )
-
-
-def covers_everybody(networks: Sequence[Network]) -> str:
-    """The network, if any, that takes in the whole internet; halves count together."""
-    fourth = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))
-    sixth = ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))
-    public = ipaddress.IPv6Network("2000::/3")  # all addresses that exist for everybody (RFC 4291 section 2.4)
-    for network in fourth:
-        if network.prefixlen <= 1:
-            return str(network)
-    for six in sixth:
-        if six.supernet_of(public):
-            return str(six)
-    return ""
 
 
 def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:

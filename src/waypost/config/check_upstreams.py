@@ -23,7 +23,7 @@ def check(model: Configuration, report: Report, hostname: str) -> None:
 
 def _check_loop(name: str, address: Endpoint, model: Configuration, report: Report, hostname: str) -> None:
     for listener in model.listeners:
-        ours = listener.address
+        ours = listener.address  # a stand-in has port 0, where no upstream is
         if ours.port == address.port and _reaches(address.host, ours.host, hostname):
             report.problem(
                 ("upstreams", name, "address"),
@@ -76,6 +76,17 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
             ("upstreams", name, "auth"),
             "would never be used: TLS is off, and credentials are not sent without",
             "set `tls: starttls`, or `allow_plaintext_auth: true` on this upstream",
+        )
+    if (
+        tls.mode == "opportunistic"
+        and upstream.auth is not None
+        and not upstream.allow_plaintext_auth
+        and _canonical(upstream.address.host, "") != _LOOPBACK
+    ):
+        report.warn(
+            here,
+            "unverified TLS: `opportunistic` takes every certificate, so whoever stands in between gets the password",
+            "set `tls: starttls`",
         )
     if tls.ca_file is not None:
         try:

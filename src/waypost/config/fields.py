@@ -47,6 +47,13 @@ class Words:
         self.text = text
 
 
+class StandIn:
+    """What takes the place of a required value that is wrong or missing, so that the rest can still be checked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class Short:
     """A shorter way to write a mapping or list.
 

@@ -60,8 +60,8 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     are settings from the command line by their dotted names, `{"log.level": "debug"}`; they come before the
     environment, which comes before the file. Raises `ConfigurationError` with every mistake.
     """
-    tree, kind, warnings = native_form(config_path, environ)
-    problems = ancestors.misplaced(kind, tree, environ)
+    tree, kind, warnings, problems = _native(config_path, environ)
+    problems += ancestors.misplaced(kind, tree, environ)
     problems += environment.overlay(tree, environ)
     for name, value in (overrides or {}).items():
         if not tree.put(tuple(name.split(".")), value, FLAG):
@@ -69,11 +69,13 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     validated = validate(Configuration, tree)
     own_name = _own_name()
     report, secrets = check(validated, tree, own_name)
-    problems += validated.problems + report.problems
+    # What could not be read is missing afterwards, which is not worth another word.
+    unread = {problem.key for problem in problems}
+    problems += [problem for problem in validated.problems + report.problems if problem.key not in unread]
     model = validated.model
     spool_path = model.spool.path if model else None
     if model is not None and spool_path is None and any(route.copies for route in model.routes.values()):
-        spool_path, because = _default_spool(environ)
+        spool_path, because = default_spool(environ)
         if spool_path is None:
             advice = "set spool.path or WAYPOST_SPOOL_PATH to a folder that can be written"
             problems.append(Problem(tree.source, "spool.path", f"is needed for the copies, and {because}", advice))
@@ -88,32 +90,44 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         secrets,
         hostname=model.hostname or own_name,
         spool_path=spool_path,
-        warnings=(*warnings, *(said for said in report.warnings if kind == "native" or not _is_said(said, warnings))),
+        warnings=tuple(map(str, [*warnings, *(said for said in report.warnings if not _is_said(said, warnings))])),
         origin=tree.place,
     )
     return Loaded(tree.source, kind, tree, validate(Configuration, tree).model or model, settings)
 
 
-def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[str]]:
+def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[Problem]]:
     """The file in its native form, unchecked when it is written in that; its format; and warnings about it.
 
     Variables of the old formats are part of it. Raises `ConfigurationError`.
     """
-    tree, problems = _file(config_path, environ)
+    tree, kind, warnings, problems = _native(config_path, environ)
     if problems:
+        raise ConfigurationError(_in_order(problems))
+    return tree, kind, warnings
+
+
+def _native(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[Problem], list[Problem]]:
+    """As `native_form`, with the mistakes of form that leave something to be checked, such as a key that is there
+    twice."""
+    tree, problems = _file(config_path, environ)
+    if problems and not tree.data:
         raise ConfigurationError(problems)
     kind = ancestors.recognise(tree, environ)
     if kind == "native":
-        return tree, kind, []
-    native, problems, warnings = ancestors.convert(kind, tree, environ)
-    if native is None:
+        return tree, kind, [], problems
+    native, mistakes, warnings = ancestors.convert(kind, tree, environ)
+    if native is None or problems:
+        unread = {problem.key for problem in problems}
+        problems += [problem for problem in mistakes if problem.key not in unread]
         raise ConfigurationError(_in_order(problems + ancestors.misplaced(kind, tree, environ)))
-    return native, kind, warnings
+    return native, kind, warnings, []
 
 
-def _is_said(warning: str, warnings: list[str]) -> bool:
+def _is_said(warning: Problem, warnings: list[Problem]) -> bool:
     """Whether an old format's own words have said the same: who migrates should read about his file, not ours."""
-    return warning.startswith("OPEN RELAY") and any(said.startswith("OPEN RELAY") for said in warnings)
+    topic = warning.text.partition(":")[0]
+    return topic in {said.text.partition(":")[0] for said in warnings}
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
@@ -165,7 +179,7 @@ def _own_name() -> str:
         return "localhost"
 
 
-def _default_spool(environ: Mapping[str, str]) -> tuple[str | None, str]:
+def default_spool(environ: Mapping[str, str]) -> tuple[str | None, str]:
     """The folder for copies when none is set, and why it is that one; or None, and why there is none."""
     state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with colons
     if state:

@@ -5,6 +5,7 @@ from typing import Any
 from waypost.config.document import Tree
 from waypost.config.errors import Origin, Path, Problem, did_you_mean
 from waypost.config.validate import Validated
+from waypost.config.walk import keys_at
 
 
 class Report:
@@ -16,7 +17,7 @@ class Report:
 
     def __init__(self, validated: Validated[Any], tree: Tree) -> None:
         self.problems: list[Problem] = []
-        self.warnings: list[str] = []
+        self.warnings: list[Problem] = []
         self._validated = validated
         self._tree = tree
 
@@ -29,9 +30,10 @@ class Report:
         """A reference to something that does not exist."""
         self.problem(path, text, did_you_mean(name, known))
 
-    def warn(self, text: str) -> None:
-        """Something that is said on every start."""
-        self.warnings.append(text)
+    def warn(self, path: Path, text: str, suggestion: str = "", *, key: bool = False) -> None:
+        """Something at `path` that is said on every start and stops nothing."""
+        original = self._validated.original(path)
+        self.warnings.append(self._tree.problem(original, text, suggestion, key=key))
 
     def place(self, path: Path) -> Origin:
         """Where the node at `path`, one in the model, was written."""
@@ -46,7 +48,16 @@ class Report:
         node = self._tree.get((section,))
         return tuple(node) if isinstance(node, dict) else ()
 
+    def is_misspelt(self, *path: str | int) -> bool:
+        """Whether a setting that does not exist stands at `path`: it may be meant for any of those that do."""
+        original, model = self._validated.original(path), self._validated.model
+        known = keys_at(type(model), original) if model is not None else ()
+        return any(gone[:-1] == original and gone[-1] not in known for gone in self._validated.gone)
+
     def is_lost(self, *path: str | int) -> bool:
-        """Whether something at `path` or below was left out because of a mistake: the model has a default there."""
+        """Whether something at `path` or below was left out because of a mistake.
+
+        The model has a default or a stand-in there, from which nothing follows.
+        """
         original = self._validated.original(path)
         return any(gone[: len(original)] == original for gone in self._validated.gone)

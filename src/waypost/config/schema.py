@@ -20,6 +20,7 @@ from waypost.config.fields import (
     Reference,
     Section,
     Size,
+    StandIn,
     Words,
     listed,
     one_of,
@@ -39,8 +40,10 @@ _SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool_path=None, admin=
 class TlsSection(Section):
     """The certificate that listeners show. Both files are read again when they change."""
 
-    certificate: File = Field(description="PEM file with the certificate, followed by its chain.")
-    key: File = Field(description="PEM file with the private key, without a password.")
+    certificate: Annotated[File, StandIn("unknown")] = Field(
+        description="PEM file with the certificate, followed by its chain."
+    )
+    key: Annotated[File, StandIn("unknown")] = Field(description="PEM file with the private key, without a password.")
 
 
 class ListenerTls(Section):
@@ -82,7 +85,7 @@ class ListenerTimeouts(Section):
 class ListenerSection(Section):
     """An address where clients connect."""
 
-    address: BoundAddress = Field(
+    address: Annotated[BoundAddress, StandIn(":0")] = Field(
         description="`host:port`. Without a host (`:2525`) it is every interface; IPv6 stands in brackets, "
         "`[::1]:2525`. It is also the listener's name."
     )
@@ -91,6 +94,7 @@ class ListenerSection(Section):
         one_of("submission", "relay"),
         WithJsonSchema({"type": "string", "enum": ["submission", "relay"]}),
         Words("`submission` or `relay`"),
+        StandIn("submission"),
     ] = Field(
         description="`submission` is for applications: clients authenticate as one of the `accounts`, unless they "
         "are in a trusted network. `relay` is for mail servers: clients must be in a trusted network."

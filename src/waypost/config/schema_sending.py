@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from waypost.config import values
 from waypost.config.errors import WrongValueError
 from waypost.config.fields import (
     AddressGlob,
@@ -23,6 +24,7 @@ from waypost.config.fields import (
     Share,
     Short,
     Spread,
+    StandIn,
     Text,
     UpstreamAddress,
     Words,
@@ -89,11 +91,32 @@ class UpstreamTls(Section):
 class Auth(Section):
     """Credentials for an upstream. Exactly one of `password` and `password_file` is needed."""
 
-    username: Text = Field(description="The user name.")
+    username: Annotated[Text, StandIn("unknown")] = Field(description="The user name.")
     password: Password | None = Field(None, description="The password.")
     password_file: File | None = Field(
         None, description="A file with the password; one line end at its end is left out."
     )
+
+
+PHASES = ("connect", "greeting", "command", "data", "block", "dot")
+
+
+def _for_all_phases(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    values.duration(value)
+    return dict.fromkeys(PHASES, value)
+
+
+def _for_all_phases_of_a_copy(value: Any) -> Any:
+    """As above, but giving up on a copy's final reply means sending it again: the RFC's ten minutes stay."""
+    if not isinstance(value, str):
+        return value
+    dot = max(values.duration(value), BACKGROUND.dot)
+    return {**dict.fromkeys(PHASES, value), "dot": values.duration_text(dot)}
+
+
+_DURATION_SCHEMA: dict[str, Any] = {"type": ["number", "string"]}
 
 
 class UpstreamTimeouts(Section):
@@ -121,7 +144,7 @@ class BackgroundTimeouts(Section):
 class UpstreamSection(Section):
     """One SMTP server to which mail is handed."""
 
-    address: UpstreamAddress = Field(
+    address: Annotated[UpstreamAddress, StandIn("unknown.invalid:25")] = Field(
         description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`."
     )
     tls: Annotated[
@@ -138,9 +161,15 @@ class UpstreamSection(Section):
     )
     max_messages: Count = Field(_UPSTREAM.max_messages, description="Messages on one connection, at most.")
     max_age: Duration = Field(_UPSTREAM.max_age, description="After this time a connection takes no further message.")
-    timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="Time-outs while a client waits.")
-    background_timeouts: BackgroundTimeouts = Field(
-        BackgroundTimeouts(), description="Time-outs where no client waits: copies."
+    timeouts: Annotated[UpstreamTimeouts, Short(_for_all_phases, _DURATION_SCHEMA, "duration")] = Field(
+        UpstreamTimeouts(), description="Time-outs while a client waits; one duration is for every phase."
+    )
+    background_timeouts: Annotated[
+        BackgroundTimeouts, Short(_for_all_phases_of_a_copy, _DURATION_SCHEMA, "duration")
+    ] = Field(
+        BackgroundTimeouts(),
+        description="Time-outs where no client waits: copies. One duration is for every phase, but leaves `dot` at "
+        "10m or more: giving up there means sending the copy again.",
     )
     rewrite_from: Mailbox | None = Field(
         None,
@@ -186,7 +215,7 @@ class PoolSection(Section):
 class CopySection(Section):
     """A further delivery of every message that the primary accepted."""
 
-    to: Reference = Field(description="The pool or upstream that gets the copy.")
+    to: Annotated[Reference, StandIn("unknown")] = Field(description="The pool or upstream that gets the copy.")
     required: Flag = Field(
         True,
         description="Whether a message is refused for now (452) when its copy cannot be stored. "
@@ -209,7 +238,7 @@ class BackoffSection(Section):
 class RouteSection(Section):
     """What happens to a message."""
 
-    primary: Reference = Field(
+    primary: Annotated[Reference, StandIn("unknown")] = Field(
         description="The pool or upstream whose answer the client gets. An upstream is a pool of itself."
     )
     copies: Annotated[
@@ -272,4 +301,4 @@ class RuleSection(Section):
     recipient: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
         (), description="The address of RCPT TO."
     )
-    route: Reference = Field(description="The route to take.")
+    route: Annotated[Reference, StandIn("unknown")] = Field(description="The route to take.")

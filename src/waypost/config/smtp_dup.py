@@ -5,7 +5,6 @@ must not be refused. `timeout_seconds` holds for every phase; only the wait for 
 shorter than the RFC's ten minutes, because giving up there means sending the copy twice.
 """
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from waypost.config.environment import is_foreign
 from waypost.config.errors import Origin, Path, Problem, WrongValueError, did_you_mean, key_text
 from waypost.config.fields import BoundAddress, HostName, Section, Short, UpstreamAddress, Words, count_of
 from waypost.config.names import Namer, host_of
-from waypost.routing.route import BACKGROUND
 
 PREFIX = "SMTP_DUP_"
 FORMAT = "GoSMTP-dup"
@@ -107,7 +105,7 @@ def missing_primary(tree: Tree) -> Problem | None:
     return tree.problem(_PRIMARY, "is required: the server whose answer the sender gets", advice)
 
 
-def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[str]]:
+def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[Problem]]:
     """The native form of the old file, and what is said about it on every start."""
     native = Tree(tree.source)
 
@@ -119,15 +117,18 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[str]]:
 
     listen, domain = origin(("smtp", "listen")), origin(("smtp", "domain"))
     given = Origin(f"{FORMAT} format")
-    warnings = [f"{tree.source or 'the environment'} is in the format of GoSMTP-dup; {IMPORT_ADVICE}"]
+    warnings = [Problem(tree.source or "the environment", "", "is in the format of GoSMTP-dup", IMPORT_ADVICE)]
 
     native.put(("hostname",), old.smtp.domain, domain)
     listener: dict[str, Data] = {"address": old.smtp.listen.text, "mode": "relay"}
-    if not _is_loopback(old.smtp.listen.host):
+    if not values.is_loopback(old.smtp.listen.host):
         listener |= {"trusted_networks": ["0.0.0.0/0", "::/0"], "allow_open_relay": "true"}
         warnings.append(
-            f"OPEN RELAY: {old.smtp.listen} takes mail from everybody for everybody, as GoSMTP-dup did. "
-            "Let nobody but your own servers reach it, or import the file and set trusted_networks"
+            tree.problem(
+                ("smtp", "listen"),
+                f"OPEN RELAY: {old.smtp.listen} takes mail from everybody for everybody, as GoSMTP-dup did",
+                "let nobody but your own servers reach it, or import the file and set `trusted_networks`",
+            )
         )
     native.put(("listeners",), [listener], listen)
     native.mark(("listeners", 0), listen)
@@ -142,12 +143,8 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[str]]:
         if endpoint.text not in names:
             name = names[endpoint.text] = namer.name(host_of(endpoint.text), endpoint.text)
             native.put(("upstreams", name, "address"), endpoint.text, where)
-            seconds = old.relay.timeout_seconds
             for section in ("timeouts", "background_timeouts"):
-                for phase in ("connect", "greeting", "command", "data", "block", "dot"):
-                    if section == "background_timeouts" and phase == "dot" and seconds <= BACKGROUND.dot:
-                        continue
-                    native.put(("upstreams", name, section, phase), values.duration_text(seconds), timeout)
+                native.put(("upstreams", name, section), values.duration_text(old.relay.timeout_seconds), timeout)
         return names[endpoint.text]
 
     primary = old.relay.destination_primary
@@ -162,10 +159,3 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[str]]:
     if copies:
         native.put(("routes", "all", "copies"), copies, origin(backups))
     return native, warnings
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"

@@ -4,7 +4,7 @@ Each user becomes an account with a pool and a route of his own; each of his dow
 address with other credentials is another upstream.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,8 +12,9 @@ from pydantic import Field
 from waypost.config import values
 from waypost.config.document import Data, Tree
 from waypost.config.errors import Origin, Path, Problem, WrongValueError, key_text
-from waypost.config.fields import Password, Section, Text, UpstreamAddress, Words, free_text
+from waypost.config.fields import Password, Section, StandIn, Text, UpstreamAddress, Words, free_text
 from waypost.config.names import Namer, host_of
+from waypost.config.report import Report
 from waypost.config.smtp_dup import IMPORT_ADVICE
 from waypost.smtp.address import AddressError, parse_mailbox
 from waypost.smtp.sasl import Secret
@@ -27,7 +28,7 @@ _ROUND_ROBIN = "round-robin-plugin"
 class Downstream(Section):
     """A provider of one user."""
 
-    addr: UpstreamAddress = Field(
+    addr: Annotated[UpstreamAddress, StandIn("unknown.invalid:25")] = Field(
         description="`address` of an upstream. Port 465 is implicit TLS, every other port STARTTLS when it is offered."
     )
     user: Annotated[str, *free_text(), Words("text")] = Field(
@@ -42,8 +43,8 @@ class Downstream(Section):
 class User(Section):
     """Someone who submits."""
 
-    email: Text = Field(description="The account's name.")
-    password: Password = Field(description="The account's `password`.")
+    email: Annotated[Text, StandIn("unknown")] = Field(description="The account's name.")
+    password: Annotated[Password, StandIn("unknown")] = Field(description="The account's `password`.")
     selector_algo_path: Annotated[str, *free_text(), Words("path")] = Field(
         "",
         description="`strategy` of the account's pool: `round_robin` for a path ending in `round-robin-plugin`, "
@@ -58,29 +59,28 @@ class SmtpmuxFile(Section):
     users: tuple[User, ...] = Field(min_length=1, description="")
 
 
-def check(old: SmtpmuxFile, tree: Tree) -> list[Problem]:
-    """What the native form could not express."""
-    problems = []
+def check(old: SmtpmuxFile, report: Report) -> None:
+    """Reports what the native form could not express."""
     seen: dict[str, int] = {}
     for index, user in enumerate(old.users):
         path: Path = ("users", index)
-        if user.email in seen:
-            problems.append(tree.problem((*path, "email"), "is there twice", f"the first is users[{seen[user.email]}]"))
-        seen.setdefault(user.email, index)
+        if not report.is_lost(*path, "email"):
+            if user.email in seen:
+                report.problem((*path, "email"), "is there twice", f"the first is on line {seen[user.email]}")
+            seen.setdefault(user.email, report.place((*path, "email")).line)
         if user.selector_algo_path and not user.selector_algo_path.endswith(_ROUND_ROBIN):
-            problems.append(
-                tree.problem(
-                    (*path, "selector_algo_path"),
-                    "names a plugin or script, which this version cannot run",
-                    "leave it out to try the downstreams in order, or use the built-in round robin with a path that "
-                    f"ends in {_ROUND_ROBIN}",
-                )
+            report.problem(
+                (*path, "selector_algo_path"),
+                "names a plugin or script, which this version cannot run",
+                "leave it out to try the downstreams in order, or use the built-in round robin with a path that "
+                f"ends in {_ROUND_ROBIN}",
             )
         for number, downstream in enumerate(user.downstreams):
+            here: Path = (*path, "downstreams", number)
+            if report.is_lost(*here, "user") or report.is_lost(*here, "pass"):
+                continue
             if downstream.user and not downstream.password.reveal():
-                here = (*path, "downstreams", number, "pass")
-                problems.append(tree.problem(here, "is required where there is a user"))
-    return problems
+                report.problem((*here, "pass"), "is required where there is a user")
 
 
 def insecure(environ: Mapping[str, str]) -> tuple[bool, list[Problem]]:
@@ -92,7 +92,7 @@ def insecure(environ: Mapping[str, str]) -> tuple[bool, list[Problem]]:
         return False, [Problem(INSECURE, "", error.text)]
 
 
-def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, list[str]]:
+def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, list[Problem]]:
     """The native form of the old file, and what is said about it on every start.
 
     `plaintext` lets credentials go to providers without TLS.
@@ -100,11 +100,15 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
     native = Tree(tree.source)
     given = Origin(f"{FORMAT} format")
     warnings = [
-        f"{tree.source} is in the format of smtpmux; {IMPORT_ADVICE}",
-        f"{ADDRESS} takes passwords without TLS from every network, as smtpmux did",
+        Problem(tree.source, "", "is in the format of smtpmux", IMPORT_ADVICE),
+        Problem(tree.source, "", f"{ADDRESS} takes passwords without TLS from every network, as smtpmux did"),
     ]
     if plaintext:
-        warnings.append(f"{INSECURE} is on: passwords go to providers even where they offer no TLS")
+        text = "is on: passwords go to providers even where they offer no TLS"
+        warnings.append(Problem(INSECURE, "", text))
+    elif any(downstream.user and downstream.addr.port != 465 for user in old.users for downstream in user.downstreams):
+        text = "unverified TLS: passwords go to providers whose certificate nobody checks, as with smtpmux"
+        warnings.append(Problem(tree.source, "", text, "import the file and set `tls: starttls` where it works"))
 
     def origin(path: Path) -> Origin:
         found = tree.place(path)
@@ -116,6 +120,7 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
         native.mark(("listeners", 0, *path), given)
 
     namer = Namer()
+    providers = {(d.addr.text, d.user) for user in old.users for d in user.downstreams}
     # Pools come first: an account's name is the one that its owner looks for.
     pools = [namer.name(user.email, f"pool-{user.email}") for user in old.users]
     names: dict[tuple[str, str, str], str] = {}
@@ -126,7 +131,7 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
             where: Path = (*here, "downstreams", number)
             key = (downstream.addr.text, downstream.user, downstream.password.reveal())
             if key not in names:
-                names[key] = _name(namer, downstream)
+                names[key] = _name(namer, downstream, providers)
                 _put_upstream(native, names[key], downstream, lambda part, w=where: origin((*w, part)), plaintext)
             if names[key] not in members:
                 native.mark(("pools", pool, "upstreams", len(members)), origin((*where, "addr")))
@@ -142,10 +147,16 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
     return native, warnings
 
 
-def _name(namer: Namer, downstream: Downstream) -> str:
+def _name(namer: Namer, downstream: Downstream, providers: Set[tuple[str, str]]) -> str:
+    """The host, with the port and the user only where there are several on it."""
     address = downstream.addr.text
-    host, user = host_of(address), downstream.user.replace("@", "-at-")
-    return namer.name(host, *([f"{host}-{user}"] if user else []), address, f"{address}-{user}")
+    host = host_of(address)
+    if len({text for text, _ in providers if host_of(text) == host}) > 1:
+        host = f"{host}-{downstream.addr.port}"
+    user = downstream.user.replace("@", "-at-")
+    if user and len({user for text, user in providers if text == address}) > 1:
+        return namer.name(f"{host}-{user}")
+    return namer.name(host)
 
 
 def _put_upstream(native: Tree, name: str, downstream: Downstream, origin: Any, plaintext: bool) -> None:

@@ -1,11 +1,12 @@
 """Holds data against the schema: every mistake as a `Problem`, and a model of what is right.
 
 The model is made even when there are mistakes, from what is left without them, so that the checks over the whole
-(`check.py`) can run and all errors come at once.
+(`check.py`) can run and all errors come at once. What cannot be left out has a stand-in (`fields.StandIn`): a wrong
+port must not hide the missing certificate of the same listener.
 """
 
 import itertools
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -13,8 +14,8 @@ from pydantic import ValidationError
 
 from waypost.config.document import Data, Tree
 from waypost.config.errors import Path, Problem, WrongValueError, did_you_mean
-from waypost.config.fields import Section
-from waypost.config.walk import keys_at
+from waypost.config.fields import Section, StandIn
+from waypost.config.walk import keys_at, shape_at
 
 S = TypeVar("S", bound=Section)
 
@@ -30,7 +31,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Validated(Generic[S]):
-    """A model and what was left out of it. `model` is None when nothing could be saved."""
+    """A model and what was left out of it, or has a stand-in. `model` is None when nothing could be saved."""
 
     model: S | None
     problems: list[Problem]
@@ -45,9 +46,10 @@ def validate(section: type[S], tree: Tree) -> Validated[S]:
     """Holds `tree` against `section`."""
     problems: list[Problem] = []
     gone: set[Path] = set()
+    filled: dict[Path, str] = {}
     while True:
         try:
-            model = section.model_validate(_without(tree.data, gone))
+            model = section.model_validate(_without(tree.data, gone, filled))
             return Validated(model, problems, frozenset(gone))
         except ValidationError as error:
             found = cast(list[dict[str, Any]], error.errors(include_url=False, include_input=False))
@@ -57,6 +59,11 @@ def validate(section: type[S], tree: Tree) -> Validated[S]:
         before = frozenset(gone)
         for detail in found:
             path = _original(_path(detail), before)
+            stand_in = _stand_in(section, path) if detail["type"] == "missing" else None
+            if stand_in is not None and path not in filled:
+                filled[path] = stand_in
+                gone.add(path)
+                continue
             target = tree.written(path[:-1] if detail["type"] == "missing" else path)
             while target in before:  # it is out already, so what surrounds it cannot stand either
                 target = target[:-1]
@@ -65,12 +72,24 @@ def validate(section: type[S], tree: Tree) -> Validated[S]:
             gone.add(target)
 
 
-def _without(node: Data, gone: set[Path], path: Path = ()) -> Data:
-    """A copy of the data without the nodes in `gone`."""
+def _stand_in(section: type[Section], path: Path) -> str | None:
+    shape = shape_at(section, path)
+    return next((mark.text for mark in shape.metadata if isinstance(mark, StandIn)), None) if shape else None
+
+
+def _without(node: Data, gone: set[Path], filled: Mapping[Path, str], path: Path = ()) -> Data:
+    """A copy of the data without the nodes in `gone`, and with those in `filled`."""
     if isinstance(node, dict):
-        return {key: _without(value, gone, (*path, key)) for key, value in node.items() if (*path, key) not in gone}
+        left = {
+            key: _without(value, gone, filled, (*path, key)) for key, value in node.items() if (*path, key) not in gone
+        }
+        return left | {str(here[-1]): text for here, text in filled.items() if here[:-1] == path}
     if isinstance(node, list):
-        return [_without(item, gone, (*path, index)) for index, item in enumerate(node) if (*path, index) not in gone]
+        return [
+            _without(item, gone, filled, (*path, index))
+            for index, item in enumerate(node)
+            if (*path, index) not in gone
+        ]
     return node
 
 

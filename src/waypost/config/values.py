@@ -202,12 +202,27 @@ def _is_ip(text: str, version: int) -> bool:
         return False
 
 
-def network(text: str) -> Network:
-    """An address or a network in CIDR form."""
+def is_loopback(host: str) -> bool:
+    """Whether what is bound to `host` can be reached from this machine only."""
     try:
-        return ipaddress.ip_network(text)
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def network(text: str) -> Network:
+    """An address or a network in CIDR form. One of IPv4 in the disguise of IPv6 (RFC 4291 2.5.5.2) is one of IPv4."""
+    try:
+        written = ipaddress.ip_network(text)
     except ValueError:
         pass
+    else:
+        if isinstance(written, ipaddress.IPv6Network) and written.subnet_of(_MAPPED):
+            return ipaddress.IPv4Network((int(written.network_address) & 0xFFFFFFFF, written.prefixlen - 96))
+        return written
     try:
         right = ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -1,0 +1,122 @@
+"""What `check` warns of: each warning with its place, and nothing said about what is in order."""
+
+import socket
+
+import pytest
+
+BASE = """\
+hostname: mail.example.com
+listeners:
+  - {address: 127.0.0.1:2525, mode: submission, allow_plaintext_auth: true}
+accounts:
+  app: {password: secret-word}
+upstreams:
+  a: {address: a.example.com:25}
+  b: {address: b.example.com:25}
+pools:
+  p: {upstreams: [a, b]}
+routes:
+  r: {primary: p}
+"""
+CREDENTIALS = "auth: {username: u, password: secret-word}"
+
+# What is replaced in BASE, by what; the warning, up to its advice; words of the advice.
+WARNINGS = [
+    (
+        "mail.example.com",
+        "mail",
+        "1:11: hostname: 'mail' has no dot, and many servers refuse such a name in EHLO",
+        "full",
+    ),
+    ("primary: p}", "primary: p, copies: [p]}", "12:28: routes.r.copies[0].to: p is the primary and gets a copy", ""),
+    ("primary: p}", "primary: a}", "10:3: pools.p: is not used: no route names it", ""),
+    ("[a, b]", "[a]", "8:3: upstreams.b: is not used: no pool and no route names it", ""),
+    (
+        "  r: {primary: p}",
+        "  r: {primary: p}\n  s: {primary: p}\nrules: [{recipient: b.example, route: r}]",
+        "13:3: routes.s: is not used: no rule and no account names it",
+        "",
+    ),
+    (
+        "mode: submission, allow_plaintext_auth: true",
+        "mode: relay",
+        "4:1: accounts: are not used: there is no listener with `mode: submission`, and nobody authenticates elsewhere",
+        "",
+    ),
+    (
+        "allow_plaintext_auth: true",
+        "trusted_networks: 10.0.0.0/8",
+        "4:1: accounts: are not used: no listener has TLS, and passwords are not taken without",
+        "allow_plaintext_auth: true",
+    ),
+    (
+        "a.example.com:25",
+        f"a.example.com:25, {CREDENTIALS}",
+        "7:6: upstreams.a.tls: unverified TLS: `opportunistic` takes every certificate",
+        "tls: starttls",
+    ),
+    (
+        "a.example.com:25",
+        f"a.example.com:25, tls: opportunistic, {CREDENTIALS}",
+        "7:39: upstreams.a.tls: unverified TLS: `opportunistic` takes every certificate",
+        "tls: starttls",
+    ),
+    (
+        "accounts:",
+        "  - {address: ':25', mode: relay}\naccounts:",
+        "4:5: listeners[1]: trusts this machine only, so clients on other machines are refused",
+        "trusted_networks",
+    ),
+    (
+        "_auth: true",
+        "_auth: true, trusted_networks: [4.0.0.0/6]",
+        "3:95: listeners[0].trusted_networks: 4.0.0.0/6: these are more addresses than one organisation has",
+        "your own clients",
+    ),
+    (
+        "routes:",
+        "admin: {address: 0.0.0.0:8025}\nroutes:",
+        "11:18: admin.address: 0.0.0.0:8025 has no password and is open to other machines",
+        "127.0.0.1:8025",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said", "advice"), WARNINGS)
+def test_one_warning(load_text, old, new, said, advice):
+    assert old in BASE
+    (warning,) = load_text(BASE.replace(old, new, 1)).settings.warnings
+    assert warning.startswith(f"c.yaml:{said}")
+    assert advice in warning.partition("; ")[2]
+    assert "secret-word" not in warning
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mail.example.com", "'[192.0.2.1]'"),
+        ("routes:", "admin: {address: 127.0.0.1:8025}\nroutes:"),
+        ("routes:", "admin: {address: '[::1]:8025'}\nroutes:"),
+        ("routes:", "admin: {address: localhost:8025}\nroutes:"),
+        ("a.example.com:25", f"a.example.com:25, tls: starttls, {CREDENTIALS}"),
+        ("a.example.com:25", f"localhost:25, {CREDENTIALS}"),
+        ("a.example.com:25", f"a.example.com:25, allow_plaintext_auth: true, {CREDENTIALS}"),
+        ("accounts:", "  - {address: ':25', mode: relay, trusted_networks: 10.0.0.0/8}\naccounts:"),
+        ("{primary: p}", "{primary: p}\n  s: {primary: p}\nrules: [{recipient: b.example, route: r}, {route: s}]"),
+    ],
+)
+def test_nothing_is_said_of_what_is_in_order(load_text, old, new):
+    assert old in BASE
+    assert load_text(BASE.replace(old, new, 1)).settings.warnings == ()
+
+
+def test_a_machine_without_a_full_name(load_text, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+    (warning,) = load_text(BASE.replace("hostname: mail.example.com\n", "")).settings.warnings
+    assert warning.startswith("c.yaml: hostname: is not set, and box, the name of this machine, has no dot")
+
+
+def test_a_route_that_only_an_account_has_is_used(load_text):
+    text = BASE.replace("secret-word", "secret-word, route: s").replace("  r: {", "  s: {primary: a}\n  r: {")
+    (warning,) = load_text(text).settings.warnings
+    assert "routes.r: is not used" in warning
