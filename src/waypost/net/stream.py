@@ -105,9 +105,8 @@ class Stream(asyncio.Protocol):
     @property
     def peer(self) -> tuple[str, int]:
         """Address and port of the other side; an IPv4 address in IPv6 clothing is shown as IPv4."""
-        name = self._transport.get_extra_info("peername") or ("", 0)
-        address = str(name[0])
-        return address.removeprefix("::ffff:") if "." in address else address, int(name[1])
+        address, port, *_ = self._transport.get_extra_info("peername") or ("", 0)
+        return address.removeprefix("::ffff:") if "." in address else address, port
 
     @property
     def has_data(self) -> bool:
@@ -148,13 +147,12 @@ class Stream(asyncio.Protocol):
         received = self._received
         data = received[0] if len(received) == 1 else b"".join(received)
         received.clear()
-        if limit is not None and len(data) > limit:
-            received.append(data[limit:])
+        rest = b"" if limit is None else data[limit:]
+        self._size = len(rest)
+        if rest:
+            received.append(rest)
             data = data[:limit]
-            self._size -= limit
-            return data
-        self._size = 0
-        if self._read_paused and not self.lost:
+        elif self._read_paused and not self.lost:
             self._read_paused = False
             self._transport.resume_reading()
         return data
@@ -162,9 +160,8 @@ class Stream(asyncio.Protocol):
     @property
     def is_reset(self) -> bool:
         """Whether the other side has answered a write with a reset. Nobody closes one half of TLS."""
-        if self.lost or self._tls is not None:
-            return True
-        return bool(self._transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_ERROR))
+        socket = self._transport.get_extra_info("socket")
+        return self.lost or self._tls is not None or bool(socket.getsockopt(SOL_SOCKET, SO_ERROR))
 
     def interrupt(self) -> None:
         """Makes a `read` that waits raise `InterruptedReadError`; does nothing when nobody waits."""
@@ -209,8 +206,7 @@ class Stream(asyncio.Protocol):
         try:
             await self._drainer
         finally:
-            self._drainer = None
-            self._deadline.at = None
+            self._drainer = self._deadline.at = None
 
     def close(self) -> None:
         """Closes once everything written is sent."""
