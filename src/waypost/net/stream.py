@@ -147,11 +147,10 @@ class Stream(asyncio.Protocol):
         received = self._received
         data = received[0] if len(received) == 1 else b"".join(received)
         received.clear()
-        rest = b"" if limit is None else data[limit:]
+        data, rest = (data, b"") if limit is None else (data[:limit], data[limit:])
         self._size = len(rest)
         if rest:
             received.append(rest)
-            data = data[:limit]
         elif self._read_paused and not self.lost:
             self._read_paused = False
             self._transport.resume_reading()
