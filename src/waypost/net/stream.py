@@ -41,7 +41,7 @@ class Stream(asyncio.Protocol):
         self._drainer: asyncio.Future[None] | None = None
         self._batch = batch_of(self._loop)
         self._unwritten = b""  # small writes of this turn
-        self._write_paused = False
+        self.must_drain = False  # whether so much is queued that the writer should wait
         self._read_paused = False
         self._deadline = Deadline(self._loop, self._expired)
         self._tls: TlsLayer | None = None
@@ -82,10 +82,10 @@ class Stream(asyncio.Protocol):
         self._wake()
 
     def pause_writing(self) -> None:
-        self._write_paused = True
+        self.must_drain = True
 
     def resume_writing(self) -> None:
-        self._write_paused = False
+        self.must_drain = False
         if self._drainer is not None and not self._drainer.done():
             self._drainer.set_result(None)
 
@@ -191,14 +191,9 @@ class Stream(asyncio.Protocol):
         """Whether what is written now would be lost. The transport knows a little before the stream is told."""
         return self.lost or self._transport.is_closing()
 
-    @property
-    def must_drain(self) -> bool:
-        """Whether so much is queued that the writer should wait."""
-        return self._write_paused
-
     async def drain(self, timeout: float) -> None:
         """Waits until the queue is short again. Raises `StreamTimeoutError`."""
-        if not self._write_paused or self.lost:
+        if not self.must_drain or self.lost:
             return
         self._deadline.set(timeout)
         self._drainer = self._loop.create_future()
