@@ -58,12 +58,13 @@ class Driver:
             self._ended(self, failure)
             return
         _current = outer
-        self._awaited = awaited
         if awaited is _SUSPENDED:
             return
         if awaited is None:  # asyncio.sleep(0)
-            self._loop.call_soon(self._resume_from, None)
+            self._awaited = turn = object()
+            self._loop.call_soon(self._resume_from, turn)
         else:
+            self._awaited = awaited
             awaited.add_done_callback(self._resume_from)
 
     def cancel(self) -> None:
