@@ -3,6 +3,7 @@
 import hashlib
 import os
 import ssl
+from functools import lru_cache
 
 import structlog
 
@@ -10,6 +11,8 @@ from waypost.net.settings import ServerTls
 from waypost.routing.route import UpstreamTls
 
 log = structlog.get_logger()
+
+Stamp = tuple[int, int, int] | None
 
 
 class CertificateError(Exception):
@@ -39,15 +42,8 @@ class ServerCertificate:
                 log.error("certificate_not_renewed", reason=str(error), advice="the old one stays in use")
         return self._context
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        found: list[tuple[int, int, int] | None] = []
-        for path in (self._tls.certificate, self._tls.key):
-            try:
-                stat = os.stat(path)
-                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
-            except OSError:
-                found.append(None)
-        return tuple(found)
+    def _look(self) -> tuple[Stamp, Stamp]:
+        return _stamp(self._tls.certificate), _stamp(self._tls.key)
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -66,6 +62,12 @@ def _no_password() -> str:
 
 def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
     """The context for one upstream. Raises `CertificateError` when the CA file cannot be read."""
+    return _upstream_context(tls, None if tls.ca_file is None else _stamp(tls.ca_file))
+
+
+@lru_cache(maxsize=256)
+def _upstream_context(tls: UpstreamTls, stamp: Stamp) -> ssl.SSLContext:
+    # Remembered, because reading a system's certificates takes longer than a message does.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.mode == "opportunistic" or tls.fingerprints or not tls.verify:
@@ -80,6 +82,15 @@ def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise CertificateError(f"{tls.ca_file}: {error}") from error
     return context
+
+
+def _stamp(path: str) -> Stamp:
+    """What changes when a file does."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def fingerprint(certificate: bytes) -> str:
