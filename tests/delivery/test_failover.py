@@ -5,6 +5,7 @@ there, once, or must not; with none, the client must be told what the table says
 """
 
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from rig.certificates import Certificates, make_certificates
 from rig.client import Answer, RawClient
-from rig.faults import Fault, Phase, close, garbage, hang, say
+from rig.faults import Fault, Phase, close, garbage, hang, hold, say
 from rig.ports import free_port
 from rig.running import HASTY, RunningServer, settings, upstream
 from rig.sink import EXTENSIONS, StoringSink
@@ -327,6 +328,23 @@ def test_an_answer_in_the_middle_of_the_content_is_heard(
         assert answer.code == 250 if moves_on else shown(answer).startswith(text)
         assert server.told("attempted")[0]["text"] == text[10:]
     assert len(second.messages) == moves_on
+
+
+def test_an_upstream_that_takes_no_more_content_is_left(sink: StoringSink, second: StoringSink) -> None:
+    never = threading.Event()
+    sink.on("content", hold(never))
+    port = free_port()
+    both = upstream("first", sink.port, timeouts=HASTY), upstream("second", second.port)
+    try:
+        with RunningServer(settings(port, *both)) as server, RawClient(port) as client:
+            client.hello()
+            assert send(client, LARGE).code == 250, "the dot was never sent, so there is no doubt"
+            [attempt] = server.told("attempted")
+            assert (attempt["phase"], attempt["classification"]) == ("content", "timeout")
+    finally:
+        never.set()
+    assert sink.messages == []
+    assert len(second.messages) == 1
 
 
 # -- TLS

@@ -1,5 +1,6 @@
 """The dot was sent and no answer came: the four policies, late outcomes, repetitions, and copies that wait."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
@@ -47,6 +48,8 @@ class Scene:
             self.server.wait_for("received")
             if reset:
                 client.reset()
+        for _ in range(3):  # turns of the server's loop, in which it sees that the client has gone
+            self.server.call(lambda: asyncio.sleep(0))
 
     def stored(self) -> tuple[int, int, int]:
         """How many messages each has."""
