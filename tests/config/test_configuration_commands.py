@@ -1,7 +1,11 @@
 """`waypost check` and `waypost config`, as they are typed."""
 
+import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -183,6 +187,65 @@ def test_import(folder, capsys):
     assert read("new.yaml", {}).settings.routes.accounts["a@b"].password == "0755"
     assert main(["config", "import", "new.yaml"]) == 1
     assert "native form already" in capsys.readouterr().err
+
+
+def test_import_says_where_copies_will_wait(folder, capsys, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", "/state")
+    relay = "relay: {destination_primary: 'a.example.com:25'%s, timeout_seconds: 20}\n"
+    (folder / "alone.yaml").write_text(relay % "")
+    assert main(["config", "import", "alone.yaml"]) == 0
+    assert "spool" not in capsys.readouterr().out
+    (folder / "old.yaml").write_text(relay % ", destination_backups: ['b.example.com:25']")
+    assert main(["config", "import", "old.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("    timeouts: 20s\n    background_timeouts: 20s\n") == 2
+    assert "$STATE_DIRECTORY" in printed
+    before, _, spool = printed.rpartition("# spool:\n")
+    assert spool == "#   path: /state\n"
+    (folder / "new.yaml").write_text(before + "spool:\n" + spool.removeprefix("#"))
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert read("new.yaml", {}).settings.spool_path == "/state"
+
+
+@pytest.mark.parametrize(
+    ("mode", "networks", "said"),
+    [
+        ("relay", "", "relay, no TLS; for clients in 127.0.0.0/8, ::1/128"),
+        ("relay", "10.0.0.0/8", "relay, no TLS; for clients in 10.0.0.0/8"),
+        ("submission", "10.0.0.0/8", "submission, no TLS; for accounts, and clients in 10.0.0.0/8"),
+        (
+            "relay",
+            "10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, 10.6.0.0/16",
+            "relay, no TLS; for clients in 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16 and 2 more",
+        ),
+    ],
+)
+def test_check_says_whom_a_listener_serves(folder, capsys, mode, networks, said):
+    text = SMALL.replace("mode: relay", f"mode: {mode}, trusted_networks: [{networks}]")
+    (folder / "waypost.yaml").write_text(text + "admin: {address: '[::1]:8025'}\n")
+    assert main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"  listens on 127.0.0.1:2525: {said}"
+    assert lines[-1] == "  admin on [::1]:8025"
+
+
+def test_check_breaks_its_lines_on_a_terminal_only(folder):
+    (folder / "waypost.yaml").write_text("nonsense: 1\nlisteners: [{address: x, mode: relay}]\nmore: 1\n")
+    command = [sys.executable, "-m", "waypost", "check"]
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        environ = {**os.environ, "COLUMNS": "50"}
+        assert subprocess.run(command, stdout=theirs, stderr=theirs, env=environ, timeout=30).returncode == 78
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while block := screen.read(4096):
+                shown += block
+    whole = subprocess.run(command, capture_output=True, timeout=30).stderr.decode()
+    lines = shown.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+    assert max(map(len, lines)) < 50
+    assert len(lines) > len(whole.splitlines())
+    assert " ".join("\n".join(lines).split()) == " ".join(whole.split())
 
 
 def test_init_prints_a_sample_that_is_fine(folder, capsys):

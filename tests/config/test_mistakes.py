@@ -2,6 +2,8 @@
 
 import pytest
 
+from waypost.cli import main
+
 BASE = """\
 listeners:
   - {address: 127.0.0.1:2525, mode: submission, allow_plaintext_auth: true}
@@ -78,7 +80,7 @@ LINES = [
     ),
     ("submission", "relay", "2:66", "listeners[0].allow_plaintext_auth", "nobody authenticates", ""),
     ("accounts:\n  app: {password: secret-word}", "accounts: {}", "2:5", "listeners[0]", "nobody can send", "accounts"),
-    ("{password: secret-word}", "", "4:7", "accounts.app", "must be a mapping of settings", ""),
+    ("{password: secret-word}", "", "4:7", "accounts.app", "has no settings in it", ""),
     ("{password: secret-word}", "{}", "4:8", "accounts.app.password", "is required", "password_file"),
     (
         "password: secret-word",
@@ -150,7 +152,7 @@ LINES = [
         "a:25, background_timeouts: [5m]}",
         "6:43",
         "upstreams.a.background_timeouts",
-        "must be a mapping of settings",
+        "must be one value (duration) or a mapping of settings",
         "",
     ),
     ("a.example.com:25}", "a:25, rewrite_from: me}", "6:36", "upstreams.a.rewrite_from", "not a mail address", "@"),
@@ -263,7 +265,6 @@ def test_mistakes_before_an_entry_do_not_move_those_behind_it(mistakes):
     )
     assert [(problem.place, problem.key) for problem in mistakes(text)] == [
         ("c.yaml:13:5", "rules[0]"),
-        ("c.yaml:14:5", "rules[1].route"),
         ("c.yaml:14:22", "rules[1].rout"),
         ("c.yaml:15:31", "rules[2].account[0]"),
     ]
@@ -443,3 +444,43 @@ def test_a_wrong_address_is_not_compared_with_others(mistakes):
         "upstreams.a.address",
         "admin.address",
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "meant"),
+    [
+        ("upstreams:\n", "upstreas:\n", "upstreas", "upstreams"),
+        ("pools:", "poos:", "poos", "pools"),
+        ("accounts:", "accouts:", "accouts", "accounts"),
+        ("listeners:", "listners:", "listners", "listeners"),
+        ("routes:", "route:", "route", "routes"),
+        ("primary:", "primry:", "routes.r.primry", "primary"),
+        ("mode: ", "mod: ", "listeners[0].mod", "mode"),
+    ],
+)
+def test_a_misspelt_name_is_one_mistake(mistakes, old, new, key, meant):
+    (problem,) = mistakes(BASE.replace(old, new, 1))
+    assert problem.key == key
+    assert problem.suggestion == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text", "advice"),
+    [
+        ("  p: {strategy: weighted, ", "  strategy: weighted\n  p: {", "must be a mapping", "a name of your choice"),
+        ("  app: {password: secret-word}", "  app:\n    password secret-word", "must be a mapping", "after the colon"),
+        ("  - {address", "    {address", "must be a list", "`- `"),
+        ("address: a.example.com:25", "address: '???'", "has no port", "write it like mail.example.com:25"),
+        ("{address: a.example.com:25}", "{address: a.example.com:25, tls: [x]}", "one value (the mode) or a mapp", ""),
+    ],
+)
+def test_advice_for_what_is_easily_done(mistakes, old, new, text, advice):
+    assert old in BASE
+    problem = next(problem for problem in mistakes(BASE.replace(old, new, 1)) if text in problem.text)
+    assert advice in problem.suggestion
+
+
+def test_nothing_is_said_of_one_mistake_but_the_mistake(folder, capsys):
+    (folder / "c.yaml").write_text(BASE.replace("path: spool", "pth: spool"))
+    assert main(["check", "--config", "c.yaml"]) == 78
+    assert capsys.readouterr().err == "c.yaml:14:9: spool.pth: there is no such setting; did you mean path?\n"

@@ -296,7 +296,7 @@ def test_smtpmux_without_a_selector_the_order_of_the_file_holds(load_text, selec
 @pytest.mark.parametrize(
     ("old", "new", "place", "key"),
     [
-        ("email: ", "mail: ", "3:5", "users[0].email"),
+        ("email: ", "mail: ", "3:5", "users[0].mail"),
         ('addr: "mail1:1025"', "addr: mail1", "6:16", "users[0].downstreams[0].addr"),
         ('pass: "any"}', "}", "6:9", "users[0].downstreams[0].pass"),
         ("user: ", "usr: ", "6:30", "users[0].downstreams[0].usr"),
@@ -334,3 +334,33 @@ def test_what_is_imported_loads_and_is_the_same(load_text, folder, text, environ
     loaded = read("native.yaml", {"HOME": str(folder)})
     assert loaded.format == "native"
     assert replace(loaded.settings, warnings=()) == replace(old, warnings=())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("relay:", "rely:", "rely"),
+        ("destination_primary", "destination_primry", "relay.destination_primry"),
+        ("destination_backups", "destination_backup", "relay.destination_backup"),
+    ],
+)
+def test_a_misspelt_name_in_the_file_of_gosmtp_dup_is_one_mistake(mistakes, old, new, key):
+    (problem,) = mistakes(DUP.replace(old, new))
+    assert problem.key == key
+    assert problem.suggestion == f"did you mean {old.rstrip(':')}?"
+
+
+def test_smtpmux_mistakes_do_not_hide_others(mistakes):
+    text = MUX.replace("mail1:1025", "mail1").replace('pass: "any"}\n      - {addr: "mail2', '}\n      - {addr: "mail2')
+    text = text.replace("./plugins/round_robin/round-robin-plugin", "mine.py").replace("password123", "")
+    assert [problem.key for problem in mistakes(text)] == [
+        "users[0].password",
+        "users[0].selector_algo_path",
+        "users[0].downstreams[0].pass",
+        "users[0].downstreams[0].addr",
+    ]
+
+
+def test_smtpmux_names_have_the_port_where_it_tells_them_apart(load_text):
+    text = MUX.replace("mail1:1025", "127.0.0.1:1025").replace("mail2:1025", "127.0.0.1:2025")
+    assert list(load_text(text).settings.upstreams) == ["127.0.0.1-1025", "127.0.0.1-2025"]

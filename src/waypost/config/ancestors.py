@@ -72,6 +72,11 @@ def convert(kind: Format, tree: Tree, environ: Mapping[str, str]) -> tuple[Tree 
         missing = smtp_dup.missing_primary(tree)
         dup = validate(SmtpDupFile, tree)
         absent = ("relay", "relay.destination_primary")
+        if any(
+            problem.suggestion in ("did you mean relay?", "did you mean destination_primary?")
+            for problem in dup.problems
+        ):
+            missing = None  # it is there, under a name that is nearly right
         problems += [problem for problem in dup.problems if not missing or problem.key not in absent]
         problems += [missing] if missing else []
         if dup.model is None or problems:

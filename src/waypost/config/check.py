@@ -3,7 +3,7 @@
 Listeners, upstreams and files have modules of their own (`check_listeners`, `check_upstreams`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from waypost.config import check_listeners, check_unused, check_upstreams
 from waypost.config.document import Tree
@@ -26,6 +26,8 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     if model is None:
         return report, secrets
     for section in REQUIRED:
+        if validated.is_misspelt((section,)):
+            continue
         if not report.given(section):
             report.problem((section,), "is required")
         elif not tree.get((section,)):
@@ -41,7 +43,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
         _check_route(name, route, report)
     for name, account in model.accounts.items():
         if account.route is not None:
-            _refer(report, ("accounts", name, "route"), account.route, report.names("routes"), "route")
+            _refer(report, ("accounts", name, "route"), account.route, ("routes",), "route")
     _check_rules(model, report)
     _check_everything_has_a_route(model, report)
     _check_rewriting(model, report)
@@ -60,12 +62,12 @@ def _check_hostname(model: Configuration, report: Report, own_name: str) -> None
     report.warn(("hostname",), text, f"{advice}, like mail.example.com")
 
 
-def _refer(report: Report, path: Path, name: str, known: Iterable[str], what: str) -> bool:
-    names = tuple(known)
-    if name in names or report.is_lost(*path):
-        return True
-    report.unknown(path, f"there is no {what} {name[:60]!r}", name, names)
-    return False
+def _refer(report: Report, path: Path, name: str, sections: Sequence[str], what: str) -> None:
+    """Reports a name that none of the `sections` has."""
+    known = tuple(name for section in sections for name in report.names(section))
+    if name in known or report.is_lost(*path) or any(map(report.is_absent, sections)):
+        return
+    report.unknown(path, f"there is no {what} {name[:60]!r}", name, known)
 
 
 def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
@@ -73,7 +75,7 @@ def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
     if name in report.names("upstreams"):
         report.problem(here, "is the name of an upstream too, and every upstream is a pool of its own name", key=True)
     for upstream, weight in pool.upstreams.items():
-        _refer(report, (*here, "upstreams", upstream), upstream, report.names("upstreams"), "upstream")
+        _refer(report, (*here, "upstreams", upstream), upstream, ("upstreams",), "upstream")
         if weight != 1 and pool.strategy != "weighted" and not report.is_lost(*here, "strategy"):
             report.problem(
                 (*here, "upstreams", upstream),
@@ -84,12 +86,11 @@ def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
 
 def _check_route(name: str, route: RouteSection, report: Report) -> None:
     here: Path = ("routes", name)
-    pools = (*report.names("pools"), *report.names("upstreams"))
-    _refer(report, (*here, "primary"), route.primary, pools, "pool or upstream")
+    _refer(report, (*here, "primary"), route.primary, ("pools", "upstreams"), "pool or upstream")
     seen: set[str] = set()
     for index, copy in enumerate(route.copies):
         path: Path = (*here, "copies", index, "to")
-        _refer(report, path, copy.to, pools, "pool or upstream")
+        _refer(report, path, copy.to, ("pools", "upstreams"), "pool or upstream")
         if report.is_lost(*path):
             continue
         if copy.to in seen:
@@ -103,12 +104,15 @@ def _check_rules(model: Configuration, report: Report) -> None:
     listeners = [listener.address.text for listener in model.listeners]
     for index, rule in enumerate(model.rules):
         here: Path = ("rules", index)
-        _refer(report, (*here, "route"), rule.route, report.names("routes"), "route")
+        _refer(report, (*here, "route"), rule.route, ("routes",), "route")
         for number, address in enumerate(rule.listener):
-            if not report.is_lost("listeners"):
-                _refer(report, (*here, "listener", number), address, listeners, "listener")
+            if not report.is_lost("listeners") and not report.is_absent("listeners") and address not in listeners:
+                text = f"there is no listener {address[:60]!r}"
+                report.unknown((*here, "listener", number), text, address, tuple(listeners))
         for number, account in enumerate(rule.account):
             known = report.names("accounts")
+            if report.is_absent("accounts"):
+                continue
             if not any(mark in account for mark in "*?") and account.lower() not in map(str.lower, known):
                 report.unknown((*here, "account", number), f"there is no account {account[:60]!r}", account, known)
     for index, earlier in _unreachable(model.rules):
@@ -152,7 +156,7 @@ def _condition(rule: RuleSection, name: str) -> _Condition:
 
 
 def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
-    if model.rules or report.given("rules") or len(report.names("routes")) < 2:
+    if model.rules or report.given("rules") or len(model.routes) < 2:
         return
     without = [name for name, account in model.accounts.items() if account.route is None]
     open_to_networks = [

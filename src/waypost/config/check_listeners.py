@@ -154,7 +154,7 @@ def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
 
 def _check_access(index: int, listener: ListenerSection, model: Configuration, report: Report) -> None:
     here: Path = ("listeners", index)
-    if report.is_lost(*here, "mode") or report.is_misspelt(*here):
+    if report.is_lost(*here, "mode") or report.has_unknown(*here):
         return
     if listener.mode == "relay":
         if listener.allow_plaintext_auth:
@@ -163,6 +163,8 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
             )
         return
     if listener.trusted_networks or report.is_lost(*here, "trusted_networks"):
+        return
+    if report.is_absent("accounts"):
         return
     if not report.names("accounts"):
         report.problem(

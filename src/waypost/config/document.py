@@ -11,6 +11,7 @@ from typing import TypeAlias
 import yaml
 
 from waypost.config.errors import Origin, Path, Problem, key_text
+from waypost.config.yaml_syntax import explain
 
 Data: TypeAlias = "dict[str, Data] | list[Data] | str | None"
 
@@ -127,7 +128,7 @@ def parse(source: str, content: bytes) -> tuple[Tree, list[Problem]]:
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
-        return tree, [_syntax_problem(source, error)]
+        return tree, [_syntax_problem(source, error, text)]
     except yaml.reader.ReaderError as error:
         line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
         return tree, [Problem(f"{source}:{line}:{column}", "", "is a control character, which YAML does not allow")]
@@ -142,7 +143,10 @@ def parse(source: str, content: bytes) -> tuple[Tree, list[Problem]]:
     if isinstance(data, dict):
         tree.data = data
     elif not reader.problems:
-        reader.problems.append(Problem(str(_origin(source, node)), "", "must be a mapping of settings"))
+        what = "is a list" if isinstance(data, list) else "is just text"
+        text = f"{what}, but a configuration is a mapping of settings"
+        problem = Problem(str(_origin(source, node)), "", text, "begin with the name of a setting, like `listeners:`")
+        reader.problems.append(problem)
     return tree, reader.problems
 
 
@@ -150,18 +154,9 @@ def _origin(source: str, node: yaml.Node) -> Origin:
     return Origin(source, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _syntax_problem(source: str, error: yaml.MarkedYAMLError) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-    text = error.problem or error.context or "cannot be read"
-    if "undefined alias" in text or "an alias" in (
-        error.context or ""
-    ):  # the parser's own words would show the value, which may be a password
-        return Problem(place, "", "a value begins with *, which is an alias in YAML", "put the value in quotes")
-    if "tag" in text or "a tag" in (error.context or ""):
-        return Problem(place, "", "a value begins with !, which is a tag in YAML", "put the value in quotes")
-    hint = "indent with spaces" if "'\\t'" in text else "values with special characters need quotes"
-    return Problem(place, "", f"is not YAML: {text}", hint)
+def _syntax_problem(source: str, error: yaml.MarkedYAMLError, text: str) -> Problem:
+    said = explain(error, text)
+    return Problem(str(Origin(source, said.line, said.column)), "", said.text, said.advice)
 
 
 class _Reader:

@@ -66,11 +66,17 @@ def key_text(path: Path) -> str:
     return text
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The question whether the nearest of `known` was meant; empty when none is near."""
+def nearest_name(word: str, known: Iterable[str]) -> str:
+    """The one of `known` that is nearest to `word`; empty when none is near."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f"did you mean {by_lower[near[0]]}?" if near else ""
+    return by_lower[near[0]] if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The question whether the nearest of `known` was meant; empty when none is near."""
+    near = nearest_name(word, known)
+    return f"did you mean {near}?" if near else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from waypost.config.document import Tree
 from waypost.config.errors import Origin, Path, Problem, did_you_mean
+from waypost.config.schema import REQUIRED
 from waypost.config.validate import Validated
 from waypost.config.walk import keys_at
 
@@ -48,7 +49,11 @@ class Report:
         node = self._tree.get((section,))
         return tuple(node) if isinstance(node, dict) else ()
 
-    def is_misspelt(self, *path: str | int) -> bool:
+    def is_absent(self, section: str) -> bool:
+        """Whether a top-level section is not there, and that has been said: it is required, or is misspelt."""
+        return not self.given(section) and (section in REQUIRED or self._validated.is_misspelt((section,)))
+
+    def has_unknown(self, *path: str | int) -> bool:
         """Whether a setting that does not exist stands at `path`: it may be meant for any of those that do."""
         original, model = self._validated.original(path), self._validated.model
         known = keys_at(type(model), original) if model is not None else ()

@@ -174,7 +174,8 @@ def _endpoint(text: str, example: str) -> Endpoint:
         advice = f"write [{text}]:25" if _is_ip(text, version=6) else f"write [{host}]:{port}"
         raise WrongValueError("is an IPv6 address without brackets", advice)
     elif not colon:
-        raise WrongValueError(f"{text!r} has no port", f"write it like {text or 'mail.example.com'}:25")
+        like = f"{text}:25" if _HOST.fullmatch(text) else example
+        raise WrongValueError(f"{text!r} has no port", f"write it like {like}")
     elif host not in ("", "*") and not _is_ip(host, version=4):
         _check_host(host)
     if re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is None or int(port) > 65535:
