@@ -87,7 +87,7 @@ class ListenerSection(Section):
 
     address: Annotated[BoundAddress, StandIn(":0")] = Field(
         description="`host:port`. Without a host (`:2525`) it is every interface; IPv6 stands in brackets, "
-        "`[::1]:2525`. It is also the listener's name."
+        "`[::1]:2525`, and `[::]:2525` is IPv6 only. It is also the listener's name."
     )
     mode: Annotated[
         Literal["submission", "relay"],
