@@ -178,3 +178,10 @@ async def test_stopping_before_starting_ends_at_once(parts):
 def test_an_address_in_use_is_an_error_of_the_system():
     with bind("127.0.0.1", 0) as taken, pytest.raises(OSError):
         bind("127.0.0.1", taken.getsockname()[1])
+
+
+def test_without_a_host_both_families_are_served():
+    with bind("", 0) as listening:
+        port = listening.getsockname()[1]
+        for address in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+            socket.create_connection((address, port), timeout=5).close()

@@ -6,6 +6,7 @@ instead of ten times, and closes connections on which nobody asks anything.
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 
@@ -25,7 +26,13 @@ _PARTING = 2  # seconds that requests under way have when we stop
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `OSError` when the address is taken or not ours."""
+    """A listening socket; without a host, on every interface. Raises `OSError` when the address is taken or not ours."""
+    if not host and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server((host, port), family=socket.AF_INET6, backlog=64, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # the kernel has IPv6, but it is switched off
+                raise
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=64)
 
