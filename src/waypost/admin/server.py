@@ -26,7 +26,7 @@ _PARTING = 2  # seconds that requests under way have when we stop
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; without a host, on every interface. Raises `OSError` when the address is taken or not ours."""
+    """A listening socket, on every interface without a host. Raises `OSError` when the address cannot be had."""
     if not host and socket.has_dualstack_ipv6():
         try:
             return socket.create_server((host, port), family=socket.AF_INET6, backlog=64, dualstack_ipv6=True)
