@@ -188,13 +188,19 @@ def test_in_doubt(told, message, attempt):
     assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="primary",upstream="old"} 1.0')
 
 
-@pytest.mark.parametrize("event", ["expired", "dead"])
-def test_the_end_of_a_copy_is_an_error(told, message, event):
-    getattr(told.log, event)(message, "new", message.envelope.recipients, "refused: 554 5.7.1 no")
+def test_a_dead_letter_is_an_error(told, message):
+    told.log.dead(message, "new", message.envelope.recipients, "refused: 554 5.7.1 no")
 
     reason = {"role": "copy", "reason": "refused: 554 5.7.1 no"}
-    assert told.last() == head("error", event) | OWED | reason
-    assert told.metric(f'waypost_deliveries_total{{outcome="{event}",role="copy",upstream="new"}} 1.0')
+    assert told.last() == head("error", "dead") | OWED | reason
+    assert told.metric('waypost_deliveries_total{outcome="dead",role="copy",upstream="new"} 1.0')
+
+
+def test_a_copy_that_could_not_be_stored_is_an_error(told, message):
+    told.log.not_taken(message, "new", "the disk is full")
+
+    assert told.last() == head("error", "not_taken") | OWED | {"role": "copy", "reason": "the disk is full"}
+    assert told.metric('waypost_deliveries_total{outcome="not_taken",role="copy",upstream="new"} 1.0')
 
 
 @pytest.mark.parametrize("event", ["connected", "closed", "auth_succeeded", "tls_failed"])
@@ -227,7 +233,6 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
         log.in_doubt(message, judged, "copy")
         log.deferred(message, "t", recipients, answer, 0.0, "copy")
         log.failed(message, "t", recipients, answer, "copy")
-    log.expired(message, "t", recipients, "why")
     log.dead(message, "t", recipients, "why")
     log.not_taken(message, "t", "why")
     for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"):

@@ -138,7 +138,8 @@ class Session:
             await self._part(_SILENT)
         except ConnectionError:
             why = "lost"
-        except Exception:
+        except Exception:  # a defect of ours: the client is told to come again, the listener reports it
+            self._give_up(f"the session ended: {why}")
             await self._part(_FAULT)
             raise
         finally:

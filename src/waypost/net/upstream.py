@@ -210,9 +210,6 @@ class UpstreamConnection:
             pending += piece
         return await self._end(self._dialogue.engine.send(c.Bdat(len(pending), last=True)) + pending, timeouts)
 
-    def _broken(self, cause: Cause, text: str) -> tuple[Phase, Answer]:
-        return Phase.CONTENT, self._dialogue.broken(Phase.CONTENT, cause, text)
-
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""
         if not self.is_closed and self._dialogue.stream is not None and self._dialogue.engine.is_idle:

@@ -177,14 +177,6 @@ class MailLog:
         self._emit(record)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
 
-    def expired(
-        self, message: Message, target: str, recipients: Sequence[Recipient], reason: str, role: Role = "copy"
-    ) -> None:
-        """The delivery has been tried for as long as it may be."""
-        record = self._owed("error", "expired", message, target, recipients, role)
-        record["reason"] = reason
-        self._emit(record)
-
     def not_taken(self, message: Message, target: str, reason: str, role: Role = "copy") -> None:
         """A copy could not be stored, so it will not be made."""
         record = self._owed("error", "not_taken", message, target, message.envelope.recipients, role)
