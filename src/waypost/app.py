@@ -69,9 +69,10 @@ class Server:
     # -- parts
 
     def _own_spool(self) -> Spool | None:
-        if self._settings.spool_path is None:
+        settings = self._settings.spool
+        if settings is None or settings.path is None:
             return None
-        spool = SqliteSpool(Path(self._settings.spool_path), on_due=self.wake)
+        spool = SqliteSpool(Path(settings.path), on_due=self.wake)
         self._incoming = spool.incoming
         return spool
 

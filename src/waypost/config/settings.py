@@ -1,6 +1,6 @@
 """The whole configuration as plain values: what `waypost.config` hands to the composition root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from waypost.net.settings import ListenerSettings
@@ -13,6 +13,33 @@ class AdminSettings:
 
     host: str
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """Where mail is kept that is ours: a folder, or a PostgreSQL database (`postgresql://...`)."""
+
+    path: str | None = None
+    url: str | None = field(default=None, repr=False)  # it may contain a password
+    allow_temporary: bool = False
+    """Whether the folder may be on a file system that is lost when the machine stops."""
+    keep_dead: float = 30 * 86400
+    """Seconds after which a dead letter is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """What is remembered of messages after they have gone. `keep` is in seconds; 0 is no journal."""
+
+    keep: float = 30 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeSettings:
+    """Delivery status notifications: who sends them, and how many an address gets in an hour at most."""
+
+    sender: str = ""  # address of their From field; empty: MAILER-DAEMON at the hostname
+    per_hour: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +59,11 @@ class Settings:
     routes: Routes
     upstreams: dict[str, Upstream]
     pools: dict[str, Pool]  # every upstream is also a pool of its own name
-    spool_path: str | None  # None when no route has copies and no spool is configured
+    spool: SpoolSettings | None  # None when no route needs one and none is configured
     admin: AdminSettings | None
     log: LogSettings = LogSettings()
+    journal: JournalSettings = JournalSettings()
+    notices: NoticeSettings = NoticeSettings()
     spill_size: int = 1024 * 1024
     max_received: int = 100
     shutdown_timeout: float = 8

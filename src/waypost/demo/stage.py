@@ -168,6 +168,6 @@ def _settings(ports: dict[str, int]) -> Settings:
         routes=Routes(rules, routes, {USERNAME: Account(USERNAME, PASSWORD)}),
         upstreams=upstreams,
         pools=pools,
-        spool_path=None,
+        spool=None,
         admin=None,
     )

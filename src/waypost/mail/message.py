@@ -53,10 +53,14 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An accepted envelope with its content. `received_at` is in seconds since the epoch."""
+    """An accepted envelope with its content. `received_at` is in seconds since the epoch.
+
+    `digest` is the SHA-256 of the content as the client sent it; empty when nobody needs it.
+    """
 
     id: str
     received_at: float
     client: Client
     envelope: Envelope
     content: Content
+    digest: bytes = b""

@@ -88,6 +88,10 @@ class Attempt:
     duration: float
     reused: bool = False
     tls: str | None = None
+    phases: tuple[tuple[Phase, float], ...] = ()
+    """How long each phase took that the attempt went through, in their order."""
+    dsn: bool = False
+    """Whether the upstream offers DSN, so that it answers for notifications once it has accepted (RFC 3461)."""
 
 
 @dataclass(frozen=True, slots=True)

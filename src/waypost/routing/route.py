@@ -14,6 +14,7 @@ Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
 StrategyName = Literal["ordered", "round_robin", "weighted", "random"]
 InDoubtPolicy = Literal["retry-same", "tempfail", "failover", "assume-sent"]
+Acceptance = Literal["pass", "hybrid", "spool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Upstream:
     background_timeouts: Timeouts = BACKGROUND
     rewrite_from: Address | None = None
     """The address that replaces reverse-path and From field, for the smtpmux format."""
+    rate: float | None = None
+    """Messages per second that it is given from the spool, at most; None is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,23 @@ class Route:
     name: str
     primary: Pool
     copies: tuple[Copy, ...] = ()
-    in_doubt: InDoubtPolicy = "tempfail"
+    acceptance: Acceptance | None = None
+    """When the client is told 250; None: as the listener has it, see `acceptance_for`."""
+    in_doubt: InDoubtPolicy | None = None
+    """None: `tempfail` while the message is the client's, `retry-same` once it is ours."""
     in_doubt_hold: float = 3600
     """Seconds that copies wait for a primary whose outcome is unknown."""
     backoff: Backoff = Backoff()
     silence: float = 30
     """Seconds after RCPT in which a silent client keeps an upstream connection."""
+    sync_budget: float = 45
+    """Seconds that a client waits for upstreams in `hybrid`, over one transaction."""
+    delay_warning: float | None = None
+    """Seconds after which the sender is told that the message is still on its way; None: never."""
+
+    def acceptance_for(self, submission: bool) -> Acceptance:
+        """The mode for a client of a submission listener, or of a relay listener (semantics.md section 1)."""
+        return self.acceptance or ("hybrid" if submission else "pass")
 
 
 @dataclass(frozen=True, slots=True)
