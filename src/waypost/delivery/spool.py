@@ -25,6 +25,10 @@ class SpoolError(Exception):
     """Nothing can be stored or recorded now: the disk is full, or the store is broken. The message says why."""
 
 
+class SpoolFullError(SpoolError):
+    """There is no room for this message; the store as such is well."""
+
+
 class Role(StrEnum):
     """What a delivery is to its message."""
 
