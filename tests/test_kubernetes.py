@@ -85,7 +85,7 @@ def test_the_spool_is_on_a_volume_that_stays(
 ) -> None:
     (claim,) = manifests["StatefulSet", "waypost"]["spec"]["volumeClaimTemplates"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts[claim["metadata"]["name"]] == settings.spool_path
+    assert mounts[claim["metadata"]["name"]] == settings.spool.path
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     assert manifests["StatefulSet", "waypost"]["spec"]["replicas"] == 1
 

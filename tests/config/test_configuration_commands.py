@@ -204,7 +204,7 @@ def test_import_says_where_copies_will_wait(folder, capsys, monkeypatch):
     assert spool == "#   path: /state\n"
     (folder / "new.yaml").write_text(before + "spool:\n" + spool.removeprefix("#"))
     monkeypatch.delenv("STATE_DIRECTORY")
-    assert read("new.yaml", {}).settings.spool_path == "/state"
+    assert read("new.yaml", {}).settings.spool.path == "/state"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_every_setting_without_a_name_of_the_users_has_a_variable():
 
 SAMPLES = {
     "WAYPOST_HOSTNAME": ("mx.example.com", lambda settings: settings.hostname, "mx.example.com"),
-    "WAYPOST_SPOOL_PATH": ("/tmp/s", lambda settings: settings.spool_path, "/tmp/s"),
+    "WAYPOST_SPOOL_PATH": ("/tmp/s", lambda settings: settings.spool.path, "/tmp/s"),
     "WAYPOST_ADMIN_ADDRESS": ("[::1]:8025", lambda settings: settings.admin.host, "::1"),
     "WAYPOST_LOG_FORMAT": ("json", lambda settings: settings.log.format, "json"),
     "WAYPOST_LOG_LEVEL": ("debug", lambda settings: settings.log.level, "debug"),

@@ -68,7 +68,7 @@ def test_gosmtp_dup_the_documented_file(load_text):
     assert primary.credentials is None  # defect G3
     assert listener.limits.message_size >= 10 * 1024 * 1024
     assert listener.limits.recipients >= 100
-    assert settings.spool_path == "/state"
+    assert settings.spool.path == "/state"
     assert settings.warnings == (
         "c.yaml: is in the format of GoSMTP-dup; `waypost config import` prints the native form, which can do more",
         "c.yaml:3:11: smtp.domain: 'localhost' has no dot, and many servers refuse such a name in EHLO; "
@@ -82,7 +82,7 @@ def test_gosmtp_dup_defaults(load_text):
     assert settings.hostname == "localhost"
     assert settings.upstreams["old"].timeouts.greeting == 10
     assert settings.routes.routes["all"].copies == ()
-    assert settings.spool_path is None
+    assert settings.spool is None
 
 
 def test_gosmtp_dup_variables_alone(from_variables):
@@ -204,7 +204,7 @@ def test_g11_gosmtp_dup_for_this_machine_trusts_this_machine(load_text, listen):
 
 
 def test_our_variables_apply_to_the_old_formats(load_text):
-    assert load_text(DUP, {"WAYPOST_SPOOL_PATH": "/s"}).settings.spool_path == "/s"
+    assert load_text(DUP, {"WAYPOST_SPOOL_PATH": "/s"}).settings.spool.path == "/s"
     assert load_text(MUX, {"WAYPOST_ADMIN_ADDRESS": ":8025"}).settings.admin.port == 8025
 
 

@@ -209,8 +209,8 @@ def test_secrets_are_in_no_representation(load_text):
 
 def test_the_spool_that_is_set(load_text):
     loaded = load_text(COPYING + "spool: {path: here}\n", {"STATE_DIRECTORY": "/var/lib/other"})
-    assert loaded.settings.spool_path == "here"
-    assert load_text(SMALL).settings.spool_path is None
+    assert loaded.settings.spool.path == "here"
+    assert load_text(SMALL).settings.spool is None
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_the_spool_that_is_not_set(load_text, folder, var_lib):
 
     def spool(environ):
         loaded = load_text(COPYING, environ)
-        return loaded.settings.spool_path, str(loaded.origin(("spool", "path")))
+        return loaded.settings.spool.path, str(loaded.origin(("spool", "path")))
 
     var_lib("/var/lib", folder)
     assert spool(by_systemd) == ("/var/lib/waypost", "default, $STATE_DIRECTORY")

@@ -18,6 +18,7 @@ from rig.settings import relaying
 from rig.sink import EXTENSIONS, StoringSink
 from rig.waiting import wait_until
 from rig.waypost import WaypostProcess
+from waypost.config.settings import SpoolSettings
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.routing.route import Backoff, Copy
 
@@ -69,7 +70,7 @@ def scene(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
             port = free_port()
             one = settings(port, upstream("first", primary.port), copies=copies, **({"backoff": QUICK} | route))
             if spool is None:
-                one = replace(one, spool_path=str(tmp_path))
+                one = replace(one, spool=SpoolSettings(str(tmp_path)))
             server = stack.enter_context(RunningServer(one, spool=spool))
             return Scene(server, port, primary, sinks)
 
@@ -216,7 +217,7 @@ def test_stopping_leaves_what_is_owed(scene: Callable[..., Scene], tmp_path: Pat
     port = free_port()
     copies = (Copy(single(upstream("copy1", it.targets[0].port))),)
     again = settings(port, upstream("first", it.primary.port), copies=copies, backoff=QUICK)
-    with RunningServer(replace(again, spool_path=str(tmp_path))):
+    with RunningServer(replace(again, spool=SpoolSettings(str(tmp_path)))):
         assert sorted(m.untraced for m in it.targets[0].wait_for(5)) == [b"%d\r\n" % number for number in range(5)]
 
 

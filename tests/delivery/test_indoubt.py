@@ -15,6 +15,7 @@ from rig.faults import close, garbage, hang, hold, say
 from rig.ports import free_port
 from rig.running import HASTY, RunningServer, settings, single, upstream
 from rig.sink import StoringSink
+from waypost.config.settings import SpoolSettings
 from waypost.routing.health import State
 from waypost.routing.route import Copy
 
@@ -67,7 +68,7 @@ def scene(make_sink: MakeSink, tmp_path: Path) -> Iterator[Callable[..., Scene]]
             copies = (Copy(single(upstream("archive", sinks[2].port))),)
             port = free_port()
             made = settings(port, *members[: 1 + second], copies=copies, in_doubt=in_doubt, **more)
-            server = stack.enter_context(RunningServer(replace(made, spool_path=str(tmp_path))))
+            server = stack.enter_context(RunningServer(replace(made, spool=SpoolSettings(str(tmp_path)))))
             return Scene(server, port, *sinks)
 
         yield started

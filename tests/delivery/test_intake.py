@@ -13,6 +13,7 @@ from rig.running import PATIENT, RunningServer, relay_listener, settings, single
 from rig.sink import EXTENSIONS, StoringSink
 from rig.waiting import wait_until
 from waypost.app import instance_of
+from waypost.config.settings import SpoolSettings
 from waypost.net.settings import Limits
 from waypost.routing.route import Account, Copy, Routes
 
@@ -47,7 +48,7 @@ def test_primary_and_copy_get_what_was_sent(name: str, sink: StoringSink, make_s
     archive = make_sink(StoringSink(name="archive.example"))
     port = free_port()
     made = settings(port, upstream("first", sink.port), copies=(Copy(single(upstream("archive", archive.port))),))
-    with RunningServer(replace(made, spool_path=str(tmp_path))), RawClient(port) as client:
+    with RunningServer(replace(made, spool=SpoolSettings(str(tmp_path)))), RawClient(port) as client:
         client.hello()
         client.mail("ann@example.com", "bob@example.org")
         client.send(stuffed(content) + b".\r\n")
@@ -78,7 +79,7 @@ def test_content_without_a_last_line_end(content: bytes, chunking: bool, make_si
     sinks = [make_sink(StoringSink(extensions=extensions)) for _ in range(2)]
     port = free_port()
     made = settings(port, upstream("first", sinks[0].port), copies=(Copy(single(upstream("archive", sinks[1].port))),))
-    with RunningServer(replace(made, spool_path=str(tmp_path))), RawClient(port) as client:
+    with RunningServer(replace(made, spool=SpoolSettings(str(tmp_path)))), RawClient(port) as client:
         client.hello()
         client.command("MAIL FROM:<ann@example.com>", 250)
         client.command("RCPT TO:<bob@example.org>", 250)
@@ -100,7 +101,7 @@ def test_fifty_megabytes(sink: StoringSink, make_sink: MakeSink, tmp_path: Path)
         copies=(Copy(single(upstream("archive", archive.port))),),
         listener=relay_listener(port, limits=Limits(message_size=60_000_000)),
     )
-    with RunningServer(replace(made, spool_path=str(tmp_path))), RawClient(port) as client:
+    with RunningServer(replace(made, spool=SpoolSettings(str(tmp_path)))), RawClient(port) as client:
         client.hello()
         client.mail("ann@example.com", "bob@example.org")
         client.send(stuffed(content) + b".\r\n")
@@ -187,7 +188,7 @@ def test_a_client_that_disappears_leaves_nothing_behind(
     archive = make_sink(StoringSink(name="archive.example"))
     port = free_port()
     made = settings(port, upstream("first", sink.port), copies=(Copy(single(upstream("archive", archive.port))),))
-    with RunningServer(replace(made, spool_path=str(tmp_path))) as server:
+    with RunningServer(replace(made, spool=SpoolSettings(str(tmp_path)))) as server:
         with RawClient(port) as client:
             client.hello()
             client.command("MAIL FROM:<ann@example.com>", 250)

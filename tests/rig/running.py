@@ -65,7 +65,7 @@ def several_routes(routes: dict[str, Route], decided: Routes, *listeners: Listen
         routes=decided,
         upstreams=upstreams,
         pools=pools,
-        spool_path=None,
+        spool=None,
         admin=None,
         log=LogSettings(level="debug"),
         shutdown_timeout=5,

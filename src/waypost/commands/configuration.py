@@ -127,8 +127,8 @@ def summary(settings: Settings) -> list[str]:
         lines.append(f"  route {route.name}: {_route(route)}")
     accounts, rules = len(settings.routes.accounts), len(settings.routes.rules)
     lines.append(f"  {accounts} account{'' if accounts == 1 else 's'}, {rules} rule{'' if rules == 1 else 's'}")
-    if settings.spool_path is not None:
-        lines.append(f"  copies wait in {settings.spool_path}")
+    if settings.spool is not None:
+        lines.append(f"  copies wait in {settings.spool.path}")
     if settings.admin is not None:
         host = f"[{settings.admin.host}]" if ":" in settings.admin.host else settings.admin.host
         lines.append(f"  admin on {host}:{settings.admin.port}")

@@ -15,7 +15,7 @@ from waypost.config.schema_sending import (
     UpstreamSection,
     UpstreamTimeouts,
 )
-from waypost.config.settings import AdminSettings, LogSettings, Settings
+from waypost.config.settings import AdminSettings, LogSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
 from waypost.routing.route import (
     Account,
@@ -44,7 +44,7 @@ def build(
     secrets: Mapping[Path, Secret],
     *,
     hostname: str,
-    spool_path: str | None,
+    spool: SpoolSettings | None,
     warnings: tuple[str, ...],
     origin: Callable[[Path], Origin],
 ) -> Settings:
@@ -72,7 +72,7 @@ def build(
         routes=routes,
         upstreams=upstreams,
         pools=pools,
-        spool_path=spool_path,
+        spool=spool,
         admin=admin,
         log=LogSettings(model.log.format, model.log.level),
         spill_size=model.limits.spill_size,

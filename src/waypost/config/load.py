@@ -14,7 +14,7 @@ from waypost.config.document import Tree, parse
 from waypost.config.errors import DEFAULT, ConfigurationError, Origin, Path, Problem
 from waypost.config.fields import Short
 from waypost.config.schema import Configuration
-from waypost.config.settings import Settings
+from waypost.config.settings import Settings, SpoolSettings
 from waypost.config.validate import validate
 from waypost.config.values import host_name
 from waypost.config.walk import shape_at
@@ -89,7 +89,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         model,
         secrets,
         hostname=model.hostname or own_name,
-        spool_path=spool_path,
+        spool=SpoolSettings(spool_path) if spool_path is not None else None,
         warnings=tuple(map(str, [*warnings, *(said for said in report.warnings if not _is_said(said, warnings))])),
         origin=tree.place,
     )

@@ -34,7 +34,7 @@ from waypost.routing.route import Routes
 _LIMITS = Limits()
 _TIMEOUTS = SessionTimeouts()
 _LOG = LogSettings()
-_SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool_path=None, admin=None)
+_SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool=None, admin=None)
 
 
 class TlsSection(Section):
