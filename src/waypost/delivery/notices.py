@@ -17,8 +17,8 @@ Notices = tuple[tuple[Message, Planned], ...]
 class Notifier(Protocol):
     """Writes notices for primary deliveries; copies have none. `now` is in seconds since the epoch.
 
-    It must not block, nor raise for anything that is in a message. The content of `delivery.message` is open while it is
-    asked and closed afterwards, and may be unreadable: reading it raises `OSError` then.
+    It must not block, nor raise for anything that is in a message. The content of `delivery.message` is open while
+    it is asked and closed afterwards, and may be unreadable: reading it raises `OSError` then.
     """
 
     def failed(
