@@ -5,13 +5,19 @@ reply: then it is given the recorded one, and nothing is sent. Or we never heard
 of the first try wait, and are dropped when the repetition is accepted, whose copies stand.
 
 The same message means the same account, envelope and content. Content is only read when an envelope matches.
+Replies that were not heard are also noted in the spool, where there is one, and so outlive a restart.
 """
 
+import asyncio
 import hashlib
+import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from waypost.clock import Clock
+from waypost.delivery.spool import Note
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope
 from waypost.smtp.reply import Reply
@@ -19,82 +25,134 @@ from waypost.smtp.reply import Reply
 WINDOW = 24 * 3600.0
 """Seconds in which a repetition is recognised."""
 
+KIND = "unheard"
+"""The kind of the notes that are kept here."""
+
 _MAX_ENTRIES = 20_000
+_AT_ONCE = 256 * 1024  # octets that are digested without asking a thread
 
-Key = tuple[str | None, str, frozenset[str]]
 
-
-def key_of(account: str | None, envelope: Envelope) -> Key:
+def key_of(account: str | None, envelope: Envelope) -> str:
     """The envelope as it is compared: the order of recipients does not matter."""
-    return account, envelope.reverse_path.key, frozenset(r.address.key for r in envelope.recipients)
+    recipients = sorted({r.address.key for r in envelope.recipients})
+    words = [account or "", "\0" if account is None else "", envelope.reverse_path.key, *recipients]
+    return hashlib.blake2b("\n".join(words).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def digest_of(content: Content) -> bytes:
-    """The content as it is compared. Reads all of it."""
-    digest = hashlib.blake2b(digest_size=16)
+async def digest_of(content: Content) -> bytes:
+    """The SHA-256 of the content. Reads all of it, large content in a thread. Raises OSError."""
+    if content.size <= _AT_ONCE:
+        return digest_at_once(content)
+    return await asyncio.get_running_loop().run_in_executor(None, digest_at_once, content)
+
+
+def digest_at_once(content: Content) -> bytes:
+    """The same, without asking a thread."""
+    digest = hashlib.sha256()
     for chunk in content.chunks():
         digest.update(chunk)
     return digest.digest()
 
 
+class Notes(Protocol):
+    """Where small facts outlive a restart: a part of `Spool`."""
+
+    def put(self, note: Note) -> None:
+        """Remembers it."""
+
+    def drop(self, kind: str, key: str) -> None:
+        """Forgets it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     digest: bytes
-    until: float
+    until: float  # seconds since the epoch
     reply: Reply | None = None  # that the client did not hear
     waiting: str | None = None  # the message whose copies wait
 
 
 class Ledger:
-    """Replies that were not heard, and copies that wait for a primary's outcome. In memory, bounded."""
+    """Replies that were not heard, and copies that wait for a primary's outcome. Bounded."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, notes: Notes | None = None) -> None:
         self._clock = clock
-        self._entries: OrderedDict[Key, list[_Entry]] = OrderedDict()
+        self._notes = notes
+        self._entries: OrderedDict[str, list[_Entry]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def knows(self, key: Key) -> bool:
+    def knows(self, key: str) -> bool:
         """Whether a look at the content could tell anything."""
         return key in self._entries
 
-    def unheard(self, key: Key, digest: bytes, answer: Reply) -> None:
+    def unheard(self, key: str, digest: bytes, answer: Reply) -> None:
         """The client had gone before it could be told `answer`."""
-        self._add(key, _Entry(digest, self._clock.monotonic() + WINDOW, reply=answer))
+        entry = _Entry(digest, self._clock.time() + WINDOW, reply=answer)
+        self._add(key, entry)
+        if self._notes is not None:
+            self._notes.put(Note(KIND, _note_key(key, entry), _written(answer), entry.until))
 
-    def waits(self, key: Key, digest: bytes, message_id: str, seconds: float) -> None:
+    def waits(self, key: str, digest: bytes, message_id: str, seconds: float) -> None:
         """The copies of this message wait for an outcome, or for the client to come again."""
-        self._add(key, _Entry(digest, self._clock.monotonic() + seconds, waiting=message_id))
+        self._add(key, _Entry(digest, self._clock.time() + seconds, waiting=message_id))
 
-    def recorded(self, key: Key, digest: bytes) -> Reply | None:
+    def recorded(self, key: str, digest: bytes) -> Reply | None:
         """What this client should have heard, once: after that a repetition is a new message."""
         for entry in self._live(key):
             if entry.digest == digest and entry.reply is not None:
                 self._remove(key, entry)
+                if self._notes is not None:
+                    self._notes.drop(KIND, _note_key(key, entry))
                 return entry.reply
         return None
 
-    def superseded(self, key: Key, digest: bytes) -> list[str]:
+    def superseded(self, key: str, digest: bytes) -> list[str]:
         """The messages of earlier tries whose copies need wait no longer, now that a repetition was accepted."""
         found = [entry for entry in self._live(key) if entry.digest == digest and entry.waiting is not None]
         for entry in found:
             self._remove(key, entry)
         return [entry.waiting for entry in found if entry.waiting is not None]
 
-    def _live(self, key: Key) -> list[_Entry]:
-        now = self._clock.monotonic()
+    def learn(self, notes: Sequence[Note]) -> None:
+        """Takes over what was noted before a restart, or by another instance; `until` 0 takes it away."""
+        for note in notes:
+            key, _, digest = note.key.partition(":")
+            if note.kind != KIND:
+                continue
+            for entry in list(self._entries.get(key, ())):
+                if entry.reply is not None and entry.digest.hex() == digest:
+                    self._remove(key, entry)
+            if note.until > self._clock.time():
+                self._add(key, _Entry(bytes.fromhex(digest), note.until, reply=_read(note.value)))
+
+    def _live(self, key: str) -> list[_Entry]:
+        now = self._clock.time()
         return [entry for entry in self._entries.get(key, ()) if entry.until > now]
 
-    def _add(self, key: Key, entry: _Entry) -> None:
+    def _add(self, key: str, entry: _Entry) -> None:
         self._entries.setdefault(key, []).append(entry)
         self._entries.move_to_end(key)
         if len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
 
-    def _remove(self, key: Key, entry: _Entry) -> None:
+    def _remove(self, key: str, entry: _Entry) -> None:
         entries = [other for other in self._entries[key] if other is not entry]
         if entries:
             self._entries[key] = entries
         else:
             del self._entries[key]
+
+
+def _note_key(key: str, entry: _Entry) -> str:
+    return f"{key}:{entry.digest.hex()}"
+
+
+def _written(answer: Reply) -> str:
+    return json.dumps([answer.code, answer.lines, answer.enhanced])
+
+
+def _read(text: str) -> Reply:
+    code, lines, enhanced = json.loads(text)
+    return Reply(code, tuple(lines), None if enhanced is None else tuple(enhanced))

@@ -1,125 +1,41 @@
 """The way of a message in, from MAIL to the reply.
 
-    recipients: route each, and offer it to the primary
+    recipients: route each to a leg, and ask that: the primary in `pass` and `hybrid`, nobody in `spool`
     write:      keep the content
-    finish:     trace -> known already? -> prepare the copies -> relay to the primary -> commit or abort -> reply
+    finish:     known already? -> trace -> by acceptance mode:
+        pass:   prepare the copies -> relay to the primary -> commit or abort -> reply
+        else:   take it into custody, which relays what it can and stores the rest -> reply
 
-`Intake` serves all sessions; a `Reception` is one transaction. Relaying is in `relay`, what is owed in `spool`,
-what is remembered of unknown outcomes in `indoubt`.
+`Intake` serves all sessions; a `Reception` is one transaction. Legs are in `legs`, relaying is in `relay`, custody in
+`custody`, what is owed in `spool`, what is remembered of unknown outcomes in `indoubt`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Sequence
 
 import structlog
 
-from waypost.clock import Clock
-from waypost.delivery.candidates import Candidates
-from waypost.delivery.copies import Copies
-from waypost.delivery.indoubt import Ledger, digest_of, key_of
-from waypost.delivery.relay import AttemptLog, LiveRelay, Relayed
+from waypost.delivery.copies import NO_ROOM
+from waypost.delivery.desk import ContentSink, Desk
+from waypost.delivery.indoubt import digest_at_once, digest_of, key_of
+from waypost.delivery.legs import Budget, HybridLeg, Leg, SpoolLeg, close_after
+from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
 from waypost.mail.content import Content, JoinedContent, MemoryContent
 from waypost.mail.header import read_header
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
-from waypost.mail.outcome import Answer, Attempt, Status
+from waypost.mail.outcome import Role, Status
 from waypost.mail.trace import loops, missing_fields, received_field
-from waypost.routing.route import Route
-from waypost.routing.rules import NOT_OWNED, Facts, Router
+from waypost.routing.route import InDoubtPolicy, Route
+from waypost.routing.rules import NOT_FOR_CLIENT, NOT_OWNED, Facts
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply, reply
 
 log = structlog.get_logger()
 
-Role = Literal["primary", "copy"]
-
 _OTHER_ROUTE = reply(452, "4.5.3", "This recipient goes another way; send to it in a transaction of its own")
-_NO_ROOM = reply(452, "4.3.1", "The copies of this message cannot be stored now; try again later")
-_NO_SPACE = reply(452, "4.3.1", "The message cannot be stored now; try again later")
-
-
-class ContentSink(Protocol):
-    """Collects content while it arrives."""
-
-    def write(self, data: bytes) -> Awaitable[None] | None:
-        """Takes a piece; what comes back must be awaited before the next. Raises `SpoolError`."""
-
-    async def finish(self) -> Content:
-        """All of it. Raises `SpoolError`."""
-
-    def close(self) -> None:
-        """Discards it."""
-
-
-class IntakeLog(AttemptLog, Protocol):
-    """Whoever writes down what happens to mail."""
-
-    def received(self, message: Message, route: str, rule: str) -> None:
-        """Content has come in whole."""
-
-    def refused(
-        self,
-        client: Client,
-        command: str,
-        reply: Reply,
-        *,
-        reverse_path: Address | None = None,
-        recipient: Address | None = None,
-        message_id: str | None = None,
-    ) -> None:
-        """Something that the client asked was refused."""
-
-    def relayed(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient]) -> None:
-        """The primary has the message."""
-
-    def deferred(
-        self,
-        message: Message,
-        target: str,
-        recipients: Sequence[Recipient],
-        answer: Answer,
-        at: float | None,
-        role: Role,
-    ) -> None:
-        """The primary does not take it now; trying again is the client's affair."""
-
-    def failed(
-        self, message: Message, target: str, recipients: Sequence[Recipient], answer: Answer, role: Role
-    ) -> None:
-        """The primary refuses it for good."""
-
-    def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
-        """The primary did not say."""
-
-    def abandoned(self, client: Client, reverse_path: Address, message_id: str | None, why: str) -> None:
-        """The client disappeared in mid-content."""
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeSettings:
-    """`instance` is what we know our own `Received` fields by."""
-
-    hostname: str
-    instance: str
-    max_received: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What every reception needs: the tools of one configuration."""
-
-    settings: IntakeSettings
-    router: Router
-    candidates: Candidates
-    copies: Copies | None
-    ledger: Ledger
-    log: IntakeLog
-    clock: Clock
-    chance: Callable[[], float]  # from 0 to 1
-    new_sink: Callable[[Route], ContentSink]
+_NO_SPOOL = reply(451, "4.3.5", "This message would have to be stored, and no spool is configured")
 
 
 class Intake:
@@ -163,11 +79,13 @@ class Reception:
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._route: Route | None = None
+        self._legs: dict[str, Leg] = {}  # by route
+        self._passes = False  # whether the client waits for the primary, which is then the only leg
         self._because = ""
-        self._relay: LiveRelay | None = None
+        self._budget: Budget | None = None
         self._sink: ContentSink | None = None
         self._content: Content | None = None
+        self._digest = b""
         self._fault: Reply | None = None
         self._busy = False
         self._silent_since = 0.0
@@ -176,55 +94,80 @@ class Reception:
     # -- RCPT
 
     async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
-        """Routes each recipient, and offers those of the transaction's route to the primary in one go."""
-        answers = [self._misrouted(command.forward_path) for command in commands]
-        offered = [
-            Recipient(command.forward_path, command.parameters)
-            for command, answer in zip(commands, answers, strict=True)
-            if answer is None
-        ]
-        if offered and self._relay is not None:
-            self._busy = True
-            from_primary = iter(await self._relay.recipients(offered))
-            self._busy = False
-            self._silent_since = self._desk.clock.monotonic()
-            answers = [next(from_primary) if answer is None else answer for answer in answers]
-        replies = [answer for answer in answers if answer is not None]
-        for command, answer in zip(commands, replies, strict=True):
+        """Routes each recipient, and asks its leg; those of one leg in one go."""
+        answers: dict[int, Reply] = {}
+        asked: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
+            leg = self._leg_for(command.forward_path)
+            if isinstance(leg, Reply):
+                answers[index] = leg
+            else:
+                asked.setdefault(leg.route.name, []).append(index)
+        self._busy = True
+        for name, indexes in asked.items():
+            recipients = [Recipient(commands[index].forward_path, commands[index].parameters) for index in indexes]
+            answers.update(zip(indexes, await self._legs[name].recipients(recipients), strict=True))
+        self._busy = False
+        self._silent_since = self._desk.clock.monotonic()
+        for index, answer in answers.items():
             if not answer.is_positive:
-                self._log_refusal("rcpt", answer, command.forward_path)
-        return replies
+                self._log_refusal("rcpt", answer, commands[index].forward_path)
+        return [answers[index] for index in range(len(commands))]
 
-    def _misrouted(self, recipient: Address) -> Reply | None:
-        """Why this recipient cannot be part of the transaction. The first one decides on the route."""
+    def _leg_for(self, recipient: Address) -> Leg | Reply:
+        """The leg that this recipient belongs to, or why it cannot be part of the transaction."""
         client, desk = self._client, self._desk
         facts = Facts(client.listener, client.account, client.address, self._mail.reverse_path, recipient)
         decision = desk.router.route(facts)
         route = decision.route
         if route is None:
-            return decision.reply
-        if self._route is None:
-            self._route, self._because = route, decision.because
-            self._relay = LiveRelay(desk.candidates, route, self._mail, self._id, desk.log)
-        return None if route is self._route else _OTHER_ROUTE
+            return decision.reply or NOT_FOR_CLIENT
+        known = self._legs.get(route.name)
+        if known is not None:
+            return known
+        mode = route.acceptance_for(client.submission)
+        if self._legs and (self._passes or mode == "pass"):
+            return _OTHER_ROUTE  # the client has one reply for all of them, and it is the primary's
+        if not self._legs:
+            self._because = decision.because
+        leg: Leg
+        if mode == "pass":
+            self._passes = True
+            leg = self._relay(route, route.in_doubt or "tempfail")
+        elif desk.custody is None:
+            return _NO_SPOOL
+        elif mode == "spool":
+            leg = SpoolLeg(route)
+        else:
+            if self._budget is None:
+                self._budget = Budget(route.sync_budget, desk.clock)
+            # An upstream that did not answer is asked again by the scheduler, when it has had some time.
+            policy = route.in_doubt if route.in_doubt in ("failover", "assume-sent") else "tempfail"
+            leg = HybridLeg(self._relay(route, policy), self._budget)
+        self._legs[route.name] = leg
+        return leg
+
+    def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
+        return LiveRelay(self._desk.candidates, route, self._mail, self._id, self._desk.log, policy)
 
     def give_back_if_silent(self, now: float) -> None:
-        """After a long silence behind RCPT the upstream's connection serves somebody else."""
-        relay, route = self._relay, self._route
-        if relay is None or route is None or self._busy or self._sink is not None:
+        """After a long silence behind RCPT the upstreams' connections serve somebody else."""
+        if self._busy or self._sink is not None:
             return
-        if now - self._silent_since >= route.silence:
-            relay.release()
+        for leg in self._legs.values():
+            if now - self._silent_since >= leg.route.silence:
+                leg.release()
 
     # -- content
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         """Keeps a piece of content."""
-        if self._fault is not None or self._route is None:
+        if self._fault is not None:
             return None
         sink = self._sink
         if sink is None:
-            sink = self._sink = self._desk.new_sink(self._route)
+            stored = not self._passes or any(leg.route.copies for leg in self._legs.values())
+            sink = self._sink = self._desk.new_sink(stored)
         waiting = sink.write(data)
         return None if waiting is None else self._written(waiting)
 
@@ -232,51 +175,63 @@ class Reception:
         try:
             await waiting
         except SpoolError as error:
-            self._fault = _NO_SPACE  # the rest is drained, and refused at its end
+            self._fault = NO_ROOM  # the rest is drained, and refused at its end
             log.error("content_not_stored", id=self._id, reason=str(error))
 
     async def finish(self) -> Reply:
         """Sees the message through and says what the client is told."""
         self._waiting.discard(self)
-        route, relay = self._route, self._relay
-        if route is None or relay is None:  # the engine lets no content in without a recipient
-            return _NO_SPACE
         try:
-            answer = await self._see_through(route, relay)
+            answer = await self._see_through()
         finally:
-            relay.release()
+            for leg in self._legs.values():
+                leg.release()
         if not answer.is_positive:
             self._log_refusal("content", answer)
         return answer
 
-    async def _see_through(self, route: Route, relay: LiveRelay) -> Reply:
-        log = self._desk.log
+    async def _see_through(self) -> Reply:
+        desk = self._desk
         content = await self._kept()
         if content is None:
-            return _NO_SPACE
-        envelope = Envelope(self._mail.reverse_path, tuple(relay.accepted), self._mail.parameters)
-        known = self._recorded(envelope, content)
+            return NO_ROOM
+        legs = list(self._legs.values())
+        envelope = self._envelope()
+        known = await self._recorded(envelope, content)
         if known is not None:
             return known
         traced = self._traced(envelope, content)
         if isinstance(traced, Reply):
             return traced
-        message = Message(self._id, self._desk.clock.time(), self._client, envelope, traced)
-        log.received(message, route.name, self._because)
-        copies = self._desk.copies if route.copies else None
-        prepared = await copies.prepare(message, route) if copies is not None else False
-        if prepared is None:
-            return _NO_ROOM
-        if copies is None or not prepared:
-            relayed = await relay.send(traced)
-        else:
-            try:
-                relayed = await relay.send(traced)
-            except BaseException:
-                copies.hold(message, content, route)
-                raise
-            await copies.conclude(message, content, route, relayed.status)
+        message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
+        desk.log.received(message, ", ".join(self._legs), self._because)
+        [leg, *_] = legs
+        if isinstance(leg, LiveRelay):
+            return await self._pass_on(message, leg)
+        assert desk.custody is not None  # noqa: S101  # else there would be no such leg
+        return self._with_id(await desk.custody.take(message, legs))
+
+    async def _pass_on(self, message: Message, relay: LiveRelay) -> Reply:
+        """The primary's answer is the client's; the copies follow it."""
+        route, copies = relay.route, self._desk.copies
+        if copies is None or not route.copies:
+            return self._told_of(message, route, await relay.send(message.content))
+        prepared = await copies.prepare(message, route)
+        if isinstance(prepared, Reply):
+            return prepared
+        try:
+            relayed = await relay.send(message.content)
+        except BaseException:
+            if prepared:
+                copies.hold(message, route.in_doubt_hold)
+            raise
+        if prepared:
+            await copies.conclude(message, route, relayed.status)
         return self._told_of(message, route, relayed)
+
+    def _envelope(self) -> Envelope:
+        recipients = [recipient for leg in self._legs.values() for recipient in leg.accepted]
+        return Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
 
     async def _kept(self) -> Content | None:
         if self._sink is None:
@@ -289,13 +244,21 @@ class Reception:
                 return None
         return self._content
 
-    def _recorded(self, envelope: Envelope, content: Content) -> Reply | None:
+    async def _recorded(self, envelope: Envelope, content: Content) -> Reply | None:
         """The reply that this client did not hear when it sent the very same message before."""
         ledger = self._desk.ledger
+        if self._desk.copies is not None:  # whoever stores messages knows them again
+            self._digest = await digest_of(content)
         if not ledger:
             return None
         key = key_of(self._client.account, envelope)
-        return ledger.recorded(key, digest_of(content)) if ledger.knows(key) else None
+        if not ledger.knows(key):
+            return None
+        self._digest = self._digest or await digest_of(content)
+        answer = ledger.recorded(key, self._digest)
+        if answer is not None:
+            self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
+        return answer
 
     def _traced(self, envelope: Envelope, content: Content) -> Content | Reply:
         """The content with our fields in front, or the refusal of a message that goes in circles."""
@@ -320,20 +283,23 @@ class Reception:
             case Status.RELAYED if relayed.attempt is not None:
                 log.relayed(message, relayed.attempt, recipients)
             case Status.IN_DOUBT if relayed.attempt is not None:
-                log.in_doubt(message, relayed.attempt, "primary")
+                log.in_doubt(message, relayed.attempt, Role.PRIMARY)
             case Status.FAILED:
-                log.failed(message, route.primary.name, recipients, answer, "primary")
+                log.failed(message, route.primary.name, recipients, answer, Role.PRIMARY)
             case _:
-                log.deferred(message, route.primary.name, recipients, answer, None, "primary")
+                log.deferred(message, route.primary.name, recipients, answer, None, Role.PRIMARY)
+        return self._with_id(answer)
+
+    def _with_id(self, answer: Reply) -> Reply:
         return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {self._id})".lstrip()), answer.enhanced)
 
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
-        relay, content = self._relay, self._content
+        content = self._content
         # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again.
-        if lost and answer.severity != 4 and relay is not None and content is not None:
-            envelope = Envelope(self._mail.reverse_path, tuple(relay.accepted), self._mail.parameters)
-            self._desk.ledger.unheard(key_of(self._client.account, envelope), digest_of(content), answer)
+        if lost and answer.severity != 4 and content is not None:
+            digest = self._digest or digest_at_once(content)
+            self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, answer)
         self._drop()
 
     def refuse(self, answer: Reply) -> None:
@@ -349,12 +315,16 @@ class Reception:
 
     def _drop(self) -> None:
         self._waiting.discard(self)
-        if self._relay is not None:
-            self._relay.release()
+        for leg in self._legs.values():
+            leg.release()
         if self._sink is not None:
             self._sink.close()
         if self._content is not None:
-            self._content.close()
+            running = [leg.running for leg in self._legs.values() if leg.running is not None]
+            if running:  # what still goes to an upstream is read until then
+                close_after(self._content, running)
+            else:
+                self._content.close()
 
     def _log_refusal(self, command: str, answer: Reply, recipient: Address | None = None) -> None:
         self._desk.log.refused(

@@ -1,22 +1,23 @@
-"""Relaying to the primary while the client waits: acceptance mode `pass`.
+"""Relaying to the primary while the client waits: acceptance modes `pass` and `hybrid`.
 
 RCPT is relayed live, so the client sees the primary's own answer for each recipient. Until the content has
 come, the transaction stays open at one upstream, the *link*. Whatever goes wrong, another upstream takes its
 place only if it accepts every recipient that the client was told is accepted.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
-from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Status
+from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
 from waypost.mail.rewrite import rewritten_content
 from waypost.routing.classify import summarise
-from waypost.routing.route import Member, Route, Upstream
+from waypost.routing.route import InDoubtPolicy, Member, Route, Upstream
 from waypost.routing.verdict import Kind, Verdict
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
@@ -29,7 +30,7 @@ _ASSUMED = reply(250, "2.0.0", "Sent, and taken for delivered: the upstream did 
 class AttemptLog(Protocol):
     """Whoever writes down tries that failed."""
 
-    def attempted(self, message_id: str, attempt: Attempt, role: Literal["primary", "copy"]) -> None:
+    def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         """One attempt failed: another upstream is tried, or there is none left."""
 
 
@@ -62,9 +63,19 @@ class _Asked:
 class LiveRelay:
     """One message on its way to the primary pool of a route."""
 
-    def __init__(self, candidates: Candidates, route: Route, mail: c.Mail, message_id: str, log: AttemptLog) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        route: Route,
+        mail: c.Mail,
+        message_id: str,
+        log: AttemptLog,
+        policy: InDoubtPolicy = "tempfail",
+    ) -> None:
+        self.route = route
+        self.running: asyncio.Future[Relayed] | None = None  # it never goes on without its client
         self._candidates = candidates
-        self._route = route
+        self._policy = policy
         self._mail = mail
         self._message_id = message_id
         self._log = log
@@ -75,6 +86,10 @@ class LiveRelay:
         self._refusal: Reply | None = None  # of the message as a whole
         self.accepted: list[Recipient] = []
         """Recipients that the client was told are accepted."""
+        self.sending_to: str | None = None
+        """The upstream to which content is going now: from here on it may have the message."""
+        self.last_try = False
+        """Set while content is going to an upstream: there will be no further one."""
 
     # -- recipients
 
@@ -126,10 +141,16 @@ class LiveRelay:
                 judged = self._judge(link, Phase.RCPT, answer)
                 each.judged(judged)
                 if judged.verdict.fail_over:
-                    self._log.attempted(self._message_id, judged.attempt, "primary")
+                    self._log.attempted(self._message_id, judged.attempt, Role.PRIMARY)
         if link.lent.is_closed and link is self._link:
             self._spent.add(link.upstream.name)
             self.release()
+
+    def forget(self, recipients: Sequence[Recipient]) -> None:
+        """Takes back that these were accepted: whoever asked has stopped waiting for the answers."""
+        gone = set(map(id, recipients))
+        self.accepted = [recipient for recipient in self.accepted if id(recipient) not in gone]
+        self.release()
 
     # -- content
 
@@ -145,17 +166,19 @@ class LiveRelay:
             self._spent.add(link.upstream.name)
             if verdict.kind is Kind.IN_DOUBT and doubt is None:
                 doubt = Relayed(Status.IN_DOUBT, IN_DOUBT, attempt)
-                match self._route.in_doubt:
+                match self._policy:
                     case "assume-sent":
                         return Relayed(Status.RELAYED, _ASSUMED, attempt)
                     case "tempfail":
                         return doubt
                     case "retry-same":
                         again = link.upstream
-            elif again is not None or (verdict.kind is Kind.IN_DOUBT and self._route.in_doubt != "failover"):
+            elif again is not None or (verdict.kind is Kind.IN_DOUBT and self._policy != "failover"):
                 break
             elif not verdict.fail_over and verdict.kind is not Kind.IN_DOUBT and doubt is None:
                 return Relayed(Status.FAILED, summarise([(attempt.answer, verdict)]), attempt)
+            if self.last_try:
+                break
         if doubt is not None:
             return doubt
         answer = summarise(self._failures)
@@ -185,7 +208,7 @@ class LiveRelay:
         # Whatever it says of one recipient, the message as a whole is not refused by that: others took them all.
         judged = self._judge(link, Phase.RCPT, refusals[0])
         self._failures.append((refusals[0], replace(judged.verdict, kind=Kind.TRANSIENT, transient=True)))
-        self._log.attempted(self._message_id, judged.attempt, "primary")
+        self._log.attempted(self._message_id, judged.attempt, Role.PRIMARY)
         self._spent.add(upstream.name)
         link.lent.release()
         return None
@@ -200,14 +223,16 @@ class LiveRelay:
             else:
                 if upstream.rewrite_from is not None:
                     content = rewritten_content(content, upstream.rewrite_from)
+                self.sending_to = upstream.name
                 phase, answer = await lent.send(content)
             judged = self._judge(link, phase, answer)
         finally:
+            self.sending_to = None
             lent.release()
         if judged.verdict.kind is not Kind.ACCEPTED:
             self._failures.append((answer, judged.verdict))
             if judged.verdict.kind is not Kind.IN_DOUBT:
-                self._log.attempted(self._message_id, judged.attempt, "primary")
+                self._log.attempted(self._message_id, judged.attempt, Role.PRIMARY)
         return judged
 
     # -- the link
@@ -226,7 +251,7 @@ class LiveRelay:
         failure = Failure(Phase.DATA, Cause.CLOSED, "the upstream closed the connection")
         judged = self._judge(link, Phase.DATA, failure)
         self._failures.append((failure, judged.verdict))
-        self._log.attempted(self._message_id, judged.attempt, "primary")
+        self._log.attempted(self._message_id, judged.attempt, Role.PRIMARY)
         self._spent.add(link.upstream.name)
         self.release()
         return None
@@ -241,7 +266,7 @@ class LiveRelay:
         if isinstance(link, Judged):
             self._spent.add(upstream.name)
             self._failures.append((link.attempt.answer, link.verdict))
-            self._log.attempted(self._message_id, link.attempt, "primary")
+            self._log.attempted(self._message_id, link.attempt, Role.PRIMARY)
             if not link.verdict.fail_over:
                 self._refusal = summarise(self._failures[-1:])
         return link
@@ -251,7 +276,7 @@ class LiveRelay:
 
     def _members(self) -> Sequence[Member]:
         if self._order is None:
-            self._order = self._candidates.order(self._route.primary)
+            self._order = self._candidates.order(self.route.primary)
         return self._order
 
 

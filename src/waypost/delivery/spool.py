@@ -16,9 +16,12 @@ without an outcome, is in doubt: `Delivery.doubt` names the upstream that may ha
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from waypost.mail.message import Message, Recipient
+from waypost.mail.outcome import Role
+from waypost.routing.patterns import NamePatterns
 
 
 class SpoolError(Exception):
@@ -27,13 +30,6 @@ class SpoolError(Exception):
 
 class SpoolFullError(SpoolError):
     """There is no room for this message; the store as such is well."""
-
-
-class Role(StrEnum):
-    """What a delivery is to its message."""
-
-    PRIMARY = "primary"
-    COPY = "copy"
 
 
 def primary_lane(route: str) -> str:
@@ -149,7 +145,7 @@ class Entry:
     received_at: float
     next_at: float | None  # None unless queued
     expires_at: float
-    reverse_path: str
+    reverse_path: str  # empty for the null one
     recipients: tuple[str, ...]  # those that are still owed
     size: int  # octets of content
     reason: str  # the last answer, or why it died; empty before the first attempt
@@ -171,9 +167,33 @@ class Filter:
     recipient: str | None = None  # glob over each recipient
     reason: str | None = None  # a part of the text
 
+    def admits(self, entry: Entry) -> bool:
+        """Whether the delivery is one of these."""
+        return (
+            (self.ids is None or entry.id in self.ids)
+            and (self.message_ids is None or entry.message_id in self.message_ids)
+            and (self.lanes is None or entry.lane in self.lanes)
+            and (self.routes is None or entry.route in self.routes)
+            and (self.states is None or entry.state in self.states)
+            and (self.received_before is None or entry.received_at < self.received_before)
+            and (self.received_after is None or entry.received_at > self.received_after)
+            and (self.reason is None or self.reason.lower() in entry.reason.lower())
+            and (self.sender is None or _matches(self.sender, entry.reverse_path or "<>"))
+            and (self.recipient is None or any(_matches(self.recipient, name) for name in entry.recipients))
+        )
+
+
+@lru_cache(maxsize=64)
+def _compiled(glob: str) -> NamePatterns:
+    return NamePatterns([[glob]])
+
+
+def _matches(glob: str, text: str) -> bool:
+    return _compiled(glob).mask(text) != 0
+
 
 Action = Literal["retry", "hold", "release", "delete"]
-"""What can be done to deliveries by hand. `retry` makes one due now, dead ones too; nothing happens to one that runs."""
+"""What can be done by hand. `retry` makes a delivery due now, a dead one too. Nothing happens to one that runs."""
 
 
 @dataclass(frozen=True, slots=True)

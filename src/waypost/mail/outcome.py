@@ -68,6 +68,13 @@ class Stopped:
     answer: Answer
 
 
+class Role(StrEnum):
+    """What a delivery is to its message."""
+
+    PRIMARY = "primary"
+    COPY = "copy"
+
+
 class Status(StrEnum):
     """The fate of one recipient in one delivery."""
 

@@ -13,13 +13,12 @@ from typing import Literal
 
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Message, Recipient
-from waypost.mail.outcome import Answer, Attempt
+from waypost.mail.outcome import Answer, Attempt, Role
 from waypost.observe.metrics import Metrics
 from waypost.observe.record import Record, timestamp
 from waypost.smtp.address import Address
 from waypost.smtp.reply import EnhancedCode, Reply
 
-Role = Literal["primary", "copy"]
 SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 Fact = str | int | float | bool | None
 
@@ -131,12 +130,12 @@ class MailLog:
         self._metrics.attempts_failed[attempt.upstream, role, attempt.phase] += 1
 
     def relayed(
-        self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = "primary"
+        self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = Role.PRIMARY
     ) -> None:
         """An upstream has taken the message for these recipients, as the primary."""
         self._taken("relayed", message, attempt, recipients, role)
 
-    def copied(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = "copy") -> None:
+    def copied(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = Role.COPY) -> None:
         """An upstream has taken a copy of the message for these recipients."""
         self._taken("copied", message, attempt, recipients, role)
 
@@ -177,14 +176,14 @@ class MailLog:
         self._emit(record)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
 
-    def not_taken(self, message: Message, target: str, reason: str, role: Role = "copy") -> None:
+    def not_taken(self, message: Message, target: str, reason: str, role: Role = Role.COPY) -> None:
         """A copy could not be stored, so it will not be made."""
         record = self._owed("error", "not_taken", message, target, message.envelope.recipients, role)
         record["reason"] = reason
         self._emit(record)
 
     def dead(
-        self, message: Message, target: str, recipients: Sequence[Recipient], reason: str, role: Role = "copy"
+        self, message: Message, target: str, recipients: Sequence[Recipient], reason: str, role: Role = Role.COPY
     ) -> None:
         """A copy has become a dead letter: kept, and not tried again by itself."""
         record = self._owed("error", "dead", message, target, recipients, role)

@@ -1,0 +1,195 @@
+"""One route's share of a transaction, by acceptance mode: which recipients the client was told are accepted.
+
+In `pass` it is a `LiveRelay` itself. In `hybrid` it is one that is given a budget of time, and whose temporary
+refusals are ours to mend. In `spool` nobody is asked while the client waits.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, TypeVar
+
+from waypost.clock import Clock
+from waypost.delivery.relay import LiveRelay, Relayed
+from waypost.mail.content import Content
+from waypost.mail.message import Recipient
+from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Status
+from waypost.routing.route import Route
+from waypost.smtp.reply import Reply, reply
+
+T = TypeVar("T")
+
+_OURS = reply(250, "2.1.5", "Accepted; it will be delivered as soon as possible")
+
+
+class Leg(Protocol):
+    """One route's share of a transaction."""
+
+    @property
+    def route(self) -> Route:
+        """The route."""
+
+    @property
+    def accepted(self) -> Sequence[Recipient]:
+        """Recipients that the client was told are accepted."""
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        """The answer for each."""
+
+    @property
+    def running(self) -> "asyncio.Future[Relayed] | None":
+        """An attempt that goes on after the client was answered, and reads the content until it ends."""
+
+    def release(self) -> None:
+        """Gives the upstream's connection back, if there is one. Idempotent."""
+
+
+class Budget:
+    """The seconds that one client waits for upstreams, over all steps of a transaction."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.seconds = seconds
+        self.left = seconds
+        self._clock = clock
+
+    async def wait(self, running: "asyncio.Future[T]") -> bool:
+        """Waits as long as the budget lasts; whether it has ended. If not it is left running."""
+        if self.left > 0 and not running.done():
+            began = self._clock.monotonic()
+            try:
+                await asyncio.wait((running,), timeout=self.left)
+            except BaseException:
+                running.cancel()  # whoever waits is being stopped
+                raise
+            self.left -= self._clock.monotonic() - began
+        return running.done()
+
+    def spent(self) -> Failure:
+        """Why a delivery was put off when nothing else was wrong."""
+        return Failure(Phase.CONNECT, Cause.TIMEOUT, f"no final answer within {self.seconds:g} s (sync_budget)")
+
+
+class SpoolLeg:
+    """Everything is accepted, and delivered afterwards."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.running: asyncio.Future[Relayed] | None = None
+        self.accepted: list[Recipient] = []
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        self.accepted += recipients
+        return [_OURS] * len(recipients)
+
+    def release(self) -> None:
+        pass
+
+
+class HybridLeg:
+    """What the upstreams answer at once is answered by them; what they put off becomes ours."""
+
+    def __init__(self, relay: LiveRelay, budget: Budget) -> None:
+        self.relay = relay
+        self.budget = budget
+        self.owed: list[RecipientOutcome] = []
+        """Recipients that no upstream has accepted and none has refused for good."""
+        self.unanswered: str | None = None
+        """The upstream that was handed the content and has not answered."""
+        self.running: asyncio.Future[Relayed] | None = None
+
+    @property
+    def route(self) -> Route:
+        return self.relay.route
+
+    @property
+    def accepted(self) -> Sequence[Recipient]:
+        return (*self.relay.accepted, *(outcome.recipient for outcome in self.owed)) if self.owed else self.live
+
+    @property
+    def live(self) -> Sequence[Recipient]:
+        """Recipients that an upstream has accepted."""
+        return self.relay.accepted
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        answers: Sequence[Reply | Failure]
+        asking = _start(self.relay.recipients(recipients))
+        if await self.budget.wait(asking):
+            answers = asking.result()
+        else:
+            await _cancelled(asking)
+            self.relay.forget(recipients)
+            answers = [self.budget.spent()] * len(recipients)
+        return [self._told(*pair) for pair in zip(recipients, answers, strict=True)]
+
+    def _told(self, recipient: Recipient, answer: Answer) -> Reply:
+        if isinstance(answer, Reply) and answer.severity != 4:
+            return answer
+        self.owed.append(RecipientOutcome(recipient, Status.DEFERRED, answer, ""))
+        return _OURS
+
+    async def send(self, content: Content) -> Relayed | None:
+        """Hands the content to the upstreams; None when the budget is spent and one has not answered for it yet.
+
+        Then `late` has its answer, sooner or later.
+        """
+        if self.budget.left <= 0:
+            return _put_off(self.budget)
+        running = _start(self.relay.send(content))
+        if await self.budget.wait(running):
+            relayed = running.result()
+            if relayed.status is Status.IN_DOUBT and relayed.attempt is not None:
+                self.unanswered = relayed.attempt.upstream
+            return relayed
+        if self.relay.sending_to is None:
+            await _cancelled(running)
+            self.relay.release()
+            return _put_off(self.budget)
+        self.unanswered = self.relay.sending_to
+        self.relay.last_try = True
+        self.running = running
+        return None
+
+    async def late(self) -> Outcome:
+        """The outcome of an attempt that `send` has not waited for."""
+        assert self.running is not None  # noqa: S101  # `send` returned None
+        return self.outcome(await self.running)
+
+    def outcome(self, relayed: Relayed) -> Outcome:
+        """What became of the recipients that an upstream had accepted."""
+        answer: Answer = relayed.reply
+        upstream = ""
+        attempts: tuple[Attempt, ...] = ()
+        if relayed.attempt is not None:
+            upstream, attempts = relayed.attempt.upstream, (relayed.attempt,)
+            if relayed.status is not Status.FAILED:
+                answer = relayed.attempt.answer
+        return Outcome(tuple(RecipientOutcome(r, relayed.status, answer, upstream) for r in self.live), attempts)
+
+    def release(self) -> None:
+        if self.running is None:
+            self.relay.release()
+
+
+def close_after(content: Content, running: "Sequence[asyncio.Future[Relayed]]") -> None:
+    """Closes content when the last attempt that reads it has ended."""
+    waiting = set(running)
+
+    def ended(attempt: "asyncio.Future[Relayed]") -> None:
+        waiting.discard(attempt)
+        if not waiting:
+            content.close()
+
+    for attempt in running:
+        attempt.add_done_callback(ended)
+
+
+def _put_off(budget: Budget) -> Relayed:
+    return Relayed(Status.DEFERRED, reply(451, "4.4.1", budget.spent().text))
+
+
+def _start(coroutine: "Awaitable[T]") -> "asyncio.Task[T]":
+    return asyncio.get_running_loop().create_task(coroutine)  # type: ignore[arg-type]  # it is a coroutine
+
+
+async def _cancelled(task: "asyncio.Task[T]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
