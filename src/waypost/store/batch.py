@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from waypost.store.database import Database
 
 DeadRow = tuple[int, str, str, int, str, str, float]
-"""message, target, route, attempts, recipients, reason, died_at."""
+"""message, lane, route, attempts, recipients, reason, died_at."""
 
 
 @dataclass(slots=True)

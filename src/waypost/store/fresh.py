@@ -1,12 +1,12 @@
 """The messages in memory: which of them are delivered from there, and when they get rows instead."""
 
 from waypost.delivery.spool import Delivery
-from waypost.store.held import FRESH, HELD_OCTETS, HeldMessage, TargetAccount
+from waypost.store.held import FRESH, HELD_OCTETS, HeldMessage, LaneAccount
 from waypost.store.writer import Writer
 
 
 class FreshMessages:
-    """Messages with deliveries in memory, and the account of every target.
+    """Messages with deliveries in memory, and the account of every lane.
 
     What has to be recorded goes to the pending changes of `writer`; the caller tells it that there are some.
     """
@@ -18,13 +18,13 @@ class FreshMessages:
         # Messages some of whose deliveries are done: mostly the others follow at once, and no row is needed.
         self._halves: dict[int, HeldMessage] = {}
         self._old_halves: dict[int, HeldMessage] = {}
-        self.accounts: dict[str, TargetAccount] = {}
+        self.accounts: dict[str, LaneAccount] = {}
 
-    def account(self, target: str) -> TargetAccount:
-        """The account of a target, from its first delivery on."""
-        account = self.accounts.get(target)
+    def account(self, lane: str) -> LaneAccount:
+        """The account of a lane, from its first delivery on."""
+        account = self.accounts.get(lane)
         if account is None:
-            account = self.accounts[target] = TargetAccount(target)
+            account = self.accounts[lane] = LaneAccount(lane)
         return account
 
     def reserve(self, weight: int) -> bool:
@@ -45,7 +45,7 @@ class FreshMessages:
         """All deliveries of the message are due: in memory as far as there is room."""
         everything_fits = True
         for number, plan in enumerate(held.planned):
-            account = self.account(plan.target)
+            account = self.account(plan.lane)
             account.queued += 1
             if held.message is not None and len(account.fresh) < FRESH:
                 account.fresh.append((held, number))
@@ -57,8 +57,8 @@ class FreshMessages:
             self.split(held)
             self._drop_unless_held(held)
 
-    def take(self, account: TargetAccount, limit: int) -> list[tuple[Delivery, HeldMessage]]:
-        """Claims the oldest deliveries of a target."""
+    def take(self, account: LaneAccount, limit: int) -> list[tuple[Delivery, HeldMessage]]:
+        """Claims the oldest deliveries of a lane."""
         taken: list[tuple[Delivery, HeldMessage]] = []
         fresh = account.fresh
         while fresh and len(taken) < limit:
@@ -91,7 +91,7 @@ class FreshMessages:
             if held.owed >> number & 1:
                 row = held.row(number)
                 changes.deliveries[row[0]] = row
-                account = self.accounts[plan.target]
+                account = self.accounts[plan.lane]
                 account.row_added(held.received_at)
                 if row[4] is not None:
                     account.row_waits(row[4])
@@ -105,21 +105,21 @@ class FreshMessages:
         if self._old_halves:
             self._writer.changed()
 
-    def oldest(self, targets: set[str]) -> dict[str, float]:
-        """When the oldest message in memory for each of these targets was received."""
+    def oldest(self, lanes: set[str]) -> dict[str, float]:
+        """When the oldest message in memory for each of these lanes was received."""
         found: dict[str, float] = {}
         for held in self._messages.values():
             if held.split:
                 continue  # its rows are known
             for number, plan in enumerate(held.planned):
-                if held.owed >> number & 1 and plan.target in targets:
-                    found.setdefault(plan.target, held.received_at)
-            if len(found) == len(targets):
+                if held.owed >> number & 1 and plan.lane in lanes:
+                    found.setdefault(plan.lane, held.received_at)
+            if len(found) == len(lanes):
                 break
         return found
 
     def _push_out(self) -> None:
-        """Gives rows to half of what the slowest target has in memory."""
+        """Gives rows to half of what the slowest lane has in memory."""
         slowest = max(self.accounts.values(), key=lambda account: len(account.fresh))
         for _ in range((len(slowest.fresh) + 1) // 2):
             held, number = slowest.fresh.pop()  # the youngest: their turn is furthest away

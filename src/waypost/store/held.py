@@ -1,4 +1,4 @@
-"""What the store keeps in memory: fresh messages, and one account for each target.
+"""What the store keeps in memory: fresh messages, and one account for each lane.
 
 Most copies are delivered moments after their message was committed. Such a message never gets rows for its
 deliveries; they are owed because the message is live. It is *split* into rows as soon as one of them has a fate
@@ -16,7 +16,7 @@ from waypost.store.files import FileContent
 from waypost.store.rows import DeliveryRow, delivery_id, stored_content
 
 FRESH = 1000
-"""Deliveries of one target that are kept in memory."""
+"""Deliveries of one lane that are kept in memory."""
 
 HELD_OCTETS = 32 * 1024 * 1024
 """Octets of messages that are kept in memory, in all."""
@@ -51,18 +51,18 @@ class HeldMessage:
             front, file, start = self.file
             content = stored_content(front, FileContent(file.path, file.size, file.is_ascii), start)
             message = Message(message.id, message.received_at, message.client, message.envelope, content)
-        return Delivery(delivery_id(self.key, number), message, plan.target, plan.route, 0, plan.expires_at)
+        return Delivery(delivery_id(self.key, number), message, plan.lane, plan.route, 0, plan.expires_at)
 
     def row(self, number: int) -> DeliveryRow:
         """The row of one delivery that was not tried yet."""
         plan = self.planned[number]
         next_at = None if self.held >> number & 1 else self.received_at
-        return (delivery_id(self.key, number), plan.target, plan.route, 0, next_at, plan.expires_at, None)
+        return (delivery_id(self.key, number), plan.lane, plan.route, 0, next_at, plan.expires_at, None)
 
 
 @dataclass(slots=True, eq=False)
-class TargetAccount:
-    """What one target is owed: its fresh deliveries, and what is known about its rows."""
+class LaneAccount:
+    """What one lane is owed: its fresh deliveries, and what is known about its rows."""
 
     name: str
     queued: int = 0

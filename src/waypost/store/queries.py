@@ -25,7 +25,7 @@ class Left:
     next_key: int
     prepared: Sequence[tuple[MessageRow, Prepared]]
     queued: Sequence[tuple[str, int, float, float]]
-    """target, deliveries, when the first is due, when the oldest was received"""
+    """lane, deliveries, when the first is due, when the oldest was received"""
     dead: Sequence[tuple[str, int]]
 
 
@@ -43,7 +43,7 @@ def left(database: Database) -> Left:
         for number, plan in enumerate(decode_record(record)[2]):
             row: DeliveryRow = (
                 delivery_id(key, number),
-                plan.target,
+                plan.lane,
                 plan.route,
                 0,
                 received_at,
@@ -56,23 +56,26 @@ def left(database: Database) -> Left:
     unknown = query(f"SELECT {_MESSAGE} FROM message m WHERE key NOT IN (SELECT message FROM live) ORDER BY key")  # noqa: S608
     return Left(
         query("SELECT coalesce(max(key), 0) + 1 FROM message")[0][0],
-        [(row, Prepared(decode_message(row, database.folder.content_path(row[0])))) for row in unknown],
+        [
+            (row, Prepared(decode_message(row, database.folder.content_path(row[0])), decode_record(row[3])[2]))
+            for row in unknown
+        ],
         query(
-            "SELECT target, queued, due, (SELECT received_at FROM message WHERE key = first >> 16) FROM"
-            " (SELECT target, count(*) AS queued, min(next_at) AS due, min(id) AS first FROM delivery GROUP BY target)"
+            "SELECT lane, queued, due, (SELECT received_at FROM message WHERE key = first >> 16) FROM"
+            " (SELECT lane, count(*) AS queued, min(next_at) AS due, min(id) AS first FROM delivery GROUP BY lane)"
         ),
-        query("SELECT target, count(*) FROM dead_letter GROUP BY target"),
+        query("SELECT lane, count(*) FROM dead_letter GROUP BY lane"),
     )
 
 
 def due(
-    database: Database, target: str, now: float, limit: int, claimed: Collection[int]
+    database: Database, lane: str, now: float, limit: int, claimed: Collection[int]
 ) -> tuple[list[Delivery], float]:
     """Up to `limit` rows that are due and not among `claimed`; and when the next one is due that is in neither."""
     # Rows in flight are due as well, so they may come first: ask for as many more.
     rows = database.query(
-        "SELECT id, next_at FROM delivery WHERE target = ? AND next_at IS NOT NULL ORDER BY next_at LIMIT ?",
-        (target, limit + len(claimed) + 1),
+        "SELECT id, next_at FROM delivery WHERE lane = ? AND next_at IS NOT NULL ORDER BY next_at LIMIT ?",
+        (lane, limit + len(claimed) + 1),
     )
     free = [(id_, at) for id_, at in rows if id_ not in claimed]
     taken = [id_ for id_, at in free[:limit] if at <= now]
@@ -80,24 +83,24 @@ def due(
     return [_delivery(database, id_) for id_ in taken], rest[0][1] if rest else inf
 
 
-def oldest(database: Database, targets: Sequence[str]) -> list[float | None]:
-    """When the oldest message with a row for each of `targets` was received."""
+def oldest(database: Database, lanes: Sequence[str]) -> list[float | None]:
+    """When the oldest message with a row for each of `lanes` was received."""
     found = []
-    for target in targets:
+    for lane in lanes:
         rows = database.query(
-            "SELECT received_at FROM message WHERE key = (SELECT min(id) >> 16 FROM delivery WHERE target = ?)",
-            (target,),
+            "SELECT received_at FROM message WHERE key = (SELECT min(id) >> 16 FROM delivery WHERE lane = ?)",
+            (lane,),
         )
         found.append(rows[0][0] if rows else None)
     return found
 
 
 def _delivery(database: Database, id_: int) -> Delivery:
-    target, route, attempts, expires_at, recipients, *message = database.query(
-        f"SELECT d.target, d.route, d.attempts, d.expires_at, d.recipients, {_MESSAGE}"  # noqa: S608
+    lane, route, attempts, expires_at, recipients, *message = database.query(
+        f"SELECT d.lane, d.route, d.attempts, d.expires_at, d.recipients, {_MESSAGE}"  # noqa: S608
         " FROM delivery d JOIN message m ON m.key = d.id >> 16 WHERE d.id = ?",
         (id_,),
     )[0]
     row: MessageRow = tuple(message)
     path = database.folder.content_path(message_key(id_))
-    return Delivery(id_, decode_message(row, path, recipients), target, route, attempts, expires_at)
+    return Delivery(id_, decode_message(row, path, recipients), lane, route, attempts, expires_at)

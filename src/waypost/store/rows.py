@@ -20,7 +20,7 @@ MessageRow = tuple[int, str, float, str, bytes, int | None, int, bool]
 """key, id, received_at, record, content in the row, size of the file or None, offset in the file, is_ascii."""
 
 DeliveryRow = tuple[int, str, str, int, float | None, float, str | None]
-"""id, target, route, attempts, next_at (None: held in memory), expires_at, recipients (None: all)."""
+"""id, lane, route, attempts, next_at (None: held in memory), expires_at, recipients (None: all)."""
 
 _FANOUT = 16
 """Bits of a delivery's id that number the deliveries of one message; the rest is the message's key."""
@@ -70,7 +70,7 @@ def encode_record(message: Message, planned: Sequence[Planned]) -> str:
                 parameters.auth,
             ),
             _recipients(envelope.recipients),
-            [(plan.target, plan.route, plan.expires_at) for plan in planned],
+            [(plan.lane, plan.route, plan.expires_at) for plan in planned],
         )
     )
 

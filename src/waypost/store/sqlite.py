@@ -11,13 +11,13 @@ from functools import partial
 from math import inf
 from pathlib import Path
 
-from waypost.delivery.spool import Delivery, Planned, Prepared, Settlement, SpoolError, TargetCount
+from waypost.delivery.spool import Delivery, LaneCount, Planned, Prepared, Settlement, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Message
 from waypost.store import queries
 from waypost.store.files import FileContent, SharedContent, SpoolFolder
 from waypost.store.fresh import FreshMessages
-from waypost.store.held import OVERHEAD, HeldMessage, TargetAccount
+from waypost.store.held import OVERHEAD, HeldMessage, LaneAccount
 from waypost.store.rows import (
     MAX_COPIES,
     DeliveryRow,
@@ -34,14 +34,14 @@ INLINE = 64 * 1024
 """Octets of content that are kept in the database: beyond that a file is faster."""
 
 
-def _ignore(target: str) -> None:
+def _ignore(lane: str) -> None:
     pass
 
 
 class SqliteSpool:
     """The `Spool` port on the folder `path`, which is made when it does not exist.
 
-    `on_due` is called with a target's name whenever it may have something newly due; it may be set later.
+    `on_due` is called with a lane's name whenever it may have something newly due; it may be set later.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class SqliteSpool:
         self._fresh = FreshMessages(self._writer)
         self._next_key = 1
         self._prepared: dict[str, HeldMessage] = {}
+        self._orphans: list[Prepared] = []
         self._in_flight: dict[int, HeldMessage | None] = {}  # None: claimed from a row
 
     @property
@@ -61,7 +62,7 @@ class SqliteSpool:
         """Where content should be collected, so that it can be kept by renaming. Exists once the spool is open."""
         return self._folder.incoming
 
-    async def open(self) -> Sequence[Prepared]:
+    async def open(self) -> None:
         await self._writer.open()
         try:
             left: queries.Left = await self._writer.read(queries.left)
@@ -69,17 +70,21 @@ class SqliteSpool:
             await self._writer.close()
             raise
         self._next_key = left.next_key
-        for target, queued, due, received_at in left.queued:
-            account = self._fresh.account(target)
+        for lane, queued, due, received_at in left.queued:
+            account = self._fresh.account(lane)
             account.queued, account.next_at, account.oldest_row = queued, due, received_at
-        for target, dead in left.dead:
-            self._fresh.account(target).dead = dead
+        for lane, dead in left.dead:
+            self._fresh.account(lane).dead = dead
         for row, _ in left.prepared:
             key, id_, received_at, record, data, size, start, is_ascii = row
             planned = decode_record(record)[2]
             file = None if size is None else (data, FileContent(self._folder.content_path(key), size, is_ascii), start)
             self._prepared[id_] = HeldMessage(key, None, received_at, planned, file, 0, (1 << len(planned)) - 1)
-        return [prepared for _, prepared in left.prepared]
+        self._orphans = [prepared for _, prepared in left.prepared]
+
+    async def orphans(self) -> Sequence[Prepared]:
+        orphans, self._orphans = self._orphans, []
+        return orphans
 
     async def close(self) -> None:
         self._split_halves()
@@ -130,7 +135,7 @@ class SqliteSpool:
         self._fresh.commit(held)
         self._writer.changed()
         for plan in held.planned:
-            self.on_due(plan.target)
+            self.on_due(plan.lane)
 
     async def abort(self, message_id: str) -> None:
         held = self._prepared.pop(message_id, None)
@@ -139,9 +144,9 @@ class SqliteSpool:
             self._forget(held.key, held.file is not None)
             await self._writer.sync()
 
-    async def claim(self, target: str, now: float, limit: int) -> Sequence[Delivery]:
+    async def claim(self, lane: str, now: float, limit: int) -> Sequence[Delivery]:
         self._writer.raise_unless_writable()
-        account = self._fresh.accounts.get(target)
+        account = self._fresh.accounts.get(lane)
         if account is None or limit < 1:
             return ()
         rows_due = account.next_at <= now
@@ -163,7 +168,7 @@ class SqliteSpool:
             held = self._in_flight.pop(delivery.id)
         except KeyError:
             raise ValueError(f"delivery {delivery.id} is not in flight") from None
-        account = self._fresh.accounts[delivery.target]
+        account = self._fresh.accounts[delivery.lane]
         if held is None:
             account.claimed.discard(delivery.id)
         if not settlement.again:
@@ -174,19 +179,19 @@ class SqliteSpool:
             self._fresh.settled(held, delivery.id - delivery_id(held.key, 0), owed=bool(settlement.again))
         self._writer.changed()
 
-    async def next_due(self, target: str) -> float | None:
-        account = self._fresh.accounts.get(target)
+    async def next_due(self, lane: str) -> float | None:
+        account = self._fresh.accounts.get(lane)
         if account is None:
             return None
         at = min(account.next_at, account.fresh[0][0].received_at) if account.fresh else account.next_at
         return None if at == inf else at
 
-    async def targets(self) -> Sequence[TargetCount]:
+    async def lanes(self) -> Sequence[LaneCount]:
         accounts = self._fresh.accounts
         unknown = [account for account in accounts.values() if not account.oldest_known]
         if unknown:
             try:
-                question = partial(queries.oldest, targets=[account.name for account in unknown])
+                question = partial(queries.oldest, lanes=[account.name for account in unknown])
                 for account, received_at in zip(unknown, await self._writer.read(question), strict=True):
                     account.oldest_row = received_at
                     account.oldest_known = True
@@ -195,9 +200,10 @@ class SqliteSpool:
         owed = [account for _, account in sorted(accounts.items()) if account.queued or account.dead]
         fresh = self._fresh.oldest({account.name for account in owed if account.queued})
         return [
-            TargetCount(
+            LaneCount(
                 account.name,
                 account.queued,
+                0,
                 account.dead,
                 min(filter(None, (account.oldest_row, fresh.get(account.name))), default=None),
             )
@@ -207,7 +213,7 @@ class SqliteSpool:
     async def check(self) -> None:
         await self._writer.sync(probe=True)
 
-    def _settle_row(self, settlement: Settlement, held: HeldMessage | None, account: TargetAccount) -> None:
+    def _settle_row(self, settlement: Settlement, held: HeldMessage | None, account: LaneAccount) -> None:
         """Writes down what became of one delivery of a message that is split, or is so from now on."""
         if held is not None and not held.split:
             self._fresh.split(held)
@@ -218,7 +224,7 @@ class SqliteSpool:
             recipients = encode_recipients(settlement.again)
             row: DeliveryRow = (
                 delivery.id,
-                delivery.target,
+                delivery.lane,
                 delivery.route,
                 attempts,
                 settlement.at,
@@ -234,7 +240,7 @@ class SqliteSpool:
         if settlement.dead:
             account.dead += 1
             dead = encode_recipients(settlement.dead)
-            changes.dead.append((key, delivery.target, delivery.route, attempts, dead, settlement.reason, self._now()))
+            changes.dead.append((key, delivery.lane, delivery.route, attempts, dead, settlement.reason, self._now()))
         elif not settlement.again:
             changes.check.add(key)
 
@@ -253,10 +259,10 @@ class SqliteSpool:
         except OSError as error:
             raise SpoolError(f"content cannot be stored in {self._folder.path}: {error.strerror or error}") from error
 
-    async def _claim_rows(self, account: TargetAccount, now: float, limit: int) -> Sequence[Delivery]:
+    async def _claim_rows(self, account: LaneAccount, now: float, limit: int) -> Sequence[Delivery]:
         async with account.reading:  # two claims at once would be given the same rows
             account.arrived = inf
-            question = partial(queries.due, target=account.name, now=now, limit=limit, claimed=set(account.claimed))
+            question = partial(queries.due, lane=account.name, now=now, limit=limit, claimed=set(account.claimed))
             deliveries, next_at = await self._writer.read(question)
             account.next_at = min(next_at, account.arrived)
             for delivery in deliveries:

@@ -23,19 +23,19 @@ CREATE TABLE live (
 
 CREATE TABLE delivery (
     id         INTEGER PRIMARY KEY, -- message << 16 | number
-    target     TEXT    NOT NULL,
+    lane     TEXT    NOT NULL,
     route      TEXT    NOT NULL,
     attempts   INTEGER NOT NULL,
     next_at    REAL,                -- NULL: due, and held in memory by the running process
     expires_at REAL    NOT NULL,
     recipients TEXT                 -- JSON; NULL: all of the message
 );
-CREATE INDEX delivery_due ON delivery (target, next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX delivery_due ON delivery (lane, next_at) WHERE next_at IS NOT NULL;
 
 CREATE TABLE dead_letter (
     id         INTEGER PRIMARY KEY,
     message    INTEGER NOT NULL,
-    target     TEXT    NOT NULL,
+    lane     TEXT    NOT NULL,
     route      TEXT    NOT NULL,
     attempts   INTEGER NOT NULL,
     recipients TEXT    NOT NULL,
