@@ -9,7 +9,7 @@ import pytest
 
 from store.messages import ANN, BOB, EVE, EXPIRES_AT, NOW, RECEIVED_AT, make_message, octets, plans
 from waypost.delivery.memory_spool import MemorySpool
-from waypost.delivery.spool import Delivery, Settlement, Spool, TargetCount
+from waypost.delivery.spool import Delivery, Settlement, Spool, LaneCount
 from waypost.mail.content import JoinedContent, MemoryContent
 from waypost.mail.message import Message
 from waypost.store.spill import Spill
@@ -30,7 +30,7 @@ async def spool(request: pytest.FixtureRequest, tmp_path: Path, due: Due) -> Asy
     made = MemorySpool(on_due=due.append)
     if request.param == "sqlite":
         made = SqliteSpool(tmp_path / "spool", on_due=due.append)
-    assert await made.open() == []
+    await made.open()
     yield made
     await made.close()
 
@@ -51,7 +51,7 @@ async def test_a_committed_message_is_claimed_as_it_was(spool: Spool) -> None:
     await queue(spool, message, "new", "archive")
     for target in ("new", "archive"):
         delivery = await claim_one(spool, target)
-        assert (delivery.target, delivery.route) == (target, f"route of {target}")
+        assert (delivery.lane, delivery.route) == (target, f"route of {target}")
         assert (delivery.attempts, delivery.expires_at) == (0, EXPIRES_AT)
         assert replace(delivery.message, content=message.content) == message
         assert octets(delivery.message.content) == octets(message.content)
@@ -102,7 +102,7 @@ async def test_nothing_is_due_before_the_commit(spool: Spool, due: Due) -> None:
     await spool.prepare(make_message(), plans("new"))
     assert await spool.claim("new", NOW, 10) in ([], ())
     assert await spool.next_due("new") is None
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
     assert due == []
     spool.commit("m1")
     assert due == ["new"]
@@ -181,11 +181,11 @@ async def test_refused_recipients_become_a_dead_letter_g20(spool: Spool) -> None
     await queue(spool, make_message(), "new")
     delivery = await claim_one(spool, "new")
     spool.settle(Settlement(delivery, again=(ANN,), at=NOW + 60, dead=(BOB,), reason="550 5.1.1 no Bob"))
-    assert await spool.targets() == [TargetCount("new", 1, 1, RECEIVED_AT)]
+    assert await spool.lanes() == [LaneCount("new", 1, 0, 1, RECEIVED_AT)]
     again = await claim_one(spool, "new", NOW + 60)
     assert again.message.envelope.recipients == (ANN,)
     spool.settle(Settlement(again, dead=(ANN,), reason="550 5.1.1 no Ann"))
-    assert await spool.targets() == [TargetCount("new", 0, 2, None)]
+    assert await spool.lanes() == [LaneCount("new", 0, 0, 2, None)]
     assert await spool.next_due("new") is None
 
 
@@ -193,19 +193,19 @@ async def test_targets_are_counted(spool: Spool) -> None:
     await queue(spool, make_message("m1", received_at=RECEIVED_AT), "new", "archive")
     await queue(spool, make_message("m2", received_at=RECEIVED_AT + 1), "new")
     first, second = await spool.claim("new", NOW, 10)
-    assert await spool.targets() == [
-        TargetCount("archive", 1, 0, RECEIVED_AT),
-        TargetCount("new", 2, 0, RECEIVED_AT),
+    assert await spool.lanes() == [
+        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
+        LaneCount("new", 2, 0, 0, RECEIVED_AT),
     ]
     spool.settle(Settlement(second, again=(ANN,), at=NOW + 60))
     spool.settle(Settlement(first))
-    assert await spool.targets() == [
-        TargetCount("archive", 1, 0, RECEIVED_AT),
-        TargetCount("new", 1, 0, RECEIVED_AT + 1),
+    assert await spool.lanes() == [
+        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
+        LaneCount("new", 1, 0, 0, RECEIVED_AT + 1),
     ]
     spool.settle(Settlement(await claim_one(spool, "new", NOW + 60)))
     spool.settle(Settlement(await claim_one(spool, "archive")))
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
 
 
 async def test_a_claim_is_settled_once(spool: Spool) -> None:
@@ -241,7 +241,7 @@ async def test_every_message_of_a_long_backlog_is_claimed_once(spool: Spool) -> 
                 seen.append(delivery.message.id)
                 spool.settle(Settlement(delivery))
     assert sorted(seen) == sorted(f"m{number}" for number in range(count))
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
 
 
 async def test_new_mail_does_not_starve_what_was_deferred(spool: Spool) -> None:

@@ -48,11 +48,12 @@ async def test_what_was_promised_survives_kill_g7(tmp_path: Path, seed: int) -> 
     said = run_and_kill(tmp_path / "spool", random.Random(seed).uniform(0.2, 0.7))
     assert len(said["p"]) > 20
     spool = SqliteSpool(tmp_path / "spool")
-    prepared = {left.message.id: left.message for left in await spool.open()}
+    await spool.open()
+    prepared = {left.message.id: left.message for left in await spool.orphans()}
     claimed: dict[str, dict[str, bytes]] = {}
-    for count in await spool.targets():
-        of_target = claimed.setdefault(count.target, {})
-        while deliveries := await spool.claim(count.target, NOW, 50):
+    for count in await spool.lanes():
+        of_target = claimed.setdefault(count.lane, {})
+        while deliveries := await spool.claim(count.lane, NOW, 50):
             for delivery in deliveries:
                 assert delivery.message.id not in of_target
                 of_target[delivery.message.id] = octets(delivery.message.content)

@@ -47,7 +47,7 @@ class Model:
         return sum(of == target for _, of in self.owed)
 
     def due(self, target: str) -> set[str]:
-        flying = {(d.message.id, d.target) for d in self.in_flight}
+        flying = {(d.message.id, d.lane) for d in self.in_flight}
         return {
             id_
             for (id_, of), (_, at) in self.owed.items()
@@ -77,12 +77,13 @@ async def run(path: Path, steps: list[tuple[Any, ...]]) -> None:
         if action == "restart":
             await spool.close()
             spool = SqliteSpool(path, now=lambda: model.now)
-            left = await spool.open()
+            await spool.open()
+            left = await spool.orphans()
             assert {p.message.id for p in left} == model.prepared.keys()
             model.in_flight.clear()
         else:
             await act(spool, model, number, action, arguments)
-        counts = {count.target: (count.queued, count.dead) for count in await spool.targets()}
+        counts = {count.lane: (count.queued, count.dead) for count in await spool.lanes()}
         assert {target: queued for target, (queued, _) in counts.items() if queued} == {
             target: model.queued(target) for target in TARGETS if model.queued(target)
         }
@@ -124,7 +125,7 @@ async def act(spool: SqliteSpool, model: Model, number: int, action: str, argume
 
 
 def settle(spool: SqliteSpool, model: Model, delivery: Delivery, fate: str) -> None:
-    owed = (delivery.message.id, delivery.target)
+    owed = (delivery.message.id, delivery.lane)
     recipients, _ = model.owed.pop(owed)
     again = recipients[:1] if fate in ("again", "both") else ()
     dead = recipients[-1:] if fate in ("dead", "both") else ()
@@ -140,7 +141,7 @@ async def finish(spool: SqliteSpool, model: Model) -> None:
     """Everything that is owed is delivered; nothing is left but what dead letters and prepared messages need."""
     for delivery in model.in_flight:
         spool.settle(Settlement(delivery))
-        del model.owed[delivery.message.id, delivery.target]
+        del model.owed[delivery.message.id, delivery.lane]
     model.in_flight.clear()
     model.now += 1000
     for target in TARGETS:
@@ -153,7 +154,8 @@ async def finish(spool: SqliteSpool, model: Model) -> None:
         assert sorted(seen) == sorted(expected)
     await spool.close()
     again = SqliteSpool(spool.incoming.parent)
-    left = await again.open()
+    await again.open()
+    left = await again.orphans()
     assert {p.message.id for p in left} == model.prepared.keys()
     rows = await again._writer.read(lambda database: database.query("SELECT id, file_size IS NOT NULL FROM message"))
     assert {id_ for id_, _ in rows} == model.prepared.keys() | model.kept

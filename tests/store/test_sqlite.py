@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from store.messages import ANN, BOB, EVE, NOW, RECEIVED_AT, make_message, octets, plans
-from waypost.delivery.spool import Delivery, Settlement, SpoolError, TargetCount
+from waypost.delivery.spool import Delivery, Settlement, SpoolError, LaneCount
 from waypost.store import held
 from waypost.store.files import RESERVE
 from waypost.store.spill import Spill
@@ -38,7 +38,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[[], "asyncio.Future[Sq
     async def begin() -> SqliteSpool:
         await end()
         spool = SqliteSpool(tmp_path / "spool", now=lambda: NOW)
-        spool.left = await spool.open()  # type: ignore[attr-defined]
+        await spool.open()
+        spool.left = await spool.orphans()  # type: ignore[attr-defined]
         running.append(spool)
         return spool
 
@@ -80,9 +81,9 @@ async def test_copies_are_still_owed_after_a_restart_g7(start, size: int) -> Non
     await spool.check()  # what was committed before is durable by now
     spool = await start()
     assert spool.left == []
-    assert await spool.targets() == [
-        TargetCount("archive", 1, 0, RECEIVED_AT),
-        TargetCount("new", 1, 0, RECEIVED_AT),
+    assert await spool.lanes() == [
+        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
+        LaneCount("new", 1, 0, 0, RECEIVED_AT),
     ]
     for target in ("new", "archive"):
         delivery = await claim_one(spool, target)
@@ -91,7 +92,7 @@ async def test_copies_are_still_owed_after_a_restart_g7(start, size: int) -> Non
         spool.settle(Settlement(delivery))
     await spool.check()
     spool = await start()
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
     assert files(spool) == []
 
 
@@ -110,7 +111,7 @@ async def test_what_is_done_of_a_message_stays_done(start) -> None:
     spool.settle(Settlement(await claim_one(spool, "new")))
     await spool.close()
     spool = await start()
-    assert [count.target for count in await spool.targets()] == ["archive"]
+    assert [count.lane for count in await spool.lanes()] == ["archive"]
 
 
 async def test_half_done_messages_are_recorded_without_a_further_call(start) -> None:
@@ -120,7 +121,7 @@ async def test_half_done_messages_are_recorded_without_a_further_call(start) -> 
     await wait_until(lambda: not spool._fresh._halves and not spool._fresh._old_halves)
     await spool.check()
     spool = await start()
-    assert [count.target for count in await spool.targets()] == ["archive"]
+    assert [count.lane for count in await spool.lanes()] == ["archive"]
 
 
 async def test_deferred_and_dead_recipients_survive(start) -> None:
@@ -133,9 +134,9 @@ async def test_deferred_and_dead_recipients_survive(start) -> None:
     assert await spool.next_due("new") == NOW + 60
     again = await claim_one(spool, "new", NOW + 60)
     assert (again.attempts, again.message.envelope.recipients) == (1, (ANN,))
-    assert await spool.targets() == [
-        TargetCount("archive", 1, 0, RECEIVED_AT),
-        TargetCount("new", 1, 1, RECEIVED_AT),
+    assert await spool.lanes() == [
+        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
+        LaneCount("new", 1, 0, 1, RECEIVED_AT),
     ]
 
 
@@ -146,11 +147,11 @@ async def test_a_message_is_kept_for_its_dead_letter(start, size: int) -> None:
     spool.settle(Settlement(await claim_one(spool, "new"), dead=(ANN, BOB, EVE), reason="550 no"))
     spool.settle(Settlement(await claim_one(spool, "archive")))
     await spool.close()
-    rows = query(spool, "SELECT m.id, d.target, d.attempts, d.reason, d.died_at FROM dead_letter d JOIN message m ON 1")
+    rows = query(spool, "SELECT m.id, d.lane, d.attempts, d.reason, d.died_at FROM dead_letter d JOIN message m ON 1")
     assert rows == [("m1", "new", 1, "550 no", NOW)]
     spool = await start()
     assert len(files(spool)) == (1 if size == LARGE else 0)
-    assert await spool.targets() == [TargetCount("new", 0, 1, None)]
+    assert await spool.lanes() == [LaneCount("new", 0, 0, 1, None)]
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
@@ -161,7 +162,7 @@ async def test_what_was_left_prepared_is_given_back(start, size: int) -> None:
     spool = await start()
     assert [prepared.message.id for prepared in spool.left] == ["m1", "m2"]
     assert octets(spool.left[0].message.content) == b"x" * size
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
     spool.commit("m1")
     await spool.abort("m2")
     assert (await claim_one(spool, "new")).message.id == "m1"
@@ -256,7 +257,7 @@ async def test_memory_is_bounded_by_rows(start, monkeypatch: pytest.MonkeyPatch)
                 spool.settle(Settlement(delivery))
                 seen.append(delivery.message.id)
         assert sorted(seen) == sorted(f"m{number}" for number in range(200))
-    assert await spool.targets() == []
+    assert await spool.lanes() == []
     assert spool._fresh._octets == 0
     assert not spool._fresh._messages
     await spool.close()
@@ -294,7 +295,7 @@ async def test_a_large_backlog_is_claimed_at_a_steady_rate(start, tmp_path: Path
             spool.settle(Settlement(delivery))
         costs.append(steps - before)
     await spool._writer.read(lambda database: database._connection.set_progress_handler(None, 0))
-    assert await spool.targets() == [TargetCount("new", count - 1 - 400, 0, 1)]
+    assert await spool.lanes() == [LaneCount("new", count - 1 - 400, 0, 0, 1)]
     assert max(costs[1:]) < 100, "under 10,000 instructions for 20 deliveries"
 
 

@@ -131,7 +131,7 @@ class Database:
             self._delete("delivery", "id", [id_ for id_, row in changes.deliveries.items() if row is None])
         for dead in changes.dead:
             self._execute(
-                "INSERT INTO dead_letter (message, target, route, attempts, recipients, reason, died_at)"
+                "INSERT INTO dead_letter (message, lane, route, attempts, recipients, reason, died_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 dead,
             )
