@@ -7,7 +7,9 @@ instead of ten times, and closes connections on which nobody asks anything.
 import asyncio
 import contextlib
 import errno
+import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import uvicorn
@@ -35,6 +37,21 @@ def bind(host: str, port: int) -> socket.socket:
                 raise
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=64)
+
+
+def peer_user(connection: socket.socket | None) -> str | None:
+    """The name, or else the number, of the user at the other end of a unix socket; None where nobody can know."""
+    if connection is None or connection.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    import pwd  # which other systems do not have
+
+    credentials = socket.socket(fileno=os.dup(connection.fileno()))  # uvloop's own objects do not know the option
+    with credentials:
+        _, uid, _ = struct.unpack("3i", credentials.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 class AdminServer:
@@ -99,6 +116,9 @@ class _Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        user = peer_user(transport.get_extra_info("socket"))
+        if user is not None:
+            self.app_state = {**self.app_state, "user": user}
         self.loop.call_later(self.within, self._look)
 
     def _look(self) -> None:

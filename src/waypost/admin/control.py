@@ -1,0 +1,109 @@
+"""The control API's life: a unix socket from `start` to `stop`, and HTTP behind it once somebody connects.
+
+Until then it is one listening socket and nothing else: the web server costs a fifth of a second and some ten
+megabytes, which a Waypost that nobody asks anything should not pay.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from waypost.admin.filters import LanesOf
+from waypost.admin.queue import Altered, Queue
+from waypost.admin.unix_socket import listen
+from waypost.clock import Clock
+from waypost.delivery.spool import Spool
+from waypost.observe.journal import Journal
+
+if TYPE_CHECKING:
+    from waypost.admin.server import AdminServer
+
+log = structlog.get_logger()
+
+_WEB = ("waypost.admin.server", "waypost.admin.queue_api", "waypost.admin.trace_api")
+
+
+class Control:
+    """The control API of one Waypost. `spool` and `journal` are None where there is none.
+
+    `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`), `lifetime` the seconds that a delivery of
+    a route is tried for, and `altered` is told of everything that is done by hand.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spool: Spool | None,
+        journal: Journal | None,
+        clock: Clock,
+        *,
+        lanes_of: LanesOf,
+        lifetime: Callable[[str], float],
+        altered: Altered,
+    ) -> None:
+        self.path = path
+        self._queue = None if spool is None else Queue(spool, clock, lifetime, altered)
+        self._journal = journal
+        self._clock = clock
+        self._lanes_of = lanes_of
+        self._listening: socket.socket | None = None
+        self._server: AdminServer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Listens. Raises `OSError` with the path: the API is not available then, and mail need not care."""
+        self._listening = listen(self.path)
+        asyncio.get_running_loop().add_reader(self._listening, self._asked)
+
+    async def stop(self) -> None:
+        """Ends: what is being answered has two seconds, the socket's file is removed. Idempotent."""
+        self._stopped = True
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            self.path.unlink(missing_ok=True)  # before it is closed, while nobody can take the file for a stale one
+            if self._task is None:
+                asyncio.get_running_loop().remove_reader(listening)
+                listening.close()
+        if self._server is not None:
+            self._server.stop()
+        if self._task is not None:
+            await self._task
+        if self._queue is not None:
+            await self._queue.close()
+
+    def _asked(self) -> None:
+        """Somebody has connected, for the first time. The connection waits in the backlog."""
+        assert self._listening is not None  # noqa: S101 # the reader is removed when it goes
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._task = asyncio.create_task(self._serve(self._listening))
+
+    async def _serve(self, listening: socket.socket) -> None:
+        with contextlib.closing(listening):
+            for module in _WEB:  # in steps, so that mail has its turn in between
+                await asyncio.to_thread(importlib.import_module, module)
+            if self._stopped:
+                return
+            self._server = self._new_server()
+            await self._server.serve(listening)
+
+    def _new_server(self) -> "AdminServer":
+        from starlette.applications import Starlette
+
+        from waypost.admin.answers import ERRORS, no_spool
+        from waypost.admin.queue_api import queue_routes
+        from waypost.admin.server import AdminServer
+        from waypost.admin.trace_api import trace_routes
+
+        routes = [*trace_routes(self._journal, self._queue)]
+        if self._queue is not None:
+            routes += queue_routes(self._queue, self._lanes_of, self._clock.time)
+        else:
+            routes.append(no_spool)
+        return AdminServer(Starlette(routes=routes, exception_handlers=ERRORS))
