@@ -61,6 +61,12 @@ class Candidates:
             turns = self._turns[pool.name] = Turns()
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance)
 
+    def usable(self, pool: Pool) -> Sequence[Member]:
+        """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
+        now, health = self._clock.monotonic(), self._health
+        usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
+        return usable or pool.members
+
     async def begin(
         self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
     ) -> Link | Judged:

@@ -1,146 +1,310 @@
-"""Delivering where no client waits: each recipient gets its own way through the pool."""
+"""Delivering where no client waits: each recipient gets its own way through the pool.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+Before content goes to an upstream that intent is recorded. So after a crash it is known what may have been sent
+where; and what an upstream was handed without answering for it stays in doubt until that is resolved by the route's
+policy: by the same upstream (`retry-same`, and `tempfail` where the message is ours), by any (`failover`), or by
+assuming the best (`assume-sent`).
+"""
 
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import structlog
+
+from waypost.clock import Clock
 from waypost.delivery.candidates import Candidates, Judged, Link
-from waypost.delivery.relay import AttemptLog
-from waypost.delivery.sender import Fit, fit, lacks_8bitmime
+from waypost.delivery.pace import Pace
+from waypost.delivery.reporting import DeliveryLog
+from waypost.delivery.sender import fit, lacks_8bitmime
+from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
-from waypost.mail.message import Envelope, Message, Recipient
-from waypost.mail.outcome import Answer, Attempt, Failure, Outcome, Phase, RecipientOutcome, Status
+from waypost.mail.message import Envelope, Recipient
+from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.mail.rewrite import rewritten_content
-from waypost.routing.route import Pool, Upstream
+from waypost.routing.route import InDoubtPolicy, Member, Pool, Upstream
 from waypost.routing.verdict import Kind
-from waypost.smtp import commands as c
-from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
 
+AT_ONCE = 64 * 1024
+"""Octets of content that may be sent along with MAIL: beyond that nothing is sent in vain."""
 
-@dataclass(slots=True)
-class _Progress:
-    """What has been found out so far."""
+Intend = Callable[[Delivery, str], Awaitable[None]]
+"""Records that content is about to go to the upstream of this name. Raises `SpoolError`; then it does not go."""
 
-    done: list[RecipientOutcome] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    first: dict[Recipient, tuple[Answer, str]] = field(default_factory=dict)  # of the first-choice upstream
-    permanent: dict[Recipient, bool] = field(default_factory=dict)
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+"""Errors of reading that say nothing of what is read."""
 
-    def settle(self, recipients: Sequence[Recipient], status: Status, judged: Judged) -> None:
+_log = structlog.get_logger(__name__)
+
+
+class Carrier:
+    """Makes attempts: one at a time for each delivery, any number side by side."""
+
+    def __init__(self, candidates: Candidates, intend: Intend, log: DeliveryLog, clock: Clock) -> None:
+        self.candidates = candidates
+        self.intend = intend
+        self.log = log
+        self.pace = Pace(clock)
+
+    def pause(self, pool: Pool) -> float:
+        """Seconds until an upstream of the pool that may be tried may be given another message."""
+        if len(pool.members) == 1:
+            return self.pace.wait(pool.members[0].upstream)
+        usable = self.candidates.usable(pool)
+        return min(self.pace.wait(member.upstream) for member in usable)
+
+    async def deliver(self, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
+        """Makes one attempt, with failover, and says what became of each recipient. Does not raise.
+
+        `policy` is the route's; copies have `retry-same`.
+        """
+        attempt = _Attempt(self, delivery, pool, policy)
+        pending: Sequence[Recipient] = delivery.message.envelope.recipients
+        try:
+            for member in attempt.members():
+                pending = await attempt.at(member.upstream, pending)
+                if not pending or attempt.is_over:
+                    break
+        except SpoolError as error:
+            return attempt.broken_off(Status.DEFERRED, f"the spool cannot be written: {error}")
+        except OSError as error:
+            fault = _fault_of(delivery.message.content)
+            if fault is not None:
+                return attempt.broken_off(Status.FAILED, f"the content cannot be read: {fault}")
+            return attempt.broken_off(Status.DEFERRED, str(error))
+        except Exception as error:  # a defect of ours must cost neither the message nor the knowledge of a doubt
+            _log.error("a delivery broke", message=delivery.message.id, exc_info=error)
+            return attempt.broken_off(Status.DEFERRED, f"internal error: {type(error).__name__}")
+        return attempt.outcome(pending)
+
+
+class _Attempt:
+    """One attempt at one delivery, and what has been found out so far."""
+
+    __slots__ = (
+        "_attempts",
+        "_carrier",
+        "_delivery",
+        "_done",
+        "_doubt",
+        "_first",
+        "_in_doubt",
+        "_intended",
+        "_permanent",
+        "_policy",
+        "_pool",
+        "_role",
+        "is_over",
+    )
+
+    def __init__(self, carrier: Carrier, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> None:
+        self._carrier = carrier
+        self._delivery = delivery
+        self._pool = pool
+        self._policy = policy
+        self._role = delivery.role
+        self._done: list[RecipientOutcome] = []
+        self._attempts: list[Attempt] = []
+        self._first: dict[Recipient, tuple[Answer, str]] = {}  # what the first-choice upstream said
+        self._permanent: dict[Recipient, bool] = {}
+        self._doubt = delivery.doubt  # the upstream that may have the message for `_in_doubt`
+        self._in_doubt: set[Recipient] = set() if delivery.doubt is None else set(delivery.message.envelope.recipients)
+        self._intended: str | None = None  # the upstream that content is going to now
+        self.is_over = False
+        """Whether no other upstream may be asked: what is in doubt waits for the one that may have it."""
+
+    @property
+    def _stays(self) -> bool:
+        """Whether what is in doubt is tried nowhere but at the same upstream."""
+        return self._policy != "failover"
+
+    def members(self) -> Sequence[Member]:
+        """Whom to try, best first."""
+        pool, pace = self._pool, self._carrier.pace
+        if len(pool.members) == 1:
+            return pool.members
+        if self._doubt is not None and self._stays:
+            same = [member for member in pool.members if member.upstream.name == self._doubt]
+            if same:
+                return same
+        # One that has spent its pace is passed over, unless that leaves nobody.
+        order = self._carrier.candidates.order(pool)
+        return [member for member in order if not pace.wait(member.upstream)] or order
+
+    async def at(self, upstream: Upstream, pending: Sequence[Recipient]) -> Sequence[Recipient]:
+        """One upstream, in as many transactions as it takes; the recipients that should go on to the next.
+
+        Raises `SpoolError` when the intent cannot be recorded, `OSError` when the content cannot be read.
+        """
+        onward: list[Recipient] = []
+        group = tuple(pending)
+        while group:
+            content = self._delivery.message.content
+            if upstream.rewrite_from is not None:
+                content = rewritten_content(content, upstream.rewrite_from)
+            link = await self._begin(upstream, group, content)
+            if isinstance(link, Judged):
+                self._intended = None
+                self._ended(link)
+                if link.verdict.fail_over:
+                    self._note(group, link)
+                    return [*onward, *group]
+                self._settle(group, Status.FAILED, link)
+                return onward
+            accepted, crowded = self._sorted(link, group, onward)
+            if not accepted:
+                link.lent.release()
+                self._intended = None
+                if crowded:  # too many even alone: no further transaction would change that
+                    onward += crowded
+                return onward
+            judged = await self._content(content, link)
+            self._intended = None
+            self._ended(judged)
+            match judged.verdict.kind:
+                case Kind.ACCEPTED:
+                    self._settle(accepted, Status.RELAYED, judged)
+                case Kind.IN_DOUBT:
+                    self._doubt = upstream.name
+                    self._in_doubt.update(accepted)
+                    if self._stays:
+                        self._settle(accepted, Status.IN_DOUBT, judged)
+                        self.is_over = True
+                        return [*onward, *crowded]
+                    self._note(accepted, judged)
+                    onward += accepted
+                case _ if judged.verdict.fail_over:
+                    self._resolve(accepted, upstream.name)
+                    self._note(accepted, judged)
+                    return [*onward, *accepted, *crowded]
+                case _:
+                    self._settle(accepted, Status.FAILED, judged)
+            group = tuple(crowded)
+        return onward
+
+    def outcome(self, pending: Sequence[Recipient]) -> Outcome:
+        """What the attempt came to, when nobody is left who could be asked for those that are pending."""
+        for recipient in pending:
+            answer, upstream = self._first[recipient]
+            if recipient in self._in_doubt and self._doubt is not None:
+                status, upstream = Status.IN_DOUBT, self._doubt
+            else:
+                status = Status.FAILED if self._permanent[recipient] else Status.DEFERRED
+            self._done.append(RecipientOutcome(recipient, status, answer, upstream))
+        return Outcome(tuple(self._done), tuple(self._attempts))
+
+    def broken_off(self, status: Status, reason: str) -> Outcome:
+        """What the attempt came to, when it cannot go on for a reason of ours."""
+        doubt = self._intended or self._doubt
+        done = {each.recipient for each in self._done}
+        failure = Failure(Phase.CONTENT, Cause.LOCAL, reason)
+        for recipient in self._delivery.message.envelope.recipients:
+            if recipient not in done:
+                fate, upstream = status, ""
+                if doubt and status is Status.DEFERRED and (self._intended or recipient in self._in_doubt):
+                    fate, upstream = Status.IN_DOUBT, doubt
+                self._done.append(RecipientOutcome(recipient, fate, failure, upstream))
+        return Outcome(tuple(self._done), tuple(self._attempts))
+
+    # -- steps
+
+    async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
+        """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
+        carrier = self._carrier
+        along = content if self._role is Role.COPY and content.size <= AT_ONCE else None
+        if along is not None:
+            await self._intend(upstream)
+        message = self._delivery.message.envelope
+        envelope = Envelope(message.reverse_path, group, message.parameters)
+        worded = partial(fit, envelope, upstream, quiet=self._role is Role.COPY)
+        carrier.pace.take(upstream)
+        return await carrier.candidates.begin(upstream, worded, background=True, content=along)
+
+    def _sorted(
+        self, link: Link, group: Sequence[Recipient], onward: list[Recipient]
+    ) -> tuple[list[Recipient], list[Recipient]]:
+        """Those accepted, and those for whom there was no room in this transaction."""
+        accepted: list[Recipient] = []
+        crowded: list[Recipient] = []
+        for recipient, answer in zip(group, link.recipients, strict=True):
+            if isinstance(answer, Reply) and answer.is_positive:
+                accepted.append(recipient)
+                continue
+            judged = self._carrier.candidates.judge(link.upstream, Phase.RCPT, answer, link.began, link.lent)
+            if judged.verdict.kind is Kind.TOO_MANY_RECIPIENTS:
+                self._note((recipient,), judged)
+                crowded.append(recipient)
+            elif judged.verdict.fail_over:
+                self._note((recipient,), judged)
+                onward.append(recipient)
+            else:
+                self._settle((recipient,), Status.FAILED, judged)
+        return accepted, crowded
+
+    async def _content(self, content: Content, link: Link) -> Judged:
+        lent = link.lent
+        try:
+            answer: Answer
+            if link.dot is not None:
+                phase, answer = Phase.DOT, link.dot
+            elif (lacking := lacks_8bitmime(content, lent.extensions)) is not None:
+                phase, answer = Phase.DATA, lacking
+            else:
+                await self._intend(link.upstream)
+                phase, answer = await lent.send(content)
+            judged = self._carrier.candidates.judge(link.upstream, phase, answer, link.began, lent)
+        finally:
+            lent.release()
+        if judged.verdict.kind is Kind.LOCAL:
+            self._intended = None  # it was broken off before the dot
+            raise OSError(str(answer))
+        return judged
+
+    async def _intend(self, upstream: Upstream) -> None:
+        name = upstream.name
+        if self._intended != name:
+            if self._delivery.doubt != name:  # else that is on record already
+                await self._carrier.intend(self._delivery, name)
+            self._intended = name
+
+    # -- what is known
+
+    def _ended(self, judged: Judged) -> None:
+        """One attempt more."""
+        self._attempts.append(judged.attempt)
+        if judged.verdict.kind is Kind.IN_DOUBT:
+            self._carrier.log.in_doubt(self._delivery, judged.attempt)
+        elif judged.verdict.kind is not Kind.ACCEPTED:
+            self._carrier.log.attempted(self._delivery.message.id, judged.attempt, self._role)
+
+    def _settle(self, recipients: Sequence[Recipient], status: Status, judged: Judged) -> None:
         """These recipients' fate is decided."""
         attempt = judged.attempt
-        self.done += [RecipientOutcome(r, status, attempt.answer, attempt.upstream) for r in recipients]
+        self._done += [RecipientOutcome(r, status, attempt.answer, attempt.upstream) for r in recipients]
 
-    def note(self, recipients: Sequence[Recipient], judged: Judged) -> None:
+    def _note(self, recipients: Sequence[Recipient], judged: Judged) -> None:
         """These recipients go on to the next upstream."""
+        attempt, permanent = judged.attempt, not judged.verdict.transient
+        if permanent and attempt.upstream == self._doubt:
+            # It does not want them, nor did it: the others may be asked, the next time if not at once.
+            self._resolve(recipients, attempt.upstream)
+            permanent = len(self._pool.members) == 1 or not self._stays
         for recipient in recipients:
-            self.first.setdefault(recipient, (judged.attempt.answer, judged.attempt.upstream))
-            before = self.permanent.get(recipient, True)
-            self.permanent[recipient] = before and not judged.verdict.transient
+            self._first.setdefault(recipient, (attempt.answer, attempt.upstream))
+            self._permanent[recipient] = self._permanent.get(recipient, True) and permanent
+
+    def _resolve(self, recipients: Sequence[Recipient], upstream: str) -> None:
+        """This upstream has answered for these recipients: if they were in doubt there, they are no more."""
+        if upstream == self._doubt:
+            self._in_doubt.difference_update(recipients)
 
 
-async def deliver(candidates: Candidates, message: Message, pool: Pool, log: AttemptLog) -> Outcome:
-    """Delivers a copy to a pool, with failover, and says what became of each recipient."""
-    progress = _Progress()
-    pending = message.envelope.recipients
-    for member in candidates.order(pool):
-        pending = await _to_upstream(candidates, message, member.upstream, pending, progress, log)
-        if not pending:
-            break
-    for recipient in pending:
-        answer, upstream = progress.first[recipient]
-        status = Status.FAILED if progress.permanent[recipient] else Status.DEFERRED
-        progress.done.append(RecipientOutcome(recipient, status, answer, upstream))
-    return Outcome(tuple(progress.done), tuple(progress.attempts))
-
-
-async def _to_upstream(
-    candidates: Candidates,
-    message: Message,
-    upstream: Upstream,
-    pending: Sequence[Recipient],
-    progress: _Progress,
-    log: AttemptLog,
-) -> tuple[Recipient, ...]:
-    """One upstream, in as many transactions as it takes; the recipients that should go on to the next."""
-    onward: list[Recipient] = []
-    group = tuple(pending)
-    while group:
-        envelope = Envelope(message.envelope.reverse_path, group, message.envelope.parameters)
-        content = message.content
-        if upstream.rewrite_from is not None:
-            content = rewritten_content(content, upstream.rewrite_from)
-        link = await candidates.begin(upstream, _worded(envelope, upstream), background=True, content=content)
-        if isinstance(link, Judged):
-            progress.attempts.append(link.attempt)
-            log.attempted(message.id, link.attempt, "copy")
-            if not link.verdict.fail_over:
-                progress.settle(group, Status.FAILED, link)
-                return tuple(onward)
-            progress.note(group, link)
-            return (*onward, *group)
-        accepted, crowded = _sorted(candidates, link, group, progress, onward)
-        if not accepted:
-            link.lent.release()
-            if crowded:  # too many even alone: no further transaction would change that
-                onward += crowded
-            return tuple(onward)
-        judged = await _content(candidates, content, link)
-        progress.attempts.append(judged.attempt)
-        if judged.verdict.kind is Kind.ACCEPTED:
-            progress.settle(accepted, Status.RELAYED, judged)
-        elif judged.verdict.kind is Kind.IN_DOUBT:
-            progress.settle(accepted, Status.IN_DOUBT, judged)
-        else:
-            log.attempted(message.id, judged.attempt, "copy")
-            if not judged.verdict.fail_over:
-                progress.settle(accepted, Status.FAILED, judged)
-            else:
-                progress.note(accepted, judged)
-                return (*onward, *accepted, *crowded)
-        group = tuple(crowded)
-    return tuple(onward)
-
-
-def _sorted(
-    candidates: Candidates, link: Link, group: Sequence[Recipient], progress: _Progress, onward: list[Recipient]
-) -> tuple[list[Recipient], list[Recipient]]:
-    """Those accepted, and those for whom there was no room in this transaction."""
-    accepted: list[Recipient] = []
-    crowded: list[Recipient] = []
-    for recipient, answer in zip(group, link.recipients, strict=True):
-        if isinstance(answer, Reply) and answer.is_positive:
-            accepted.append(recipient)
-            continue
-        judged = candidates.judge(link.upstream, Phase.RCPT, answer, link.began, link.lent)
-        if judged.verdict.kind is Kind.TOO_MANY_RECIPIENTS:
-            progress.note((recipient,), judged)
-            crowded.append(recipient)
-        elif judged.verdict.fail_over:
-            progress.note((recipient,), judged)
-            onward.append(recipient)
-        else:
-            progress.settle((recipient,), Status.FAILED, judged)
-    return accepted, crowded
-
-
-async def _content(candidates: Candidates, content: Content, link: Link) -> Judged:
-    lent = link.lent
+def _fault_of(content: Content) -> OSError | None:
+    """Why the content cannot be read, now or ever; None when it can, or when trying again may help."""
     try:
-        answer: Answer
-        if link.dot is not None:
-            phase, answer = Phase.DOT, link.dot
-        elif (lacking := lacks_8bitmime(content, lent.extensions)) is not None:
-            phase, answer = Phase.DATA, lacking
-        else:
-            phase, answer = await lent.send(content)
-        return candidates.judge(link.upstream, phase, answer, link.began, lent)
-    finally:
-        lent.release()
-
-
-def _worded(envelope: Envelope, upstream: Upstream) -> Fit:
-    def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
-        return fit(envelope, upstream, extensions, quiet=True)
-
-    return worded
+        for _ in content.chunks():
+            pass
+    except OSError as error:
+        return None if error.errno in _PASSING else error
+    return None

@@ -1,0 +1,332 @@
+"""One lane: the deliveries of one route to its primary, or the copies for one pool.
+
+A lane has as many workers as its upstreams may have deliveries at once. A worker claims, delivers and settles; when
+nothing is due there is no task, only a timer. So a lane that is dead or slow keeps nobody waiting but itself, and a
+million queued messages cost no tasks.
+
+A lane whose upstreams cannot be spoken to is tried with one delivery at a time, after growing pauses, until one gets
+through: its backlog keeps its place instead of failing message by message. Then it gets two at a time, four, and so on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import structlog
+
+from waypost.clock import Clock, Timer
+from waypost.delivery.settling import Follower
+from waypost.delivery.spool import Delivery, Spool, SpoolError, read_lane
+from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed
+from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
+from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
+
+PREFETCH = 20
+"""Deliveries that are claimed at once: a claim may have to wait for the disk."""
+
+SPOOL_PAUSE = 1
+"""Seconds after which a spool that could not be read is asked again."""
+
+LONGEST_TRIAL_PAUSE = 60
+"""Seconds between two trials of a lane that cannot be reached; the first pause is one second."""
+
+_LONGEST_SLEEP = 300  # seconds: the wall clock may be set while a timer, which follows another clock, is running
+_RESTARTED = Failure(Phase.DOT, Cause.LOCAL, "no outcome was recorded before the restart")
+_NO_ATTEMPT = Outcome((), ())
+
+_log = structlog.get_logger(__name__)
+
+
+class Attempts(Protocol):
+    """Whoever makes attempts: `waypost.delivery.transfer`."""
+
+    def pause(self, pool: Pool) -> float:
+        """Seconds until an upstream of the pool may be given another message."""
+
+    async def deliver(self, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
+        """Makes one attempt; what became of each recipient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all lanes work with. `pool` and `route` are asked each time, by name: a reload may change the answer."""
+
+    spool: Spool
+    attempts: Attempts
+    follower: Follower
+    pool: Callable[[str], Pool | None]
+    route: Callable[[str], Route | None]
+    clock: Clock
+    chance: Callable[[], float]
+    doubts: set[int] = field(default_factory=set)
+    """Deliveries that are in doubt, and of which that was said."""
+
+
+class Lane:
+    """The deliveries of one lane."""
+
+    def __init__(self, name: str, workplace: Workplace) -> None:
+        self._name = name
+        self._role, self._owner = read_lane(name)  # the route's name, or the pool's
+        self._place = workplace
+        self._clock = workplace.clock
+        self._spool = workplace.spool
+        self._workers: set[asyncio.Task[None]] = set()
+        self._adopted: set[asyncio.Task[None]] = set()
+        self._claimed: deque[Delivery] = deque()
+        self._claiming = False
+        self._more = False  # something fell due while a claim was waiting for the disk
+        self._stopping = False
+        self._timer: Timer | None = None
+        self._timer_at = 0.0  # times of the lane itself are on the monotonic clock
+        self._failures = 0  # trials in a row in which nobody could be reached
+        self._rest_until = 0.0
+        self._ramp = 0  # how many may run since it was found again; 0: all
+        self._last: RecipientOutcome | None = None  # of the last trial
+        self._missing: set[str] = set()  # what is not configured any more, and was said to be so
+
+    def wake(self) -> None:
+        """Gets workers going, as many as there is work for and the lane allows."""
+        if self._claiming:
+            self._more = True
+        elif not self._stopping and not self._rests():
+            wanted = min(self._allowed(), len(self._workers) + max(1, len(self._claimed)))
+            while len(self._workers) < wanted:
+                self._workers.add(asyncio.get_running_loop().create_task(self._work(), name=self._name))
+
+    def adopt(self, delivery: Delivery, attempt: Awaitable[Outcome] | Outcome) -> None:
+        """Settles a delivery by the outcome of an attempt that was begun elsewhere, when it is there."""
+        if isinstance(attempt, Outcome):
+            self._take_over(delivery, attempt)
+        else:
+            self._adopted.add(asyncio.get_running_loop().create_task(self._see_out(delivery, attempt), name=self._name))
+
+    def stop(self) -> set[asyncio.Task[None]]:
+        """Lets no worker begin another delivery; those that still have one."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._workers | self._adopted
+
+    def give_back(self) -> None:
+        """Lets go of what was claimed and will not be delivered."""
+        while self._claimed:
+            self._claimed.popleft().message.content.close()
+
+    # -- the work
+
+    async def _work(self) -> None:
+        """One worker: goes on until there is nothing to do, or there are more workers than the lane allows."""
+        try:
+            while (delivery := await self._next()) is not None:
+                await self._attempt(delivery)
+                if len(self._workers) > self._allowed():
+                    break
+        except Exception as error:  # a defect of ours: the lane must go on, and nobody waits for this task
+            _log.error("a delivery worker broke", lane=self._name, exc_info=error)
+            self._sleep(SPOOL_PAUSE)
+        finally:
+            # At once, not when the task is seen to have ended: when the limit has shrunk, one must stay.
+            self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _next(self) -> Delivery | None:
+        """The next delivery to try; None when there is nothing to do for this worker now."""
+        while not self._rests() and not self._stopping:
+            if self._claimed:
+                delivery = self._claimed.popleft()
+                if not self._failures or self._last is None or delivery.expires_at > self._clock.time():
+                    return delivery
+                # Nobody is there, as is known: the backlog must not outlive its time trial by trial.
+                route = self._place.route(delivery.route)
+                self._settle(delivery, expired(delivery, self._last), _NO_ATTEMPT, route)
+            elif self._claiming or not await self._claim():
+                return None
+        return None
+
+    async def _claim(self) -> bool:
+        """Claims what is due; whether there is something to do. Otherwise a timer is running, if anything waits."""
+        self._claiming, self._more = True, False
+        try:
+            claimed = await self._spool.claim(self._name, self._clock.time(), PREFETCH)
+            at = None if claimed or self._more else await self._spool.next_due(self._name)
+        except SpoolError as error:
+            _log.warning("the spool cannot be read", lane=self._name, error=str(error))
+            self._sleep(SPOOL_PAUSE)
+            return False
+        finally:
+            self._claiming = False
+        if at is not None:
+            self._sleep(at - self._clock.time())
+        self._claimed.extend(claimed)
+        if len(claimed) > 1:
+            self.wake()
+        return bool(claimed) or self._more
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        place = self._place
+        route, pool = place.route(delivery.route), self._pool()
+        if pool is None:  # gone since it was claimed: `_allowed` sees to it that the lane waits
+            self._claimed.appendleft(delivery)
+            return
+        if route is None:
+            self._say_missing("route", delivery.route)
+            reason = f"route {delivery.route} is not configured any more"
+            self._settle(delivery, postponed(delivery, reason, self._clock.time()), _NO_ATTEMPT, None)
+            return
+        if self._missing:
+            self._missing.discard(delivery.route)
+        policy: InDoubtPolicy = route.in_doubt or "retry-same"
+        if self._role is Role.COPY:
+            policy = "retry-same"
+        if delivery.doubt is not None:
+            self._say_doubt(delivery, delivery.doubt)
+        if delivery.doubt is not None and policy == "assume-sent":
+            outcome = _assumed(delivery, delivery.doubt)
+        else:
+            outcome = await place.attempts.deliver(delivery, pool, policy)
+        now, is_sent = self._clock.time(), policy == "assume-sent"
+        verdict = judge(delivery, outcome, route.backoff, now, place.chance(), assume_sent=is_sent)
+        if verdict.is_busy:
+            self._claimed.appendleft(delivery)  # it stays claimed: waiting costs the disk nothing
+            self._rest(BUSY_PAUSE)
+            return
+        self._settle(delivery, verdict, outcome, route)
+        if verdict.reached is False:
+            self._unreachable(verdict)
+        elif verdict.reached and self._ramp:
+            self._recover()
+
+    def _settle(self, delivery: Delivery, verdict: Verdict, outcome: Outcome, route: Route | None) -> None:
+        """Records what became of a delivery, and lets go of its content."""
+        place = self._place
+        settlement = place.follower.settle(delivery, self._role, verdict, outcome, route, self._clock.time())
+        place.spool.settle(settlement)
+        delivery.message.content.close()
+        if settlement.again:
+            self._sleep(settlement.at - self._clock.time())
+        if settlement.doubt is not None:
+            place.doubts.add(delivery.id)
+        elif delivery.doubt is not None:
+            place.doubts.discard(delivery.id)
+
+    async def _see_out(self, delivery: Delivery, attempt: Awaitable[Outcome]) -> None:
+        """Waits for an attempt that was begun elsewhere. When it is broken off, what was recorded stands."""
+        try:
+            self._take_over(delivery, await attempt)
+        except asyncio.CancelledError:
+            delivery.message.content.close()
+            raise
+        except Exception as error:  # a defect of ours must not cost the message
+            _log.error("a delivery broke", lane=self._name, message=delivery.message.id, exc_info=error)
+            verdict = postponed(delivery, f"internal error: {type(error).__name__}", self._clock.time())
+            self._settle(delivery, verdict, _NO_ATTEMPT, None)
+        finally:
+            self._adopted.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self.wake()
+
+    def _take_over(self, delivery: Delivery, outcome: Outcome) -> None:
+        route = self._place.route(delivery.route)
+        backoff = Backoff() if route is None else route.backoff
+        is_sent = route is not None and route.in_doubt == "assume-sent"
+        verdict = judge(delivery, outcome, backoff, self._clock.time(), self._place.chance(), assume_sent=is_sent)
+        self._settle(delivery, verdict, outcome, route)
+
+    # -- when
+
+    def _unreachable(self, verdict: Verdict) -> None:
+        self._ramp = 1
+        now = self._clock.monotonic()
+        if now >= self._rest_until:  # else it is one of several that ran when the first failed
+            self._last = next(iter(verdict.again or verdict.failed), None)
+            self._failures += 1
+            self._rest(min(2.0 ** min(self._failures - 1, 10), LONGEST_TRIAL_PAUSE))
+
+    def _recover(self) -> None:
+        """Somebody was reached again: twice as many may run now, until all may."""
+        self._failures = 0
+        self._ramp *= 2
+        if self._ramp >= self._limit():
+            self._ramp = 0
+        self.wake()
+
+    def _rest(self, seconds: float) -> None:
+        self._rest_until = self._clock.monotonic() + seconds
+        self._sleep(seconds)
+
+    def _rests(self) -> bool:
+        """Whether nothing may be begun now though something is due; a timer is running then."""
+        rest = self._rest_until - self._clock.monotonic()
+        if rest <= 0:
+            pool = self._pool()
+            rest = 0.0 if pool is None else self._place.attempts.pause(pool)
+        if rest > 0:
+            self._sleep(rest)
+            return True
+        return False
+
+    def _allowed(self) -> int:
+        """How many workers there may be now."""
+        limit = self._limit()
+        if not limit:
+            self._sleep(FAULT_PAUSE)
+            return 0
+        if self._ramp:
+            limit = min(limit, self._ramp)
+        return max(0, limit - len(self._adopted))
+
+    def _limit(self) -> int:
+        """How many deliveries the upstreams may have at once; 0 when they are not configured any more."""
+        pool = self._pool()
+        if pool is None:
+            self._say_missing("route" if self._role is Role.PRIMARY else "pool", self._owner)
+            return 0
+        if self._missing:
+            self._missing.discard(self._owner)
+        limits = [max(1, member.upstream.max_connections) for member in pool.members]
+        return max(limits) if pool.strategy == "ordered" else sum(limits)
+
+    def _pool(self) -> Pool | None:
+        if self._role is Role.COPY:
+            return self._place.pool(self._owner)
+        route = self._place.route(self._owner)
+        return None if route is None else route.primary
+
+    def _sleep(self, seconds: float) -> None:
+        """Wakes the lane in so many seconds, or earlier when that was planned."""
+        seconds = max(0.0, min(seconds, _LONGEST_SLEEP))
+        at = self._clock.monotonic() + seconds
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        if not self._stopping:
+            self._timer_at = at
+            self._timer = self._clock.call_later(seconds, self._rise)
+
+    def _rise(self) -> None:
+        self._timer = None
+        self.wake()
+
+    # -- what is said
+
+    def _say_missing(self, kind: str, name: str) -> None:
+        if name not in self._missing:
+            self._missing.add(name)
+            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
+
+    def _say_doubt(self, delivery: Delivery, upstream: str) -> None:
+        """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
+        if delivery.id not in self._place.doubts:
+            self._place.doubts.add(delivery.id)
+            self._place.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
+
+
+def _assumed(delivery: Delivery, upstream: str) -> Outcome:
+    """The outcome of an attempt that nobody remembers, by the policy `assume-sent`."""
+    recipients = delivery.message.envelope.recipients
+    return Outcome(
+        tuple(RecipientOutcome(recipient, Status.IN_DOUBT, _RESTARTED, upstream) for recipient in recipients),
+        (Attempt(upstream, Phase.DOT, _RESTARTED, "assumed-sent", 0.0),),
+    )

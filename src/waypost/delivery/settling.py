@@ -1,0 +1,132 @@
+"""From a verdict to what is recorded and told: who gets copies now, who is notified, what becomes a dead letter."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from waypost.delivery.copies import planned_copies
+from waypost.delivery.notices import Notices, Notifier
+from waypost.delivery.reporting import DeliveryLog
+from waypost.delivery.spool import Delivery, Planned, Settlement
+from waypost.delivery.verdict import Verdict, said
+from waypost.mail.message import Recipient
+from waypost.mail.outcome import Attempt, Outcome, Phase, RecipientOutcome, Role, Status
+from waypost.routing.route import Route
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Makes settlements, and tells the log. `chance` gives numbers from 0 to 1, for samples."""
+
+    notifier: Notifier
+    log: DeliveryLog
+    chance: Callable[[], float]
+
+    def settle(
+        self, delivery: Delivery, role: Role, verdict: Verdict, outcome: Outcome, route: Route | None, now: float
+    ) -> Settlement:
+        """What follows from a verdict. `route` is the delivery's, None when it is not configured any more."""
+        if verdict.relayed:
+            for attempt, relayed in _by_attempt(verdict.relayed, outcome):
+                self.log.relayed(delivery, [each.recipient for each in relayed], attempt)
+            if role is Role.COPY and not verdict.again and not verdict.failed:
+                return Settlement(delivery)
+        if verdict.again:
+            self.log.deferred(delivery, verdict.again, verdict.at)
+        if role is Role.COPY:
+            return self._settlement(delivery, verdict, verdict.failed)
+        return self._settle_primary(delivery, verdict, outcome, route, now)
+
+    def _settle_primary(
+        self, delivery: Delivery, verdict: Verdict, outcome: Outcome, route: Route | None, now: float
+    ) -> Settlement:
+        copies: tuple[Planned, ...] = ()
+        if verdict.relayed and route is not None and route.copies:
+            recipients = tuple(each.recipient for each in verdict.relayed)
+            copies = planned_copies(route, recipients, now, self.chance)
+        warned = delivery.warned
+        notices: Notices = ()
+        dead: Sequence[RecipientOutcome] = verdict.failed
+        if verdict.failed:
+            self.log.failed(delivery, verdict.failed)
+        try:
+            if verdict.failed:
+                more, silent = self.notifier.failed(delivery, verdict.failed, now)
+                notices += more
+                untold = set(silent)
+                dead = [each for each in verdict.failed if each.recipient in untold]
+            for attempt, relayed in _by_attempt(verdict.relayed, outcome):
+                notices += self.notifier.relayed(delivery, relayed, attempt, now)
+            if verdict.again and not warned and _is_late(delivery, route, now):
+                notices += self.notifier.delayed(delivery, verdict.again, now)
+                warned = True
+        except Exception as error:  # a defect of ours must not cost the outcome: it would be delivered again
+            _log.error("a notice broke", message=delivery.message.id, exc_info=error)
+            if not notices:
+                dead = verdict.failed
+        return self._settlement(delivery, verdict, dead, warned, copies, notices)
+
+    def _settlement(
+        self,
+        delivery: Delivery,
+        verdict: Verdict,
+        dead: Sequence[RecipientOutcome],
+        warned: bool = False,
+        copies: tuple[Planned, ...] = (),
+        notices: Notices = (),
+    ) -> Settlement:
+        reasons: list[str] = []
+        for reason, recipients in _by_reason(dead).items():
+            self.log.dead(delivery, recipients, reason)
+            reasons.append(reason)
+        if not reasons and verdict.again:
+            reasons.append(said(verdict.again[-1]))
+        return Settlement(
+            delivery,
+            tuple(each.recipient for each in verdict.again),
+            verdict.at,
+            verdict.doubt,
+            warned and bool(verdict.again),
+            tuple(each.recipient for each in dead),
+            "; ".join(reasons),
+            verdict.reached is not None,
+            copies,
+            notices,
+        )
+
+
+def _is_late(delivery: Delivery, route: Route | None, now: float) -> bool:
+    if route is None or route.delay_warning is None:
+        return False
+    return now - delivery.message.received_at >= route.delay_warning
+
+
+def _by_reason(dead: Sequence[RecipientOutcome]) -> dict[str, list[Recipient]]:
+    reasons: dict[str, list[Recipient]] = {}
+    for each in dead:
+        reason = said(each) if each.status is Status.FAILED else f"expired: {said(each)}"
+        reasons.setdefault(reason, []).append(each.recipient)
+    return reasons
+
+
+def _by_attempt(
+    relayed: Sequence[RecipientOutcome], outcome: Outcome
+) -> Sequence[tuple[Attempt, Sequence[RecipientOutcome]]]:
+    """Who was relayed at which attempt: one upstream may have taken the message in several transactions."""
+    if not relayed:
+        return ()
+    if len(outcome.attempts) == 1:
+        return ((outcome.attempts[0], relayed),)
+    groups: list[tuple[Attempt, Sequence[RecipientOutcome]]] = []
+    rest = list(relayed)
+    for attempt in outcome.attempts:
+        here = [each for each in rest if each.answer is attempt.answer]
+        if here:
+            rest = [each for each in rest if each.answer is not attempt.answer]
+            groups.append((attempt, here))
+    if rest:  # at an attempt that the outcome does not tell of
+        groups.append((Attempt(rest[0].upstream, Phase.DOT, rest[0].answer, "accepted", 0.0), rest))
+    return groups
