@@ -51,9 +51,9 @@ def test_check_of_a_fine_file(secret, capsys):
     assert main(["check"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("waypost.yaml: fine (native format)\n  listens on 127.0.0.1:2525: submission, no TLS")
-    assert "route all: to a; copies to a" in printed.out
+    assert "route all: to a; copies to a; acceptance hybrid\n" in printed.out
     assert "1 account, 0 rules" in printed.out
-    assert "copies wait in spool" in printed.out
+    assert "what is owed waits in spool" in printed.out
     said = (
         "waypost.yaml:9:42: routes.all.copies[0].to: a is the primary and gets a copy, so it gets every message twice"
     )
@@ -177,6 +177,78 @@ def test_show_of_a_wrong_file(folder, capsys):
     assert "c.yaml:1:1: nonsense" in capsys.readouterr().err
 
 
+URL = "postgresql://waypost:hunter2@db.example.com/waypost"
+
+
+@pytest.mark.parametrize("spool", [URL, f"{{url: '{URL}'}}", "{url_file: url.txt}"])
+def test_the_password_of_a_database_is_not_shown(folder, capsys, spool):
+    (folder / "url.txt").write_text(URL + "\n")
+    (folder / "waypost.yaml").write_text(SMALL + f"spool: {spool}\n")
+    assert main(["check"]) == 0
+    assert "waits in postgresql://waypost:********@db.example.com/waypost\n" in capsys.readouterr().out
+    assert main(["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert ("********@db.example.com" in shown) is ("url_file" not in spool)
+    assert main(["config", "show", "--json"]) == 0
+    assert "hunter2" not in shown + capsys.readouterr().out
+    assert "hunter2" not in repr(read("waypost.yaml", {}).settings)
+
+
+def test_a_database_without_the_package_for_it(folder, capsys, monkeypatch):
+    monkeypatch.setattr("waypost.config.spool.find_spec", lambda name: None)
+    (folder / "waypost.yaml").write_text(SMALL + f"spool: {URL}\n")
+    for command in ("check", "run"):
+        assert main([command]) == 78
+        assert capsys.readouterr().err.splitlines()[0] == (
+            "waypost.yaml:4:8: spool.url: needs the Python package asyncpg, which is not installed; "
+            "`pip install asyncpg` where Waypost is installed"
+        )
+
+
+def test_show_of_the_settings_of_the_spool(folder, capsys):
+    route = "{primary: a, acceptance: hybrid, delay_warning: 4h, sync_budget: 20s}"
+    text = SMALL.replace("{primary: a}", route).replace(':25"}', ':25", rate: 300/minute}')
+    (folder / "waypost.yaml").write_text(text + "spool: here\njournal: off\nnotifications: {sender: a@example.com}\n")
+    assert main(["config", "show"]) == 0
+    lines = (line.split("  # ") for line in capsys.readouterr().out.splitlines() if "  # " in line)
+    said = [(line.strip(), origin) for line, origin in lines]
+    for expected in (
+        ("rate: 5/second", "waypost.yaml:2:52"),
+        ("acceptance: hybrid", "waypost.yaml:3:40"),
+        ("delay_warning: 4h", "waypost.yaml:3:63"),
+        ("sync_budget: 20s", "waypost.yaml:3:80"),
+        ("path: here", "waypost.yaml:4:8"),
+        ("allow_temporary: false", "default"),
+        ("keep_dead: 30d", "default"),
+        ("keep: 'off'", "waypost.yaml:5:10"),
+        ("sender: a@example.com", "waypost.yaml:6:25"),
+        ("per_hour: 20", "default"),
+    ):
+        assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("listeners", "acceptance", "said"),
+    [
+        ("relay", "", "pass"),
+        ("submission", "", "hybrid"),
+        ("submission", ", acceptance: spool", "spool"),
+        ("both", "", "hybrid for submission, pass for relay"),
+        ("both", ", acceptance: hybrid", "hybrid"),
+    ],
+)
+def test_check_says_how_a_route_accepts(folder, capsys, listeners, acceptance, said):
+    ways = {
+        "relay": "[{address: '127.0.0.1:1', mode: relay}]",
+        "submission": "[{address: '127.0.0.1:2', mode: submission, trusted_networks: 10.0.0.0/8}]",
+    }
+    ways["both"] = ways["relay"][:-1] + ", " + ways["submission"][1:]
+    text = f"listeners: {ways[listeners]}\n" + SMALL.partition("\n")[2].replace("primary: a", f"primary: a{acceptance}")
+    (folder / "waypost.yaml").write_text(text + "spool: here\n")
+    assert main(["check"]) == 0
+    assert f"\n  route all: to a; acceptance {said}\n" in capsys.readouterr().out
+
+
 def test_import(folder, capsys):
     (folder / "old.yaml").write_text("users: [{email: a@b, password: '0755', downstreams: [{addr: 'c:25'}]}]\n")
     assert main(["config", "import", "old.yaml"]) == 0
@@ -184,7 +256,12 @@ def test_import(folder, capsys):
     assert "passwords" in printed.err
     (folder / "new.yaml").write_text(printed.out)
     assert printed.out.startswith("# Imported from old.yaml (smtpmux format)")
-    assert read("new.yaml", {}).settings.routes.accounts["a@b"].password == "0755"
+    settings = read("new.yaml", {}).settings
+    assert settings.routes.accounts["a@b"].password == "0755"
+    assert settings.routes.routes["a@b"].acceptance == "hybrid"
+    assert "With `acceptance: pass` it is refused for now instead" in printed.out
+    assert "with `acceptance: pass` on the routes" in printed.err
+    assert "# spool:\n#   path: /" in printed.out
     assert main(["config", "import", "new.yaml"]) == 1
     assert "native form already" in capsys.readouterr().err
 

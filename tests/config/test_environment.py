@@ -6,6 +6,7 @@ from configuration_texts import SMALL
 from waypost.config.environment import variables
 from waypost.config.errors import ConfigurationError
 from waypost.config.schema import Configuration
+from waypost.config.settings import SpoolSettings
 from waypost.config.walk import settings_of
 
 
@@ -19,6 +20,13 @@ def test_every_setting_without_a_name_of_the_users_has_a_variable():
 SAMPLES = {
     "WAYPOST_HOSTNAME": ("mx.example.com", lambda settings: settings.hostname, "mx.example.com"),
     "WAYPOST_SPOOL_PATH": ("/tmp/s", lambda settings: settings.spool.path, "/tmp/s"),
+    "WAYPOST_SPOOL_URL": ("postgres://u@h/d", lambda settings: settings.spool.url, "postgres://u@h/d"),
+    "WAYPOST_SPOOL_URL_FILE": ("url.txt", lambda settings: settings.spool.url, "postgresql://u:p@h/d"),
+    "WAYPOST_SPOOL_ALLOW_TEMPORARY": ("true", lambda settings: settings.spool.allow_temporary, True),
+    "WAYPOST_SPOOL_KEEP_DEAD": ("7d", lambda settings: settings.spool.keep_dead, 604800),
+    "WAYPOST_JOURNAL_KEEP": ("off", lambda settings: settings.journal.keep, 0),
+    "WAYPOST_NOTIFICATIONS_SENDER": ("a@example.com", lambda settings: settings.notices.sender, "a@example.com"),
+    "WAYPOST_NOTIFICATIONS_PER_HOUR": ("7", lambda settings: settings.notices.per_hour, 7),
     "WAYPOST_ADMIN_ADDRESS": ("[::1]:8025", lambda settings: settings.admin.host, "::1"),
     "WAYPOST_LOG_FORMAT": ("json", lambda settings: settings.log.format, "json"),
     "WAYPOST_LOG_LEVEL": ("debug", lambda settings: settings.log.level, "debug"),
@@ -38,9 +46,10 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("variable", SAMPLES)
-def test_a_variable_sets_its_setting(load_text, variable):
+def test_a_variable_sets_its_setting(load_text, folder, variable):
+    (folder / "url.txt").write_text("postgresql://u:p@h/d\n")
     text, read, value = SAMPLES[variable]
-    loaded = load_text(SMALL, {variable: text})
+    loaded = load_text(SMALL.replace("{primary: a}", "{primary: a, copies: [a]}"), {variable: text})
     assert read(loaded.settings) == value
     assert str(loaded.origin(variables()[variable])) == variable
 
@@ -72,6 +81,29 @@ def test_a_flag_that_does_not_fit_the_file(load_text):
         ("c.yaml:3:6", "log"),
         ("command line", "log.level"),
     ]
+
+
+@pytest.mark.parametrize("spool", ["there", "{path: there}", "postgresql://u:hunter2@h/d", "{url_file: nowhere}"])
+@pytest.mark.parametrize("place", ["PATH", "URL", "URL_FILE"])
+def test_a_variable_takes_the_place_of_the_spool_in_the_file(load_text, folder, spool, place):
+    (folder / "url.txt").write_text("postgresql://u@h/other")
+    text = {"PATH": "here", "URL": "postgresql://u@h/other", "URL_FILE": "url.txt"}[place]
+    loaded = load_text(SMALL + f"spool: {spool}", {f"WAYPOST_SPOOL_{place}": text})
+    other = SpoolSettings("here") if place == "PATH" else SpoolSettings(url="postgresql://u@h/other")
+    assert loaded.settings.spool == other
+    assert str(loaded.origin(("spool", place.lower()))) == f"WAYPOST_SPOOL_{place}"
+
+
+def test_two_variables_for_the_spool(mistakes):
+    (problem,) = mistakes(SMALL, {"WAYPOST_SPOOL_PATH": "here", "WAYPOST_SPOOL_URL": "postgresql://u:hunter2@h/d"})
+    assert str(problem) == "WAYPOST_SPOOL_URL: spool.url: is set, and so is spool.path; set one of them"
+
+
+def test_a_variable_beside_a_short_form_leaves_what_that_says(load_text):
+    loaded = load_text(SMALL + "spool: there", {"WAYPOST_SPOOL_KEEP_DEAD": "1d"})
+    assert loaded.settings.spool == SpoolSettings("there", keep_dead=86400)
+    assert str(loaded.origin(("spool", "path"))) == "c.yaml:4:8"
+    assert str(loaded.origin(("spool", "keep_dead"))) == "WAYPOST_SPOOL_KEEP_DEAD"
 
 
 def test_an_empty_variable_is_not_set(load_text):

@@ -8,6 +8,7 @@ from configuration_texts import SMALL
 from waypost.config import load as load_module
 from waypost.config.errors import ConfigurationError
 from waypost.config.load import native_form, read
+from waypost.config.settings import SpoolSettings
 from waypost.config.write import yaml_text
 from waypost.routing.route import Timeouts
 from waypost.smtp.address import Address
@@ -224,7 +225,52 @@ def test_smtpmux_the_documented_file(load_text):
         "c.yaml: is in the format of smtpmux",
         "c.yaml: :1020 takes passwords without TLS from every network, as smtpmux did",
         "c.yaml: unverified TLS: passwords go to providers whose certificate nobody checks, as with smtpmux",
+        "c.yaml: acceptance: mail that no provider can take at once is kept and tried again for five days, "
+        "as smtpmux's diagram has it",
     ]
+    assert "acceptance: pass" in settings.warnings[-1]
+    assert settings.routes.routes[account.route].acceptance == "hybrid"
+    assert settings.spool is not None
+
+
+@pytest.fixture
+def no_folder(monkeypatch):
+    """A machine where nothing can be written."""
+    monkeypatch.setattr("waypost.config.spool.os.access", lambda path, mode: False)
+
+
+@pytest.mark.usefixtures("no_folder")
+def test_smtpmux_without_a_folder_for_its_queue_starts_without_one(load_text):
+    loaded = load_text(MANY)
+    assert loaded.settings.spool is None
+    assert {route.acceptance for route in loaded.settings.routes.routes.values()} == {"pass"}
+    (warning,) = (warning for warning in loaded.settings.warnings if "acceptance" in warning)
+    assert warning.startswith("c.yaml: acceptance: no queue: neither /var/lib/waypost nor ")
+    assert "refused for now" in warning
+    assert "WAYPOST_SPOOL_PATH" in warning
+    assert "can be written" in str(loaded.origin(("routes", "one@example.com", "acceptance")))
+
+
+@pytest.mark.usefixtures("no_folder")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("WAYPOST_SPOOL_PATH", "/s"), ("WAYPOST_SPOOL_URL", "postgresql://u@h/d")]
+)
+def test_smtpmux_with_a_spool_that_is_named(load_text, variable, value):
+    settings = load_text(MUX, {variable: value}).settings
+    assert settings.spool in (SpoolSettings("/s"), SpoolSettings(url=value))
+    assert {route.acceptance for route in settings.routes.routes.values()} == {"hybrid"}
+
+
+@pytest.mark.usefixtures("no_folder")
+def test_g7_gosmtp_dup_without_a_folder_for_its_copies_is_refused(mistakes):
+    (problem,) = mistakes(DUP)
+    assert "is needed for the copies of the route all; neither /var/lib/waypost nor" in problem.text
+    assert problem.suggestion == "set `spool` or WAYPOST_SPOOL_PATH to a folder that can be written"
+
+
+def test_gosmtp_dup_stays_pass(load_text):
+    settings = load_text(DUP).settings
+    assert settings.routes.routes["all"].acceptance_for(settings.listeners[0].mode == "submission") == "pass"
 
 
 @pytest.mark.parametrize(("value", "allowed"), [("true", True), ("false", False), ("", False), ("1", True)])

@@ -29,6 +29,41 @@ def test_durations_are_read_as_they_are_written(seconds):
     assert values.duration(values.duration_text(seconds)) == pytest.approx(seconds, rel=1e-5)
 
 
+@pytest.mark.parametrize("text", ["off", "Off", "no", "false", "0"])
+def test_no_duration_at_all(text):
+    assert values.duration_or_off(text) == 0
+    assert values.duration_or_off(values.duration_or_off_text(0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second", "written"),
+    [
+        ("10/second", 10, "10/second"),
+        ("300/minute", 5, "5/second"),
+        ("0.5 / Second", 0.5, "30/minute"),
+        ("1000/hour", 1000 / 3600, "1000/hour"),
+        ("1.5/hour", 1.5 / 3600, "1.5/hour"),
+    ],
+)
+def test_rates(text, per_second, written):
+    assert values.rate(text) == per_second
+    assert values.rate_text(per_second) == written
+
+
+@given(st.integers(1, 10**6), st.sampled_from(["second", "minute", "hour"]))
+def test_rates_are_read_as_they_are_written(number, period):
+    rate = values.rate(f"{number}/{period}")
+    assert values.rate(values.rate_text(rate)) == pytest.approx(rate, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "/second", "10/day", "10/fortnight", "-1/hour", "٣/hour", "0/hour", "1e3/hour"]
+)
+def test_no_rates(text):
+    with pytest.raises(WrongValueError):
+        values.rate(text)
+
+
 @pytest.mark.parametrize(
     ("text", "octets"),
     [("1", 1), ("1024", 1024), ("1KiB", 1024), ("50MB", 50_000_000), ("50 MiB", 52428800), ("1.5kib", 1536), ("9B", 9)],

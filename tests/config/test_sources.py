@@ -7,6 +7,7 @@ import pytest
 from configuration_texts import SMALL
 
 from waypost.config import load as load_module
+from waypost.config import spool as spool_module
 from waypost.config.errors import ConfigurationError
 from waypost.config.load import PLACES, load, read
 
@@ -213,13 +214,49 @@ def test_the_spool_that_is_set(load_text):
     assert load_text(SMALL).settings.spool is None
 
 
+SUBMITTING = SMALL.replace("mode: relay", "mode: submission, trusted_networks: 10.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "otherwise"),
+    [
+        (SMALL, "", ""),
+        (COPYING, "the copies of the route all", ""),
+        (
+            SMALL.replace("primary: a", "primary: a, acceptance: spool"),
+            "the route all with `acceptance: spool`",
+            "pass",
+        ),
+        (SUBMITTING, "mail from 127.0.0.1:2525 on the route all, which is `hybrid` for submission listeners", "pass"),
+        (SUBMITTING.replace("primary: a", "primary: a, acceptance: pass"), "", ""),
+    ],
+)
+def test_what_needs_a_spool(load_text, mistakes, var_lib, text, what, otherwise):
+    var_lib()
+    if not what:
+        assert load_text(text).settings.spool is None
+        return
+    (problem,) = mistakes(text)
+    assert (problem.place, problem.key) == ("c.yaml", "spool")
+    assert problem.text.startswith(f"is needed for {what}; neither /var/lib/waypost nor ")
+    assert "set `spool` or WAYPOST_SPOOL_PATH to a folder" in problem.suggestion
+    assert ("acceptance: pass" in problem.suggestion) is bool(otherwise)
+
+
+def test_a_mistake_in_the_spool_is_not_its_absence(mistakes, var_lib):
+    var_lib()
+    for spool in ("{pth: spool}", "{path: 'a://b'}", "redis://h", "{url_file: nowhere}"):
+        (problem,) = mistakes(COPYING + f"spool: {spool}\n")
+        assert problem.key != "spool"
+
+
 @pytest.fixture
 def var_lib(monkeypatch):
     """Makes one folder writable, in the eyes of the program, and no other."""
 
     def var_lib(*writable: Path | str):
         chosen = {str(path) for path in writable}
-        monkeypatch.setattr(load_module.os, "access", lambda path, mode: str(path) in chosen)
+        monkeypatch.setattr(spool_module.os, "access", lambda path, mode: str(path) in chosen)
 
     return var_lib
 
@@ -245,7 +282,7 @@ def test_the_spool_that_is_not_set(load_text, folder, var_lib):
 def test_no_place_for_the_spool(mistakes, var_lib):
     var_lib()
     (problem,) = mistakes(COPYING)
-    assert problem.key == "spool.path"
+    assert problem.key == "spool"
     assert "WAYPOST_SPOOL_PATH" in problem.suggestion
 
 

@@ -74,6 +74,44 @@ WARNINGS = [
         "your own clients",
     ),
     (
+        "primary: p}",
+        "primary: p, acceptance: pass, sync_budget: 20s}",
+        "12:50: routes.r.sync_budget: has no effect with `acceptance: pass`",
+        "it is for hybrid",
+    ),
+    (
+        "primary: p}",
+        "primary: p, acceptance: pass, delay_warning: 4h}",
+        "12:52: routes.r.delay_warning: has no effect with `acceptance: pass`",
+        "it is for hybrid and spool",
+    ),
+    (
+        "primary: p}",
+        "primary: p, acceptance: spool, silence: 10s}",
+        "12:47: routes.r.silence: has no effect with `acceptance: spool`",
+        "it is for hybrid and pass",
+    ),
+    (
+        "primary: p}",
+        "primary: p, in_doubt_hold: 10s}",
+        "12:34: routes.r.in_doubt_hold: has no effect with `acceptance: hybrid`, the default for submission listeners",
+        "it is for pass",
+    ),
+    (
+        "primary: p}",
+        "primary: p, delay_warning: 5d}",
+        "12:34: routes.r.delay_warning: has no effect: it is not before the end of `lifetime`",
+        "",
+    ),
+    (
+        BASE[BASE.index("a.example.com:25}") :],
+        BASE[BASE.index("a.example.com:25}") :]
+        .replace("a.example.com:25}", "a.example.com:25, rate: 1/second}")
+        .replace("primary: p", "primary: p, acceptance: pass"),
+        "7:40: upstreams.a.rate: has no effect: only deliveries from the spool are paced",
+        "",
+    ),
+    (
         "routes:",
         "admin: {address: 0.0.0.0:8025}\nroutes:",
         "11:18: admin.address: 0.0.0.0:8025 has no password and is open to other machines",
@@ -96,6 +134,11 @@ def test_one_warning(load_text, old, new, said, advice):
     [
         ("mail.example.com", "'[192.0.2.1]'"),
         ("routes:", "admin: {address: 127.0.0.1:8025}\nroutes:"),
+        ("primary: p", "primary: p, acceptance: hybrid, sync_budget: 20s, delay_warning: 4h, silence: 10s"),
+        ("primary: p", "primary: p, acceptance: spool, delay_warning: 4h"),
+        ("primary: p", "primary: p, acceptance: pass, in_doubt_hold: 10s, silence: 10s"),
+        ("primary: p", "primary: p, sync_budget: 20s, delay_warning: 4h"),
+        ("a.example.com:25}", "a.example.com:25, rate: 1/second}"),
         ("routes:", "admin: {address: '[::1]:8025'}\nroutes:"),
         ("routes:", "admin: {address: localhost:8025}\nroutes:"),
         ("a.example.com:25", f"a.example.com:25, tls: starttls, {CREDENTIALS}"),

@@ -119,16 +119,20 @@ def _say(line: str, stream: TextIO) -> None:
 
 def summary(settings: Settings) -> list[str]:
     """What would run, in a few lines."""
+    from waypost.config.database import masked
+    from waypost.config.fields import MASK
+
     lines = []
     for listener in settings.listeners:
         tls = "implicit TLS" if listener.implicit_tls else "STARTTLS" if listener.tls else "no TLS"
         lines.append(f"  listens on {listener.name}: {listener.mode}, {tls}; {_trusts(listener)}")
     for route in settings.routes.routes.values():
-        lines.append(f"  route {route.name}: {_route(route)}")
+        lines.append(f"  route {route.name}: {_route(route)}; {_acceptance(route, settings)}")
     accounts, rules = len(settings.routes.accounts), len(settings.routes.rules)
     lines.append(f"  {accounts} account{'' if accounts == 1 else 's'}, {rules} rule{'' if rules == 1 else 's'}")
     if settings.spool is not None:
-        lines.append(f"  copies wait in {settings.spool.path}")
+        where = settings.spool.path or masked(settings.spool.url or "", MASK)
+        lines.append(f"  what is owed waits in {where}")
     if settings.admin is not None:
         host = f"[{settings.admin.host}]" if ":" in settings.admin.host else settings.admin.host
         lines.append(f"  admin on {host}:{settings.admin.port}")
@@ -148,6 +152,13 @@ def _trusts(listener: ListenerSettings) -> str:
 def _route(route: Route) -> str:
     copies = ", ".join(_pool(copy.to) for copy in route.copies)
     return f"to {_pool(route.primary)}" + (f"; copies to {copies}" if copies else "")
+
+
+def _acceptance(route: Route, settings: Settings) -> str:
+    modes = {route.acceptance_for(listener.mode == "submission") for listener in settings.listeners}
+    if len(modes) == 1:
+        return f"acceptance {modes.pop()}"
+    return "acceptance hybrid for submission, pass for relay"
 
 
 def _pool(pool: Pool) -> str:
@@ -181,7 +192,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from waypost.config.load import default_spool, native_form
+    from waypost.config.load import native_form
+    from waypost.config.spool import default_folder
     from waypost.config.write import scalar, yaml_text
 
     tree, kind, warnings = native_form(arguments.file, os.environ)
@@ -194,9 +206,12 @@ def _import(arguments: argparse.Namespace) -> int:
         _say("warning: the passwords of the old file are in what is printed, too", sys.stderr)
     print(f"# Imported from {tree.source or 'the environment'} ({kind} format) by `waypost config import`.")
     print(yaml_text(tree.data), end="")
-    if tree.get(("routes", "all", "copies")) is not None and tree.get(("spool", "path")) is None:
-        path, because = default_spool(os.environ)
-        print(f"# Where copies wait. Without this it is decided at the start; here and now: {because}.")
+    if kind == "smtpmux":
+        print("# `acceptance: hybrid` keeps mail that no provider can take at once, and tries again for five days.")
+        print("# With `acceptance: pass` it is refused for now instead, as smtpmux did, and nothing is kept on disk.")
+    if kind == "smtpmux" or tree.get(("routes", "all", "copies")) is not None:
+        path, because = default_folder(os.environ)
+        print(f"# Where that waits. Without this it is decided at the start; here and now: {because}.")
         print(f"# spool:\n#   path: {scalar(path or '/var/lib/waypost')}")
     return FINE
 

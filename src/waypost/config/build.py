@@ -15,7 +15,14 @@ from waypost.config.schema_sending import (
     UpstreamSection,
     UpstreamTimeouts,
 )
-from waypost.config.settings import AdminSettings, LogSettings, Settings, SpoolSettings
+from waypost.config.settings import (
+    AdminSettings,
+    JournalSettings,
+    LogSettings,
+    NoticeSettings,
+    Settings,
+    SpoolSettings,
+)
 from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
 from waypost.routing.route import (
     Account,
@@ -75,6 +82,8 @@ def build(
         spool=spool,
         admin=admin,
         log=LogSettings(model.log.format, model.log.level),
+        journal=JournalSettings(model.journal.keep),
+        notices=NoticeSettings(str(model.notifications.sender or ""), model.notifications.per_hour),
         spill_size=model.limits.spill_size,
         max_received=model.limits.max_received,
         shutdown_timeout=model.shutdown_timeout,
@@ -129,6 +138,7 @@ def _upstream(name: str, section: UpstreamSection, secret: Secret | None) -> Ups
         timeouts=_timeouts(section.timeouts),
         background_timeouts=_timeouts(section.background_timeouts),
         rewrite_from=section.rewrite_from,
+        rate=section.rate,
     )
 
 
@@ -148,10 +158,13 @@ def _route(name: str, section: RouteSection, pools: Mapping[str, Pool]) -> Route
         name=name,
         primary=pools[section.primary],
         copies=tuple(Copy(pools[copy.to], copy.required, copy.sample) for copy in section.copies),
+        acceptance=section.acceptance,
         in_doubt=section.in_doubt,
         in_doubt_hold=section.in_doubt_hold,
         backoff=Backoff(section.backoff.intervals, section.backoff.jitter, section.lifetime),
         silence=section.silence,
+        sync_budget=section.sync_budget,
+        delay_warning=section.delay_warning or None,
     )
 
 

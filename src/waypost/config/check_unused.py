@@ -1,7 +1,10 @@
 """What is configured and never used: mostly a rule or a pool that somebody forgot. Warnings, for it does no harm."""
 
+from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
+from waypost.config.schema_sending import RouteSection
+from waypost.routing.route import Acceptance
 
 
 def check(model: Configuration, report: Report) -> None:
@@ -17,6 +20,7 @@ def check(model: Configuration, report: Report) -> None:
             report.warn(("pools", name), "is not used: no route names it", key=True)
     _check_routes(model, report)
     _check_accounts(model, report)
+    _check_acceptance(model, report)
 
 
 def _check_routes(model: Configuration, report: Report) -> None:
@@ -46,3 +50,45 @@ def _check_accounts(model: Configuration, report: Report) -> None:
         "set `tls`, or `allow_plaintext_auth: true` on a listener",
         key=True,
     )
+
+
+def _check_acceptance(model: Configuration, report: Report) -> None:
+    """Warns of settings that no acceptance mode of their route looks at, and of rates that nothing is held to."""
+    paced: set[str] = set()
+    for name, route in model.routes.items():
+        modes = _modes(name, route, model, report)
+        paced |= {copy.to for copy in route.copies} | ({route.primary} if modes != {"pass"} else set())
+        for key, needed in _LOOKED_AT.items():
+            path: Path = ("routes", name, key)
+            is_set = getattr(route, key) != RouteSection.model_fields[key].default
+            if is_set and modes.isdisjoint(needed):
+                default = "" if route.acceptance else f", the default for {_LISTENERS[min(modes)]} listeners"
+                text = f"has no effect with `acceptance: {min(modes)}`{default}"
+                report.warn(path, text, f"it is for {' and '.join(sorted(needed))}")
+        if route.delay_warning >= route.lifetime:
+            report.warn(("routes", name, "delay_warning"), "has no effect: it is not before the end of `lifetime`")
+    for pool, section in model.pools.items():
+        paced |= set(section.upstreams) if pool in paced else set()
+    for name, upstream in model.upstreams.items():
+        if upstream.rate is not None and name not in paced:
+            text = "has no effect: only deliveries from the spool are paced, and none go to this upstream"
+            report.warn(("upstreams", name, "rate"), text)
+
+
+_LOOKED_AT: dict[str, frozenset[Acceptance]] = {
+    "sync_budget": frozenset(("hybrid",)),
+    "delay_warning": frozenset(("hybrid", "spool")),
+    "in_doubt_hold": frozenset(("pass",)),
+    "silence": frozenset(("pass", "hybrid")),
+}
+"""The settings of a route that have a meaning in some acceptance modes only."""
+_LISTENERS: dict[Acceptance, str] = {"pass": "relay", "hybrid": "submission"}
+
+
+def _modes(name: str, route: RouteSection, model: Configuration, report: Report) -> set[Acceptance]:
+    """The modes that a route may have: all of them when that has a mistake."""
+    if not model.listeners or report.is_lost("listeners") or report.is_lost("routes", name, "acceptance"):
+        return {"pass", "hybrid", "spool"}
+    if route.acceptance is not None:
+        return {route.acceptance}
+    return {"hybrid" if listener.mode == "submission" else "pass" for listener in model.listeners}

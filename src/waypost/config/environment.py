@@ -10,12 +10,15 @@ from pathlib import Path as FilePath
 
 from waypost.config.document import Tree
 from waypost.config.errors import Origin, Path, Problem, WrongValueError, did_you_mean
+from waypost.config.fields import Short
 from waypost.config.schema import Configuration
-from waypost.config.walk import settings_of
+from waypost.config.walk import settings_of, shape_at
 
 PREFIX = "WAYPOST_"
 CONFIG = "WAYPOST_CONFIG"
 RESERVED = "WAYPOST_TEST_"  # for the test-suite
+SPOOL_PLACES = ("path", "url", "url_file")
+"""The settings of `spool` of which one is set."""
 _SECRETS = {("accounts",): "WAYPOST_ACCOUNT_{}_PASSWORD", ("upstreams",): "WAYPOST_UPSTREAM_{}_PASSWORD"}
 _SERVICE = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)", re.ASCII
@@ -73,9 +76,28 @@ def overlay(tree: Tree, environ: Mapping[str, str]) -> list[Problem]:
                 if environ.get(f"{variable}_FILE"):
                     problems.append(Problem(variable, "", f"is set, and so is {variable}_FILE", "set one of them"))
                 tree.drop((*path[:-1], other))
-            if not tree.put(path, value, Origin(variable)):
+            if not put(tree, path, value, Origin(variable)):
                 problems.append(Problem(variable, "", "cannot be used: the file has no mapping where it belongs"))
+            elif path[0] == "spool" and path[-1] in SPOOL_PLACES:
+                for other in SPOOL_PLACES:  # the file's give way; several variables are a mistake
+                    if not environ.get(f"{PREFIX}SPOOL_{other.upper()}"):
+                        tree.drop(("spool", other))
     return problems
+
+
+def put(tree: Tree, path: Path, value: str, origin: Origin) -> bool:
+    """Sets one setting, where the file has the short form of what is around it as well. False when it cannot."""
+    for depth in range(1, len(path)):
+        here = path[:depth]
+        short, shape, written = tree.get(here), shape_at(Configuration, here), tree.origin(here)
+        marks = [mark for mark in shape.metadata if isinstance(mark, Short)] if shape else []
+        if not isinstance(short, str) or not marks or written is None:
+            continue
+        long = marks[0].expand(short)
+        tree.put(here, long, written)
+        for key in long:
+            tree.mark((*here, key), written)
+    return tree.put(path, value, origin)
 
 
 def read_secret(path: str) -> str:

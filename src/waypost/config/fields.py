@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from waypost.config import values
+from waypost.config import database, values
 from waypost.config.errors import WrongValueError, nearest
 from waypost.routing.route import Network as NetworkValue
 from waypost.smtp.address import Address
@@ -57,17 +57,17 @@ class StandIn:
 class Short:
     """A shorter way to write a mapping or list.
 
-    `expand` makes the long form, `schema` describes the short one to editors and `words` to people. `key` is the
-    one setting of the long form that it decides, if it is just one.
+    `expand` makes the long form, `schema` describes the short one to editors and `words` to people. `keys` are the
+    settings of the long form that it decides; without any it decides all.
     """
 
     def __init__(
-        self, expand: Callable[[Any], Any], schema: dict[str, Any], words: str, key: str | None = None
+        self, expand: Callable[[Any], Any], schema: dict[str, Any], words: str, keys: tuple[str, ...] = ()
     ) -> None:
         self.expand = expand
         self.schema = schema
         self.words = words
-        self.key = key
+        self.keys = keys
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         inner: CoreSchema = handler(source)
@@ -92,14 +92,12 @@ def _write(render: Callable[[Any], Any]) -> PlainSerializer:
     return PlainSerializer(render, when_used="json")
 
 
-def one_of(*choices: str, refused: dict[str, str] | None = None) -> PlainValidator:
-    """One of a few words. `refused` are words with a sentence of their own."""
+def one_of(*choices: str) -> PlainValidator:
+    """One of a few words."""
 
     def parse(text: str) -> str:
         if text in choices:
             return text
-        if refused and text in refused:
-            raise WrongValueError(refused[text])
         raise WrongValueError(f"{text[:40]!r} is not one of {', '.join(choices)}", nearest(text, choices))
 
     return _read(parse)
@@ -129,6 +127,28 @@ Duration = Annotated[
         }
     ),
     Words("duration"),
+]
+DurationOrOff = Annotated[
+    float,
+    _read(values.duration_or_off),
+    _write(values.duration_or_off_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": "^([0-9.]+ *(ms|s|m|h|d)?|off)$"},
+                {"const": False},
+            ]
+        }
+    ),
+    Words("duration or `off`"),
+]
+Rate = Annotated[
+    float,
+    _read(values.rate),
+    _write(values.rate_text),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ */ *(second|minute|hour)$"}),
+    Words("rate"),
 ]
 Size = Annotated[
     int,
@@ -164,6 +184,13 @@ Password = Annotated[
     WithJsonSchema(_STRING),
     Words("secret"),
 ]
+DatabaseUrl = Annotated[
+    Secret,
+    _read(database.database_url),
+    PlainSerializer(lambda url: database.masked(url.reveal(), MASK), when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^postgres(ql)?://"}),
+    Words("secret"),
+]
 
 
 def or_one(value: Any) -> Any:
@@ -174,7 +201,7 @@ def or_one(value: Any) -> Any:
 def one_word(key: str, words: str, *choices: str) -> Short:
     """A word that stands for a mapping with the one setting `key`."""
     schema: dict[str, Any] = {"type": "string", "enum": list(choices)} if choices else _STRING
-    return Short(lambda value: {key: value} if isinstance(value, str) else value, schema, words, key)
+    return Short(lambda value: {key: value} if isinstance(value, str) else value, schema, words, (key,))
 
 
 def listed(words: str) -> Short:

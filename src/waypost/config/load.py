@@ -1,12 +1,11 @@
 """Finds the configuration, reads all its sources, checks the whole, and hands it out as `Settings`."""
 
-import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
-from waypost.config import ancestors, environment, smtp_dup
+from waypost.config import ancestors, environment, smtp_dup, smtpmux
 from waypost.config.ancestors import Format
 from waypost.config.build import build
 from waypost.config.check import check
@@ -14,7 +13,9 @@ from waypost.config.document import Tree, parse
 from waypost.config.errors import DEFAULT, ConfigurationError, Origin, Path, Problem
 from waypost.config.fields import Short
 from waypost.config.schema import Configuration
-from waypost.config.settings import Settings, SpoolSettings
+from waypost.config.settings import Settings
+from waypost.config.spool import default_folder
+from waypost.config.spool import find as find_spool
 from waypost.config.validate import validate
 from waypost.config.values import host_name
 from waypost.config.walk import shape_at
@@ -41,9 +42,9 @@ class Loaded:
         written = self.tree.written(path)
         if written is not None and len(written) < len(path):
             shape = shape_at(Configuration, written)
-            keys = {mark.key for mark in shape.metadata if isinstance(mark, Short)} if shape else set()
+            shorts = [mark.keys for mark in shape.metadata if isinstance(mark, Short)] if shape else []
             decided = next((part for part in path[len(written) :] if isinstance(part, str)), None)
-            if decided not in keys and keys != {None}:
+            if not any(not keys or decided in keys for keys in shorts):
                 return DEFAULT  # a short form decides one setting and leaves the others
         return self.tree.origin(path) or DEFAULT
 
@@ -64,23 +65,18 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     problems += ancestors.misplaced(kind, tree, environ)
     problems += environment.overlay(tree, environ)
     for name, value in (overrides or {}).items():
-        if not tree.put(tuple(name.split(".")), value, FLAG):
+        if not environment.put(tree, tuple(name.split(".")), value, FLAG):
             problems.append(Problem(str(FLAG), name, "cannot be used: the file has no mapping where it belongs"))
+    if kind == "smtpmux":
+        warnings.append(smtpmux.settle_acceptance(tree, *default_folder(environ)))
     validated = validate(Configuration, tree)
     own_name = _own_name()
     report, secrets = check(validated, tree, own_name)
+    model = validated.model
+    spool = None if model is None else find_spool(model, report, tree, environ)
     # What could not be read is missing afterwards, which is not worth another word.
     unread = {problem.key for problem in problems}
     problems += [problem for problem in validated.problems + report.problems if problem.key not in unread]
-    model = validated.model
-    spool_path = model.spool.path if model else None
-    if model is not None and spool_path is None and any(route.copies for route in model.routes.values()):
-        spool_path, because = default_spool(environ)
-        if spool_path is None:
-            advice = "set spool.path or WAYPOST_SPOOL_PATH to a folder that can be written"
-            problems.append(Problem(tree.source, "spool.path", f"is needed for the copies, and {because}", advice))
-        else:
-            tree.put(("spool", "path"), spool_path, Origin(f"default, {because}"))
     if model is None or problems:
         raise ConfigurationError(_in_order(problems))
     if model.hostname is None:
@@ -89,7 +85,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         model,
         secrets,
         hostname=model.hostname or own_name,
-        spool=SpoolSettings(spool_path) if spool_path is not None else None,
+        spool=spool,
         warnings=tuple(map(str, [*warnings, *(said for said in report.warnings if not _is_said(said, warnings))])),
         origin=tree.place,
     )
@@ -104,6 +100,8 @@ def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tr
     tree, kind, warnings, problems = _native(config_path, environ)
     if problems:
         raise ConfigurationError(_in_order(problems))
+    if kind == "smtpmux":
+        warnings.append(replace(smtpmux.QUEUED, place=tree.source))
     return tree, kind, warnings
 
 
@@ -177,26 +175,3 @@ def _own_name() -> str:
         return host_name(socket.gethostname())
     except ValueError:
         return "localhost"
-
-
-def default_spool(environ: Mapping[str, str]) -> tuple[str | None, str]:
-    """The folder for copies when none is set, and why it is that one; or None, and why there is none."""
-    state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with colons
-    if state:
-        return state, "$STATE_DIRECTORY"
-    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local/state")
-    candidates = (
-        ("/var/lib/waypost", "the usual place"),
-        (os.path.join(home, "waypost"), "the state folder of the user"),
-    )
-    for path, because in candidates:
-        if os.path.isabs(path) and _can_be_written(path):
-            return path, because
-    return None, f"neither {candidates[0][0]} nor {candidates[1][0]} can be written"
-
-
-def _can_be_written(path: str) -> bool:
-    """Whether the folder, or the nearest that exists above it, lets us write."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

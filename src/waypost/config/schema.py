@@ -1,24 +1,29 @@
 """The schema of the native form: listeners, accounts, and all the rest. The descriptions are the manual."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
+from waypost.config.database import is_address
 from waypost.config.fields import (
     AccountName,
     AddressGlob,
     BoundAddress,
     Count,
+    DatabaseUrl,
     Duration,
+    DurationOrOff,
     File,
     Flag,
     Folder,
     HostName,
+    Mailbox,
     Name,
     Network,
     Password,
     Reference,
     Section,
+    Short,
     Size,
     StandIn,
     Words,
@@ -27,13 +32,16 @@ from waypost.config.fields import (
     one_word,
 )
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
-from waypost.config.settings import LogSettings, Settings
+from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, SessionTimeouts
 from waypost.routing.route import Routes
 
 _LIMITS = Limits()
 _TIMEOUTS = SessionTimeouts()
 _LOG = LogSettings()
+_SPOOL = SpoolSettings()
+_JOURNAL = JournalSettings()
+_NOTICES = NoticeSettings()
 _SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool=None, admin=None)
 
 
@@ -135,12 +143,51 @@ class AccountSection(Section):
 
 
 class SpoolSection(Section):
-    """Where copies wait until they are delivered."""
+    """Where mail is kept that Waypost has answered for. At most one of `path`, `url` and `url_file` is set."""
 
     path: Folder | None = Field(
         None,
-        description="The folder. When a route has copies and this is not set: `$STATE_DIRECTORY` (systemd sets it), "
-        "else `/var/lib/waypost` if it can be written, else `$XDG_STATE_HOME/waypost`, else `~/.local/state/waypost`.",
+        description="A folder on a disk of this machine. When a spool is needed and none is set: `$STATE_DIRECTORY` "
+        "(systemd sets it), else `/var/lib/waypost` if it can be written, else `$XDG_STATE_HOME/waypost`, else "
+        "`~/.local/state/waypost`. It is needed for copies, and for every route that is not `pass`.",
+    )
+    url: DatabaseUrl | None = Field(
+        None,
+        description="A PostgreSQL database, version 15 or later, which several Waypost instances may share: "
+        "`postgresql://user@host/database`. It needs the Python package asyncpg. It may have a password in it, but "
+        "`url_file` is safer.",
+    )
+    url_file: File | None = Field(None, description="A file with `url`; one line end at its end is left out.")
+    allow_temporary: Flag = Field(
+        _SPOOL.allow_temporary,
+        description="Whether the folder may be on a file system that is lost when the machine or container stops.",
+    )
+    keep_dead: Duration = Field(
+        _SPOOL.keep_dead, description="How long dead letters are kept, before they are removed for good."
+    )
+
+
+def _folder_or_database(value: Any) -> Any:
+    return {"url" if is_address(value) else "path": value} if isinstance(value, str) else value
+
+
+class JournalSection(Section):
+    """What is remembered of each message and of each attempt to deliver it, for `waypost trace`."""
+
+    keep: DurationOrOff = Field(
+        _JOURNAL.keep, description="How long; `off` is no journal. It is kept beside the spool."
+    )
+
+
+class NotificationsSection(Section):
+    """What senders are told of messages that were accepted and could not be delivered (DSNs, RFC 3464)."""
+
+    sender: Mailbox | None = Field(
+        None, description="The address in their From field. Default: `MAILER-DAEMON` at the `hostname`."
+    )
+    per_hour: Count = Field(
+        _NOTICES.per_hour,
+        description="Notifications to one address in an hour, at most; the messages beyond become dead letters.",
     )
 
 
@@ -221,7 +268,26 @@ class Configuration(Section):
         description="Which route a message takes. The first rule that matches decides; when none does, the account's "
         "`route`; mail that has neither is refused.",
     )
-    spool: SpoolSection = Field(SpoolSection(), description="Where copies wait until they are delivered.")
+    spool: Annotated[
+        SpoolSection,
+        Short(_folder_or_database, {"type": "string"}, "folder or `postgresql://...`", ("path", "url")),
+    ] = Field(
+        SpoolSection(),
+        description="Where mail is kept that Waypost has answered for and not delivered yet: a folder, or a PostgreSQL "
+        "database.",
+    )
+    journal: Annotated[
+        JournalSection,
+        Short(
+            lambda value: {"keep": value} if isinstance(value, str) else value,
+            {"anyOf": [{"type": ["string", "number"]}, {"const": False}]},
+            "duration or `off`",
+            ("keep",),
+        ),
+    ] = Field(JournalSection(), description="What is remembered of messages that have gone.")
+    notifications: NotificationsSection = Field(
+        NotificationsSection(), description="What senders are told of messages that could not be delivered (DSNs)."
+    )
     admin: AdminSection | None = Field(
         None, description="HTTP for health checks and metrics; without it there is none."
     )

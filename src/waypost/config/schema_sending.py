@@ -1,6 +1,6 @@
 """The schema of where mail goes: upstreams, pools, routes and rules. The descriptions are the manual."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
@@ -10,6 +10,7 @@ from waypost.config.fields import (
     AddressGlob,
     Count,
     Duration,
+    DurationOrOff,
     File,
     Fingerprint,
     Flag,
@@ -19,6 +20,7 @@ from waypost.config.fields import (
     Name,
     Network,
     Password,
+    Rate,
     Reference,
     Section,
     Share,
@@ -34,6 +36,7 @@ from waypost.config.fields import (
 )
 from waypost.routing.route import (
     BACKGROUND,
+    Acceptance,
     Backoff,
     InDoubtPolicy,
     Pool,
@@ -50,9 +53,9 @@ _BACKOFF = Backoff()
 _ROUTE = Route(name="", primary=Pool(name="", members=()))
 
 
-def _choice(*words: str, refused: dict[str, str] | None = None) -> tuple[Any, Any, Any]:
+def _choice(*words: str) -> tuple[Any, Any, Any]:
     return (
-        one_of(*words, refused=refused),
+        one_of(*words),
         WithJsonSchema({"type": "string", "enum": list(words)}),
         Words(" or ".join(f"`{word}`" for word in words)),
     )
@@ -61,10 +64,7 @@ def _choice(*words: str, refused: dict[str, str] | None = None) -> tuple[Any, An
 TlsModeField = Annotated[TlsMode, *_choice("opportunistic", "starttls", "implicit", "off")]
 StrategyField = Annotated[StrategyName, *_choice("ordered", "round_robin", "weighted", "random")]
 InDoubtField = Annotated[InDoubtPolicy, *_choice("tempfail", "retry-same", "failover", "assume-sent")]
-_LATER = "{} comes with a later version; only pass works in this one"
-AcceptanceField = Annotated[
-    Literal["pass"], *_choice("pass", refused={word: _LATER.format(word) for word in ("hybrid", "spool")})
-]
+AcceptanceField = Annotated[Acceptance, *_choice("pass", "hybrid", "spool")]
 
 
 class UpstreamTls(Section):
@@ -108,8 +108,8 @@ def _for_all_phases(value: Any) -> Any:
     return dict.fromkeys(PHASES, value)
 
 
-def _for_all_phases_of_a_copy(value: Any) -> Any:
-    """As above, but giving up on a copy's final reply means sending it again: the RFC's ten minutes stay."""
+def _for_all_phases_in_the_background(value: Any) -> Any:
+    """As above, but giving up on a final reply may mean sending again: the RFC's ten minutes stay."""
     if not isinstance(value, str):
         return value
     dot = max(values.duration(value), BACKGROUND.dot)
@@ -131,7 +131,7 @@ class UpstreamTimeouts(Section):
 
 
 class BackgroundTimeouts(Section):
-    """The same phases where no client waits: copies. The defaults are those of RFC 5321, section 4.5.3.2."""
+    """The same phases where no client waits. The defaults are those of RFC 5321, section 4.5.3.2."""
 
     connect: Duration = Field(BACKGROUND.connect, description="Resolving, connecting and the TLS handshake.")
     greeting: Duration = Field(BACKGROUND.greeting, description="Until the greeting has come.")
@@ -165,11 +165,17 @@ class UpstreamSection(Section):
         UpstreamTimeouts(), description="Time-outs while a client waits; one duration is for every phase."
     )
     background_timeouts: Annotated[
-        BackgroundTimeouts, Short(_for_all_phases_of_a_copy, _DURATION_SCHEMA, "duration")
+        BackgroundTimeouts, Short(_for_all_phases_in_the_background, _DURATION_SCHEMA, "duration")
     ] = Field(
         BackgroundTimeouts(),
-        description="Time-outs where no client waits: copies. One duration is for every phase, but leaves `dot` at "
-        "10m or more: giving up there means sending the copy again.",
+        description="Time-outs where no client waits: what goes out from the spool. One duration is for every phase, "
+        "but leaves `dot` at 10m or more: giving up there may mean sending the message again.",
+    )
+    rate: Rate | None = Field(
+        None,
+        description="Messages that it is given from the spool, at most: `10/second`, `300/minute`, `1000/hour`. They "
+        "are spread over the time. What is relayed while a client waits is not slowed, and each instance counts for "
+        "itself.",
     )
     rewrite_from: Mailbox | None = Field(
         None,
@@ -225,7 +231,7 @@ class CopySection(Section):
 
 
 class BackoffSection(Section):
-    """When a copy that could not be delivered is tried again."""
+    """When a delivery from the spool that did not succeed is tried again."""
 
     intervals: Annotated[tuple[Duration, ...], listed("duration")] = Field(
         _BACKOFF.intervals, min_length=1, description="The time between attempts; the last one repeats."
@@ -251,18 +257,36 @@ class RouteSection(Section):
         ],
         listed("name"),
     ] = Field((), description="Further deliveries: names, or mappings.")
-    acceptance: AcceptanceField = Field(
-        "pass", description="`pass`: the client waits, and the primary's reply is its reply."
+    acceptance: AcceptanceField | None = Field(
+        None,
+        description="When the client hears 250. `pass`: when the primary has said so; its reply is the client's, and "
+        "nothing but copies is queued. `hybrid`: the primary is tried at once, and its yes or final no is passed on; "
+        "what it cannot take now is kept in the spool, and the client hears 250. `spool`: as soon as the message is on "
+        "disk; it is delivered afterwards. Not set: `hybrid` for clients of submission listeners, `pass` for those of "
+        "relay listeners. In `hybrid` and `spool` the sender is notified when a message finally fails. One "
+        "message may go to several such routes; recipients on a route with `pass` need a message of their own, and "
+        "the client is told so (452 4.5.3).",
     )
-    in_doubt: InDoubtField = Field(
-        _ROUTE.in_doubt,
-        description="What is done when an upstream leaves the end of content unanswered: `tempfail` tells the client "
-        "451; `retry-same` tries the same upstream again; `failover` tries the next, so the message may arrive twice; "
-        "`assume-sent` counts it as accepted, so it may be lost.",
+    sync_budget: Duration = Field(
+        _ROUTE.sync_budget,
+        description="In `hybrid`: how long a client waits for upstreams before its message is kept and answered 250. "
+        "Stay below the time-out of your applications.",
+    )
+    delay_warning: DurationOrOff = Field(
+        0.0,
+        description="After this time in the spool the sender is told, once, that the message is still on its way.",
+    )
+    in_doubt: InDoubtField | None = Field(
+        None,
+        description="What is done when an upstream leaves the end of content unanswered, so that it may have the "
+        "message or not: `tempfail` tells the client 451; `retry-same` tries the same upstream again, and no other; "
+        "`failover` tries the next, so the message may arrive twice; `assume-sent` counts it as accepted, so it may be "
+        "lost. Not set: `tempfail` while a client waits in `pass`, `retry-same` for what is kept in the spool, which "
+        "is also what `tempfail` means there. Copies are always sent again.",
     )
     in_doubt_hold: Duration = Field(
         _ROUTE.in_doubt_hold,
-        description="How long the copies of such a message wait for the truth before they are sent.",
+        description="In `pass`: how long the copies of such a message wait for the truth before they are sent.",
     )
     silence: Duration = Field(
         _ROUTE.silence,
@@ -275,11 +299,17 @@ class RouteSection(Section):
             lambda value: {"intervals": value} if isinstance(value, str | list) else value,
             {"type": "array", "items": {}},
             "list of durations",
-            key="intervals",
+            keys=("intervals",),
         ),
-    ] = Field(BackoffSection(), description="When a failed copy is tried again: a list of durations, or a mapping.")
+    ] = Field(
+        BackoffSection(),
+        description="When a delivery from the spool, of a message or of a copy, is tried again: a list of durations, "
+        "or a mapping.",
+    )
     lifetime: Duration = Field(
-        _BACKOFF.lifetime, description="After this time an undelivered copy becomes a dead letter."
+        _BACKOFF.lifetime,
+        description="After this time a delivery from the spool is given up: the sender of a message is notified, and a "
+        "copy becomes a dead letter.",
     )
 
 

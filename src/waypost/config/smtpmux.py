@@ -1,16 +1,19 @@
 """smtpmux's format, and its native form.
 
 Each user becomes an account with a pool and a route of his own; each of his downstreams an upstream. The same
-address with other credentials is another upstream.
+address with other credentials is another upstream. The queue that smtpmux's diagram shows is there: the routes are
+`hybrid`.
 """
 
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from waypost.config import values
 from waypost.config.document import Data, Tree
+from waypost.config.environment import SPOOL_PLACES
 from waypost.config.errors import Origin, Path, Problem, WrongValueError, key_text
 from waypost.config.fields import Password, Section, StandIn, Text, UpstreamAddress, Words, free_text
 from waypost.config.names import Namer, host_of
@@ -141,10 +144,38 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
         native.put(("pools", pool, "strategy"), strategy, origin(selector) if tree.get(selector) else given)
         native.put(("pools", pool, "upstreams"), members, origin((*here, "downstreams")))
         native.put(("routes", pool, "primary"), pool, given)
+        native.put(("routes", pool, "acceptance"), "hybrid", given)
         native.put(("accounts", user.email, "password"), user.password.reveal(), origin((*here, "password")))
         native.put(("accounts", user.email, "route"), pool, given)
         native.mark(("accounts", user.email), origin((*here, "email")))
     return native, warnings
+
+
+QUEUED = Problem(
+    "",
+    "acceptance",
+    "mail that no provider can take at once is kept and tried again for five days, as smtpmux's diagram has it",
+    "with `acceptance: pass` on the routes of the native form it is refused for now instead, as smtpmux did",
+)
+
+
+def settle_acceptance(native: Tree, folder: str | None, because: str) -> Problem:
+    """What is said of the queue on every start.
+
+    Who brings an old file has no folder for a queue, perhaps: then mail is refused when it cannot go out at once, as
+    it was by smtpmux, rather than not taken at all. `folder` and `because` are of the default.
+    """
+    if folder is not None or any(native.get(("spool", key)) is not None for key in SPOOL_PLACES):
+        return replace(QUEUED, place=native.source)
+    routes = native.get(("routes",))
+    for name in routes if isinstance(routes, dict) else ():
+        native.put(("routes", name, "acceptance"), "pass", Origin(f"default, {because}"))
+    return Problem(
+        native.source,
+        "acceptance",
+        f"no queue: {because}, so mail that no provider can take at once is refused for now (`acceptance: pass`)",
+        "set WAYPOST_SPOOL_PATH to a folder that can be written, and it is kept and tried again for five days",
+    )
 
 
 def _name(namer: Namer, downstream: Downstream, providers: Set[tuple[str, str]]) -> str:

@@ -16,6 +16,8 @@ _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\-]*", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) */ *(second|minute|hour)", re.ASCII | re.IGNORECASE)
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -37,6 +39,44 @@ def duration_text(seconds: float) -> str:
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+_OFF = ("off", "no", "false", "0")
+
+
+def duration_or_off(text: str) -> float:
+    """Seconds, or 0 for `off`."""
+    if text.lower() in _OFF:
+        return 0
+    try:
+        return duration(text)
+    except WrongValueError as error:
+        raise WrongValueError(error.text, "write a number and ms, s, m, h or d, like 4h, or off") from None
+
+
+def duration_or_off_text(seconds: float) -> str:
+    """The shortest form of it."""
+    return duration_text(seconds) if seconds else "off"
+
+
+def rate(text: str) -> float:
+    """Messages per second: `10/second`, `300/minute`, `1000/hour`."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise WrongValueError("is not a rate", "write messages per second, minute or hour, like 10/second")
+    number = float(match[1])
+    if not number:
+        raise WrongValueError("must be more than nothing")
+    return number / _PERIODS[match[2].lower()]
+
+
+def rate_text(per_second: float) -> str:
+    """A rate by the shortest period that makes it a whole number."""
+    for unit, seconds in _PERIODS.items():
+        number = per_second * seconds
+        if number >= 0.5 and abs(number - round(number)) < 1e-6:
+            return f"{round(number)}/{unit}"
+    return f"{per_second * 3600:.9g}/hour"
 
 
 def size(text: str) -> int:
@@ -270,7 +310,7 @@ def mailbox(text: str) -> Address:
 
 
 def folder(text: str) -> str:
-    """The path of a folder. Addresses of databases are for a later version."""
-    if "://" in text:
-        raise WrongValueError("is not a folder; this version keeps its spool in a folder only", "write a path")
+    """The path of a folder."""
+    if "://" in text:  # not repeated in the message: there may be a password in it
+        raise WrongValueError("is not a folder", "the address of a database is `url`")
     return line(text)

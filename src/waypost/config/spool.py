@@ -1,0 +1,110 @@
+"""Where mail is kept: whether a spool is needed at all, and which it is."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from waypost.config.database import database_url
+from waypost.config.document import Tree
+from waypost.config.environment import SPOOL_PLACES, read_secret
+from waypost.config.errors import Origin, WrongValueError
+from waypost.config.report import Report
+from waypost.config.schema import Configuration, SpoolSection
+from waypost.config.settings import SpoolSettings
+
+DRIVER = "asyncpg"
+_VARIABLE = "WAYPOST_SPOOL_PATH"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a spool is needed for, and what would do without."""
+
+    what: str
+    otherwise: str
+
+
+def needed_for(model: Configuration, report: Report) -> Need | None:
+    """The first thing that a spool is needed for, or None. A route counts as reached wherever it may be."""
+    for name, route in model.routes.items():
+        if route.copies:
+            return Need(f"the copies of the route {name}", "")
+    for name, route in model.routes.items():
+        if route.acceptance not in (None, "pass"):
+            return Need(f"the route {name} with `acceptance: {route.acceptance}`", "set `acceptance: pass`")
+    submission = [
+        listener.address.text
+        for index, listener in enumerate(model.listeners)
+        if listener.mode == "submission" and not report.is_lost("listeners", index)
+    ]
+    for name, route in model.routes.items():
+        if submission and route.acceptance is None and not report.is_lost("routes", name, "acceptance"):
+            what = f"mail from {submission[0]} on the route {name}, which is `hybrid` for submission listeners"
+            return Need(
+                what, f"set `acceptance: pass` on {name}, so that mail is refused when it cannot go out at once"
+            )
+    return None
+
+
+def find(model: Configuration, report: Report, tree: Tree, environ: Mapping[str, str]) -> SpoolSettings | None:
+    """The spool to use; a folder that was found is put into `tree`. None when none is needed, or after a report."""
+    section = model.spool
+    given = [key for key in SPOOL_PLACES if getattr(section, key) is not None]
+    for key in given[1:]:
+        report.problem(("spool", key), f"is set, and so is spool.{given[0]}", "set one of them")
+    if given:
+        url = _url(section, report)
+        return SpoolSettings(section.path, url, section.allow_temporary, section.keep_dead)
+    need = None if report.is_lost("spool") else needed_for(model, report)
+    if need is None:
+        return None
+    folder, because = default_folder(environ)
+    if folder is None:
+        advice = f"set `spool` or {_VARIABLE} to a folder that can be written"
+        report.problem(
+            ("spool",), f"is needed for {need.what}; {because}", f"{advice}, or {need.otherwise}".removesuffix(", or ")
+        )
+        return None
+    tree.put(("spool", "path"), folder, Origin(f"default, {because}"))
+    return SpoolSettings(folder, None, section.allow_temporary, section.keep_dead)
+
+
+def _url(section: SpoolSection, report: Report) -> str | None:
+    """The address of the database, with the package that speaks to it."""
+    url, key = section.url, "url"
+    if url is None and section.url_file is not None:
+        key = "url_file"
+        try:
+            url = database_url(read_secret(section.url_file))
+        except WrongValueError as error:
+            report.problem(("spool", key), error.text, error.suggestion)
+    if url is None:
+        return None
+    if find_spec(DRIVER) is None:
+        text = f"needs the Python package {DRIVER}, which is not installed"
+        report.problem(("spool", key), text, f"`pip install {DRIVER}` where Waypost is installed")
+    return url.reveal()
+
+
+def default_folder(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """The folder when none is set, and why it is that one; or None, and why there is none."""
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd lists several with colons
+    if state:
+        return state, "$STATE_DIRECTORY"
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local/state")
+    candidates = (
+        ("/var/lib/waypost", "the usual place"),
+        (os.path.join(home, "waypost"), "the state folder of the user"),
+    )
+    for path, because in candidates:
+        if os.path.isabs(path) and os.access(_nearest(path), os.W_OK | os.X_OK):
+            return path, because
+    return None, f"neither {candidates[0][0]} nor {candidates[1][0]} can be written"
+
+
+def _nearest(path: str) -> str:
+    """The folder, or the nearest above it that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
