@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from waypost.delivery.notices import Notices
-from waypost.delivery.spool import Delivery, Planned, Role, primary_lane
+from waypost.delivery.spool import Delivery, Planned, primary_lane
 from waypost.mail.content import MemoryContent
 from waypost.mail.dsn import Composed, compose
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.notification import Action, Notification
-from waypost.mail.outcome import Attempt, RecipientOutcome
+from waypost.mail.outcome import Attempt, RecipientOutcome, Role
 from waypost.smtp.address import NULL, Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, MailParameters, RcptParameters
+from waypost.smtp.reply import Reply
 
 _QUIET = RcptParameters(notify=("NEVER",))
 _MAX_ADDRESSES = 10_000
@@ -26,10 +27,16 @@ _HOUR = 3600
 
 
 class NoticeLog(Protocol):
-    """Whoever writes down what was not sent."""
+    """Whoever writes down what was reported, and what was not."""
+
+    def notified(self, message: Message, notice: Message, action: Action, recipients: Sequence[Recipient]) -> None:
+        """`notice` tells the reverse-path of `message` what became of it for these recipients."""
 
     def capped(self, message: Message, per_hour: int) -> None:
-        """The reverse-path of this message has had its notifications for this hour: told once an hour and address."""
+        """The reverse-path of this message has had all its notifications for this hour.
+
+        Told once for each address and hour.
+        """
 
 
 class HourlyCap:
@@ -98,7 +105,8 @@ class Notifications:
     ) -> Notices:
         if attempt.dsn:  # the upstream answers for it now (RFC 3461 section 5.2.2)
             return ()
-        return self._notify(delivery, Action.RELAYED, _asking(outcomes, "SUCCESS", default=False), now)[0]
+        said = [each for each in outcomes if isinstance(each.answer, Reply)]  # not those assumed to be sent
+        return self._notify(delivery, Action.RELAYED, _asking(said, "SUCCESS", default=False), now)[0]
 
     def _notify(
         self, delivery: Delivery, action: Action, outcomes: tuple[RecipientOutcome, ...], now: float
@@ -128,6 +136,7 @@ class Notifications:
         )
         client = Client(message.client.listener, "", 0, policy.hostname, "local", message.client.account)
         notice = Message(id_, now, client, *_wrapped(compose(notification), reverse_path))
+        self._log.notified(message, notice, action, [each.recipient for each in outcomes])
         route = policy.route_of(client, reverse_path) or delivery.route
         return ((notice, Planned(primary_lane(route), route, now + policy.lifetime_of(route))),), outcomes
 

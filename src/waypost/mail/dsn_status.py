@@ -92,7 +92,7 @@ def status_code(notification: Notification, outcome: RecipientOutcome) -> Enhanc
             return (5, *answer.enhanced[1:])
     if expired:
         return (4, 4, 7)
-    if isinstance(answer, Reply):
+    if isinstance(answer, Reply) or kind == 2:
         return (kind, 0, 0)
     return (kind, *(_LACKING[lacking(answer)] if answer.cause is Cause.CAPABILITY else _CAUSES[answer.cause]))
 
@@ -104,14 +104,6 @@ def original_recipient(orcpt: str, utf8: bool) -> str:
         return f"{kind}; {from_xtext(address)}"
     plain = _EMBEDDED.sub(_embedded_character, address)
     return f"{kind}; {plain if utf8 else embedded(plain)}"
-
-
-def ascii_orcpt(orcpt: str) -> str:
-    """An ORCPT parameter that can be said to a server without SMTPUTF8 (RFC 6533 section 3)."""
-    if orcpt.isascii():
-        return orcpt
-    kind, _, address = orcpt.partition(";")
-    return f"{kind};{embedded(_EMBEDDED.sub(_embedded_character, address))}"
 
 
 def typed_address(address: Address, utf8: bool) -> tuple[str, str]:

@@ -88,7 +88,8 @@ def _happened(notification: Notification, outcome: RecipientOutcome) -> list[str
         return [*sentences, "The next mail server was given the message and did not say whether it took it."]
     if isinstance(answer, Failure):
         return [*sentences, _LACKING[lacking(answer)] if answer.cause is Cause.CAPABILITY else _CAUSES[answer.cause]]
-    return [*sentences, "The answer was:" if not sentences else "The last answer was:", str(answer)]
+    refused = notification.action is Action.FAILED and not sentences
+    return [*sentences, "It was refused. The answer was:" if refused else "The last answer was:", str(answer)]
 
 
 def _advice(notification: Notification) -> str:
