@@ -52,7 +52,7 @@ def test_no_log_level_shows_content_or_passwords(
             "archive": {"address": archive.address},
         },
         "pools": {"providers": {"strategy": "ordered", "upstreams": ["first", "second"]}},
-        "routes": {"all": {"primary": "providers", "copies": ["archive"], "backoff": ["200ms"]}},
+        "routes": {"all": {"primary": "providers", "copies": ["archive"], "backoff": ["200ms"], "acceptance": "pass"}},
         "spool": {"path": str(tmp_path / "spool")},
         "admin": {"address": f"127.0.0.1:{admin}"},
         "log": {"format": "json", "level": level},

@@ -49,9 +49,12 @@ def upstream(name: str, port: int, **more: Any) -> Upstream:
 def settings(
     port: int, *primaries: Upstream, copies: tuple[Copy, ...] = (), listener: Any = None, **more: Any
 ) -> Settings:
-    """One relay listener on `port` and one route, through `primaries` in this order. `more` is the route's."""
+    """One relay listener on `port` and one route, through `primaries` in this order. `more` is the route's.
+
+    The client gets the primary's answer, whatever the listener, unless `more` has another `acceptance`.
+    """
     pool = Pool("providers", tuple(Member(each) for each in primaries))
-    route = Route("all", pool, copies, **more)
+    route = Route("all", pool, copies, **({"acceptance": "pass"} | more))
     return several_routes({"all": route}, Routes((), {"all": route}, {}), listener or relay_listener(port))
 
 

@@ -29,13 +29,27 @@ def relaying(port: int, primary: str, *copies: str, spool: Path | None = None, *
     return settings
 
 
-def submitting(port: int, primary: str, certificates: Certificates, *, tls: str = "starttls") -> dict[str, Any]:
-    """A submission listener on `port`, where `USERNAME` authenticates inside TLS; mail goes to `primary`."""
-    return {
+def submitting(
+    port: int,
+    primary: str,
+    certificates: Certificates,
+    *,
+    tls: str = "starttls",
+    spool: Path | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """A submission listener on `port`, where `USERNAME` authenticates inside TLS; mail goes to `primary`.
+
+    `more` is added to the one route. Without a spool nothing can be queued: the client gets the primary's answer.
+    """
+    settings: dict[str, Any] = {
         "hostname": "waypost.example",
         "listeners": [{"address": f"127.0.0.1:{port}", "mode": "submission", "tls": tls}],
         "tls": {"certificate": str(certificates.certificate), "key": str(certificates.key)},
         "accounts": {USERNAME: {"password": PASSWORD}},
         "upstreams": {"primary": {"address": primary}},
-        "routes": {"all": {"primary": "primary"}},
+        "routes": {"all": {"primary": "primary", **({"acceptance": "pass"} if spool is None else {}), **more}},
     }
+    if spool is not None:
+        settings["spool"] = {"path": str(spool)}
+    return settings
