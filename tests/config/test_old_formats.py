@@ -251,6 +251,17 @@ def test_smtpmux_without_a_folder_for_its_queue_starts_without_one(load_text):
     assert "can be written" in str(loaded.origin(("routes", "one@example.com", "acceptance")))
 
 
+def test_smtpmux_with_a_folder_in_memory_starts_without_a_queue(load_text, folder, monkeypatch):
+    table = folder / "mountinfo"
+    table.write_text(f"1 0 0:1 / / rw - ext4 disk rw\n2 1 0:2 / {folder} rw - tmpfs tmpfs rw\n")
+    monkeypatch.setattr("waypost.store.file_system._MOUNTS", table)
+    settings = load_text(MUX, {"STATE_DIRECTORY": str(folder)}).settings
+    assert settings.spool is None
+    assert f"no queue: {folder} is on a temporary file system (tmpfs), so mail" in settings.warnings[-1]
+    allowed = {"STATE_DIRECTORY": str(folder), "WAYPOST_SPOOL_ALLOW_TEMPORARY": "true"}
+    assert load_text(MUX, allowed).settings.spool == SpoolSettings(str(folder), allow_temporary=True)
+
+
 @pytest.mark.usefixtures("no_folder")
 @pytest.mark.parametrize(
     ("variable", "value"), [("WAYPOST_SPOOL_PATH", "/s"), ("WAYPOST_SPOOL_URL", "postgresql://u@h/d")]

@@ -251,6 +251,34 @@ def test_a_mistake_in_the_spool_is_not_its_absence(mistakes, var_lib):
 
 
 @pytest.fixture
+def in_memory(folder, monkeypatch):
+    """Makes the folder of the test one in memory, in the eyes of the program."""
+    table = folder / "mountinfo"
+    table.write_text(f"1 0 0:1 / / rw - ext4 disk rw\n2 1 0:2 / {folder} rw - tmpfs tmpfs rw\n")
+    monkeypatch.setattr("waypost.store.file_system._MOUNTS", table)
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_a_spool_in_memory_is_refused_unless_told_to_in_so_many_words(load_text, mistakes):
+    for text, environ, place in (
+        (COPYING + "spool: here", {}, "c.yaml:4:8"),
+        (COPYING + "spool: {path: here/below}", {}, "c.yaml:4:15"),
+        (COPYING, {"WAYPOST_SPOOL_PATH": "here"}, "WAYPOST_SPOOL_PATH"),
+        (COPYING, {"STATE_DIRECTORY": str(Path.cwd())}, "default, $STATE_DIRECTORY"),
+    ):
+        (problem,) = mistakes(text, environ)
+        assert (problem.place, problem.key) == (place, "spool.path")
+        assert "is on a temporary file system (tmpfs)" in problem.text
+        assert "`spool.allow_temporary: true`" in problem.suggestion
+        allowed = load_text(text, {**environ, "WAYPOST_SPOOL_ALLOW_TEMPORARY": "true"}).settings
+        assert allowed.spool.allow_temporary
+
+
+def test_a_spool_on_a_disk_is_not_in_memory(load_text, in_memory):
+    assert load_text(COPYING + "spool: /elsewhere/on/disk").settings.spool.path == "/elsewhere/on/disk"
+
+
+@pytest.fixture
 def var_lib(monkeypatch):
     """Makes one folder writable, in the eyes of the program, and no other."""
 

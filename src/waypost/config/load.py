@@ -14,8 +14,8 @@ from waypost.config.errors import DEFAULT, ConfigurationError, Origin, Path, Pro
 from waypost.config.fields import Short
 from waypost.config.schema import Configuration
 from waypost.config.settings import Settings
-from waypost.config.spool import default_folder
 from waypost.config.spool import find as find_spool
+from waypost.config.spool import lasting_folder
 from waypost.config.validate import validate
 from waypost.config.values import host_name
 from waypost.config.walk import shape_at
@@ -68,7 +68,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         if not environment.put(tree, tuple(name.split(".")), value, FLAG):
             problems.append(Problem(str(FLAG), name, "cannot be used: the file has no mapping where it belongs"))
     if kind == "smtpmux":
-        warnings.append(smtpmux.settle_acceptance(tree, *default_folder(environ)))
+        warnings.append(smtpmux.settle_acceptance(tree, *lasting_folder(tree, environ)))
     validated = validate(Configuration, tree)
     own_name = _own_name()
     report, secrets = check(validated, tree, own_name)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path as FilePath
 
 from waypost.config.database import database_url
 from waypost.config.document import Tree
@@ -12,6 +13,7 @@ from waypost.config.errors import Origin, WrongValueError
 from waypost.config.report import Report
 from waypost.config.schema import Configuration, SpoolSection
 from waypost.config.settings import SpoolSettings
+from waypost.store.file_system import temporary_file_system
 
 DRIVER = "asyncpg"
 _VARIABLE = "WAYPOST_SPOOL_PATH"
@@ -55,6 +57,7 @@ def find(model: Configuration, report: Report, tree: Tree, environ: Mapping[str,
         report.problem(("spool", key), f"is set, and so is spool.{given[0]}", "set one of them")
     if given:
         url = _url(section, report)
+        _check_folder(section.path, section, report)
         return SpoolSettings(section.path, url, section.allow_temporary, section.keep_dead)
     need = None if report.is_lost("spool") else needed_for(model, report)
     if need is None:
@@ -67,7 +70,21 @@ def find(model: Configuration, report: Report, tree: Tree, environ: Mapping[str,
         )
         return None
     tree.put(("spool", "path"), folder, Origin(f"default, {because}"))
+    _check_folder(folder, section, report)
     return SpoolSettings(folder, None, section.allow_temporary, section.keep_dead)
+
+
+def _check_folder(folder: str | None, section: SpoolSection, report: Report) -> None:
+    """The store refuses such a folder as well, but `check` connects to no store."""
+    if folder is None or section.allow_temporary or report.is_lost("spool", "allow_temporary"):
+        return
+    name = temporary_file_system(FilePath(folder))
+    if name is not None:
+        report.problem(
+            ("spool", "path"),
+            f"{folder} is on a temporary file system ({name}): what waits there is lost with the machine's memory",
+            "use a folder on a disk, or, if you mean it, set `spool.allow_temporary: true`",
+        )
 
 
 def _url(section: SpoolSection, report: Report) -> str | None:
@@ -101,6 +118,16 @@ def default_folder(environ: Mapping[str, str]) -> tuple[str | None, str]:
         if os.path.isabs(path) and os.access(_nearest(path), os.W_OK | os.X_OK):
             return path, because
     return None, f"neither {candidates[0][0]} nor {candidates[1][0]} can be written"
+
+
+def lasting_folder(tree: Tree, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """As `default_folder`, but None for one that would be refused because it is on a temporary file system."""
+    folder, because = default_folder(environ)
+    allowed = tree.get(("spool", "allow_temporary")) is not None  # if it says no, that is an error of its own
+    name = None if folder is None or allowed else temporary_file_system(FilePath(folder))
+    if name is not None:
+        return None, f"{folder} is on a temporary file system ({name})"
+    return folder, because
 
 
 def _nearest(path: str) -> str:
