@@ -1,12 +1,17 @@
-"""The upstreams that may take a message: their order, what is known of their health, and every try at one."""
+"""The upstreams that may take a message: their order, what is known of their health, and every try at one.
 
-from collections.abc import Callable, Mapping, Sequence
+That an upstream sleeps (a quota is spent, a login refused) is worth knowing after a restart, and to other instances:
+it is told to `on_sleep`, and comes back as a `Note`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from waypost.clock import Clock
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
+from waypost.delivery.spool import Note
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
 from waypost.routing.classify import classify, quota_reset_in
@@ -16,6 +21,20 @@ from waypost.routing.strategies import Turns, order
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
 
 log = structlog.get_logger()
+
+SLEEP = "sleep"
+"""The kind of notes that tell of upstreams asleep: the key is the upstream's name, the value the reason."""
+
+OnSleep = Callable[[str, float, str], None]
+"""Hears that an upstream sleeps: its name, until when in seconds since the epoch (0: it is awake again), and why."""
+
+
+def _unheard(upstream: str, until: float, reason: str) -> None:
+    pass
+
+
+_NO_FINDING = frozenset({Kind.BUSY, Kind.LOCAL})
+_SLEEPS = frozenset({HealthEffect.SLEEP_AUTH, HealthEffect.SLEEP_QUOTA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +59,10 @@ class Judged:
 class Candidates:
     """Chooses upstreams, opens transactions with them, and remembers how that went."""
 
-    def __init__(self, sender: Sender, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, sender: Sender, clock: Clock, chance: Callable[[], float], *, on_sleep: OnSleep = _unheard
+    ) -> None:
+        self.on_sleep = on_sleep
         self._sender = sender
         self._clock = clock
         self._chance = chance
@@ -93,7 +115,7 @@ class Candidates:
         verdict = classify(phase, answer)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
-        before = health.state(now)
+        before, was_asleep = health.state(now), health.is_asleep
         match verdict.health:
             case HealthEffect.FAILURE:
                 health.failed(now, str(answer))
@@ -102,14 +124,41 @@ class Candidates:
             case HealthEffect.SLEEP_QUOTA:
                 reset = quota_reset_in(answer)
                 health.quota_spent(now, str(answer), None if reset is None else now + reset)
-            case _ if verdict.kind in (Kind.BUSY, Kind.LOCAL):
+            case _ if verdict.kind in _NO_FINDING:
                 health.trial_abandoned()
             case _:
                 health.succeeded(now, began)
-        if (state := health.state(now)) is not before:
+        state = health.state(now)
+        if state is not before:
             _tell(upstream.name, state, health.describe(now), verdict)
-        reused, tls = (False, None) if lent is None else (lent.reused, lent.tls)
-        return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began, reused, tls), verdict)
+        if verdict.health in _SLEEPS:
+            self.on_sleep(upstream.name, self._clock.time() + health.back_at(now) - now, str(answer))
+        elif was_asleep and state is State.CLOSED:
+            self.on_sleep(upstream.name, 0, "")
+        if lent is None:
+            return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began), verdict)
+        dsn = lent.extensions.dsn
+        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, (), dsn)
+        return Judged(attempt, verdict)
+
+    def restore(self, notes: Iterable[Note]) -> None:
+        """Takes up what was remembered before a restart. Notes of other kinds are passed over."""
+        for note in notes:
+            self.slept(note)
+
+    def slept(self, note: Note) -> None:
+        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
+        if note.kind != SLEEP:
+            return
+        now = self._clock.monotonic()
+        health = self._health.get(note.key)
+        if health is None:
+            health = self._health[note.key] = Health()
+        left = note.until - self._clock.time()
+        if left > 0:
+            health.sleep(now, now + left, note.value)
+        elif health.is_asleep:
+            health.succeeded(now)
 
 
 def _tell(upstream: str, state: State, why: str, verdict: Verdict) -> None:

@@ -121,7 +121,10 @@ class Lane:
         """One worker: goes on until there is nothing to do, or there are more workers than the lane allows."""
         try:
             while (delivery := await self._next()) is not None:
-                await self._attempt(delivery)
+                try:
+                    await self._attempt(delivery)
+                except Exception as error:  # a defect of ours must not cost the message
+                    self._broke(delivery, error)
                 if len(self._workers) > self._allowed():
                     break
         except Exception as error:  # a defect of ours: the lane must go on, and nobody waits for this task
@@ -219,9 +222,7 @@ class Lane:
             delivery.message.content.close()
             raise
         except Exception as error:  # a defect of ours must not cost the message
-            _log.error("a delivery broke", lane=self._name, message=delivery.message.id, exc_info=error)
-            verdict = postponed(delivery, f"internal error: {type(error).__name__}", self._clock.time())
-            self._settle(delivery, verdict, _NO_ATTEMPT, None)
+            self._broke(delivery, error)
         finally:
             self._adopted.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         self.wake()
@@ -232,6 +233,11 @@ class Lane:
         is_sent = route is not None and route.in_doubt == "assume-sent"
         verdict = judge(delivery, outcome, backoff, self._clock.time(), self._place.chance(), assume_sent=is_sent)
         self._settle(delivery, verdict, outcome, route)
+
+    def _broke(self, delivery: Delivery, error: Exception) -> None:
+        _log.error("a delivery broke", lane=self._name, message=delivery.message.id, exc_info=error)
+        verdict = postponed(delivery, f"internal error: {type(error).__name__}", self._clock.time())
+        self._settle(delivery, verdict, _NO_ATTEMPT, self._place.route(delivery.route))
 
     # -- when
 

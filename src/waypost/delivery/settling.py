@@ -1,6 +1,6 @@
 """From a verdict to what is recorded and told: who gets copies now, who is notified, what becomes a dead letter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -11,7 +11,7 @@ from waypost.delivery.reporting import DeliveryLog
 from waypost.delivery.spool import Delivery, Planned, Settlement
 from waypost.delivery.verdict import Verdict, said
 from waypost.mail.message import Recipient
-from waypost.mail.outcome import Attempt, Outcome, Phase, RecipientOutcome, Role, Status
+from waypost.mail.outcome import Answer, Attempt, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.routing.route import Route
 
 _log = structlog.get_logger(__name__)
@@ -34,8 +34,9 @@ class Follower:
                 self.log.relayed(delivery, [each.recipient for each in relayed], attempt)
             if role is Role.COPY and not verdict.again and not verdict.failed:
                 return Settlement(delivery)
-        if verdict.again:
-            self.log.deferred(delivery, verdict.again, verdict.at)
+        if verdict.again and outcome.recipients:
+            for fates in _by_answer(verdict.again):
+                self.log.deferred(delivery, fates, verdict.at)
         if role is Role.COPY:
             return self._settlement(delivery, verdict, verdict.failed)
         return self._settle_primary(delivery, verdict, outcome, route, now)
@@ -50,8 +51,8 @@ class Follower:
         warned = delivery.warned
         notices: Notices = ()
         dead: Sequence[RecipientOutcome] = verdict.failed
-        if verdict.failed:
-            self.log.failed(delivery, verdict.failed)
+        for fates in _by_answer(verdict.failed):
+            self.log.failed(delivery, fates)
         try:
             if verdict.failed:
                 more, silent = self.notifier.failed(delivery, verdict.failed, now)
@@ -110,6 +111,14 @@ def _by_reason(dead: Sequence[RecipientOutcome]) -> dict[str, list[Recipient]]:
         reason = said(each) if each.status is Status.FAILED else f"expired: {said(each)}"
         reasons.setdefault(reason, []).append(each.recipient)
     return reasons
+
+
+def _by_answer(fates: Sequence[RecipientOutcome]) -> Iterable[Sequence[RecipientOutcome]]:
+    """Those who were given the same answer, together."""
+    groups: dict[tuple[str, Answer], list[RecipientOutcome]] = {}
+    for fate in fates:
+        groups.setdefault((fate.status, fate.answer), []).append(fate)
+    return groups.values()
 
 
 def _by_attempt(

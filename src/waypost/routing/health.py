@@ -88,6 +88,11 @@ class Health:
             return State.HALF_OPEN
         return State.ASLEEP if self._asleep else State.OPEN
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it said itself that it takes nothing, and has not been heard of since."""
+        return self._asleep
+
     def trial_started(self, now: float) -> None:
         """An attempt begins. Of consequence only while half open."""
         if self._until is not None and now >= self._until:
