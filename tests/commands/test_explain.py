@@ -22,23 +22,27 @@ pools:
   providers: {strategy: weighted, upstreams: {gmail: 3, ses: 1}}
 routes:
   apps:      {primary: providers}
-  migration: {primary: old, copies: [{to: new}, {to: ses, sample: 10%, required: false}]}
+  migration: {primary: old, copies: [{to: new}, {to: ses, sample: 10%, required: false}], acceptance: pass}
+  batch:     {primary: old, acceptance: spool}
+  default:   {primary: old}
 rules:
   - {recipient: "*@example.com", route: migration}
   - {account: nextcloud, recipient: "*@example.net", route: apps}
+  - {recipient: "*@batch.example", route: batch}
+  - {recipient: "*@old.example", route: default}
 spool: {path: SPOOL}
 """
 
 
 @pytest.fixture
-def explain(tmp_path, capsys):
-    path = tmp_path / "w.yaml"
-    path.write_text(CONFIGURED.replace("SPOOL", str(tmp_path)))
+def explain(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.yaml").write_text(CONFIGURED.replace("SPOOL", str(tmp_path)))
 
     def run(*words):
-        code = main(["explain", "--config", str(path), *words])
+        code = main(["explain", "--config", "w.yaml", *words])
         shown = capsys.readouterr()
-        return code, shown.out.replace(str(path), "w.yaml"), shown.err
+        return code, shown.out, shown.err
 
     return run
 
@@ -51,10 +55,32 @@ def test_the_rule_the_route_and_the_order(explain):
         "<a@example.com>, from 127.0.0.1, account nextcloud\non listener 127.0.0.1:2525\n\nto <b@example.net>\n"
     )
     words = " ".join(shown.split())
-    assert "w.yaml:17:5, route migration: recipient <b@example.net> is not *@example.com" in words
-    assert "* w.yaml:18:5, route apps: matches: this is the one" in words
+    assert "w.yaml:19:5, route migration: recipient <b@example.net> is not *@example.com" in words
+    assert "* w.yaml:20:5, route apps: matches: this is the one" in words
     assert "primary: pool providers, weighted 1. gmail at smtp.example.org:587: its turn" in words
     assert "2. ses at [2001:db8::26]:465:" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--to", "b@example.net", "--account", "nextcloud"],
+            "hybrid (the default for submission listeners): tried at",
+        ),
+        (["--to", "b@example.com", "--account", "nextcloud"], "pass (w.yaml:15:103): the client hears the primary's"),
+        (["--to", "b@batch.example", "--account", "nextcloud"], "spool (w.yaml:16:41): kept, the client hears 250"),
+        (
+            ["--to", "b@old.example", "--client", "10.1.1.1", "--listener", "127.0.0.1:2526"],
+            "pass (the default for relay listeners): the client hears the primary's answer",
+        ),
+    ],
+)
+def test_when_the_client_is_answered_and_where_that_was_said(explain, words, said):
+    code, shown, _ = explain("--from", "a@example.com", *words)
+
+    assert code == FINE
+    assert f"acceptance: {said}" in " ".join(shown.split())
 
 
 def test_copies(explain):
@@ -88,7 +114,8 @@ def test_json_says_the_same(explain):
     assert found["accepted"] is True
     assert found["split"] is True
     first, second = found["recipients"]
-    assert [rule["decided"] for rule in first["rules"]] == [False, True]
+    assert [rule["decided"] for rule in first["rules"]][:2] == [False, True]
+    assert first["route"]["acceptance"] == {"mode": "hybrid", "because": "the default for submission listeners"}
     assert first["route"]["name"] == "apps"
     assert [upstream["name"] for upstream in first["route"]["primary"]["upstreams"]] == ["gmail", "ses"]
     assert [copy["pool"] for copy in second["route"]["copies"]] == ["new", "ses"]
@@ -100,7 +127,14 @@ def test_recipients_with_different_routes_are_told_of(explain):
         "--from", "a@example.com", "--to", "b@example.net", "--to", "c@example.com", "--account", "nextcloud"
     )
 
-    assert "452 4.5.3" in shown
+    assert "452 4.5.3" in " ".join(shown.split())
+
+
+def test_recipients_of_which_none_is_relayed_while_the_client_waits_share_a_message(explain):
+    words = ("--from", "a@example.com", "--to", "b@example.net", "--to", "c@batch.example", "--account", "nextcloud")
+    _, shown, _ = explain(*words)
+    assert "452" not in shown
+    assert json.loads(explain("--json", *words)[1])["split"] is False
 
 
 @pytest.mark.parametrize(

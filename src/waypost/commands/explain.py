@@ -54,9 +54,10 @@ def register(subparsers: Subparsers) -> None:
 
 def _explain(arguments: argparse.Namespace) -> int:
     from waypost.commands.explanation import Question, explain, write
-    from waypost.config.load import load
+    from waypost.config.load import read
 
-    settings = load(arguments.config, os.environ)
+    loaded = read(arguments.config, os.environ)
+    settings = loaded.settings
     try:
         question = Question(
             listener=_listener(settings, arguments.listener),
@@ -68,7 +69,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"waypost explain: {error}", file=sys.stderr)
         return USAGE
-    explanation = explain(settings, question)
+    explanation = explain(loaded, question)
     print(json.dumps(explanation, indent=2) if arguments.json else write(explanation))
     return FINE if explanation["accepted"] else FAILED
 

@@ -7,15 +7,20 @@ from ipaddress import ip_address
 from textwrap import wrap
 from typing import Any
 
-from waypost.config.settings import Settings
+from waypost.config.load import Loaded
 from waypost.net.settings import ListenerSettings
-from waypost.routing.route import Copy, Pool
+from waypost.routing.route import Copy, Pool, Route
 from waypost.routing.rules import NOT_OWNED, Facts, Router
 from waypost.routing.strategies import Turns
 from waypost.routing.strategies import explain as explain_order
 from waypost.smtp.address import Address
 
 WIDTH = 80
+_MEANING = {
+    "pass": "the client hears the primary's answer",
+    "hybrid": "tried at once; what cannot go out now is kept, and the client hears 250",
+    "spool": "kept, the client hears 250, and it goes out afterwards",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,17 @@ class Question:
     recipients: tuple[Address, ...]
 
 
-def explain(settings: Settings, question: Question) -> dict[str, Any]:
-    """The answer as JSON shows it. `accepted` says whether every recipient would have a route."""
-    router = Router(settings.routes)
+def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
+    """The answer as JSON shows it. `accepted` says whether every recipient would have a route.
+
+    `split` says that the client hears 452 4.5.3 for some of them, and sends to them in another transaction.
+    """
+    router = Router(loaded.settings.routes)
     refusal = _admission(question)
     if refusal is None and not router.may_send_as(question.account, question.reverse_path):
         refusal = str(NOT_OWNED)
-    recipients = [_recipient(router, question, recipient) for recipient in question.recipients]
-    routes = {answer["route"]["name"] for answer in recipients if answer["route"]}
+    recipients = [_recipient(loaded, router, question, recipient) for recipient in question.recipients]
+    routes = [answer["route"] for answer in recipients if answer["route"]]
     return {
         "listener": question.listener.name,
         "client": question.client,
@@ -45,7 +53,7 @@ def explain(settings: Settings, question: Question) -> dict[str, Any]:
         "accepted": refusal is None and all(answer["route"] for answer in recipients),
         "refusal": refusal,
         "recipients": recipients,
-        "split": len(routes) > 1,
+        "split": any(_is_split(routes[0], route) for route in routes),
     }
 
 
@@ -60,7 +68,12 @@ def _admission(question: Question) -> str | None:
     return f"a relay listener serves its trusted networks only, and {client} is in none of them"
 
 
-def _recipient(router: Router, question: Question, recipient: Address) -> dict[str, Any]:
+def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a recipient with another route than the first needs a message of its own."""
+    return first["name"] != other["name"] and "pass" in (first["acceptance"]["mode"], other["acceptance"]["mode"])
+
+
+def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Address) -> dict[str, Any]:
     facts = Facts(question.listener.name, question.account, question.client, question.reverse_path, recipient)
     decision = router.route(facts)
     answer: dict[str, Any] = {
@@ -83,10 +96,19 @@ def _recipient(router: Router, question: Question, recipient: Address) -> dict[s
         route = decision.route
         answer["route"] = {
             "name": route.name,
+            "acceptance": _acceptance(loaded, question, route),
             "primary": _pool(route.primary),
             "copies": [_copy(copy) for copy in route.copies],
         }
     return answer
+
+
+def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, str]:
+    """The mode, and where it was said or why it is that one."""
+    mode = question.listener.mode
+    default = f"the default for {mode} listeners"
+    said = str(loaded.origin(("routes", route.name, "acceptance")))
+    return {"mode": route.acceptance_for(mode == "submission"), "because": said if route.acceptance else default}
 
 
 def _pool(pool: Pool) -> dict[str, Any]:
@@ -131,8 +153,9 @@ def write(explanation: dict[str, Any]) -> str:
         lines += [
             "",
             *_wrapped(
-                "The recipients take different routes. The first one decides for this transaction; the others"
-                " are answered 452 4.5.3, and the client sends to them in another.",
+                "The recipients take different routes, and one with `acceptance: pass` shares no message with"
+                " others: who cannot go with the first recipient is answered 452 4.5.3, and the client sends to"
+                " them in another transaction.",
                 "",
             ),
         ]
@@ -151,7 +174,14 @@ def _rules(answer: dict[str, Any]) -> list[str]:
 
 
 def _route(route: dict[str, Any]) -> list[str]:
-    lines = [f"  route {route['name']}", *_upstreams("primary", route["primary"])]
+    acceptance = route["acceptance"]
+    lines = [
+        f"  route {route['name']}",
+        *_wrapped(
+            f"acceptance: {acceptance['mode']} ({acceptance['because']}): {_MEANING[acceptance['mode']]}", "    "
+        ),
+        *_upstreams("primary", route["primary"]),
+    ]
     for copy in route["copies"]:
         lines += _upstreams("copy", copy)
         wanted = "required: no 250 without it" if copy["required"] else "not required"
