@@ -22,7 +22,7 @@ from waypost.mail.outcome import Answer, Cause, Failure, Phase, RecipientOutcome
 from waypost.mail.quoted_printable import quoted_printable
 from waypost.mail.trace import date_time, loops
 from waypost.smtp.address import Address
-from waypost.smtp.content import DotReader, unstuffed
+from waypost.smtp.content import DotReader, Inspector, unstuffed
 from waypost.smtp.parameters import MailParameters, RcptParameters
 from waypost.smtp.reply import Reply, from_wire, reply
 
@@ -74,6 +74,9 @@ def parsed(composed: Composed) -> EmailMessage:
     assert octets.endswith(b"\r\n")
     reader = DotReader()
     assert reader.read(composed.content + b".\r\n") == (composed.content, 0)
+    inspector = Inspector(max_size=1_000_000, max_line=998, repair=False)
+    inspector.look(octets, final=True)
+    assert inspector.finding is None
     message = message_from_bytes(octets, policy=policy.SMTPUTF8 if composed.smtputf8 else policy.default)
     assert message.get_content_type() == "multipart/report"
     assert message.get_param("report-type") == "delivery-status"

@@ -4,7 +4,6 @@ A part that is a whole message may not be encoded (RFC 2046 section 5.2.1), so w
 as header alone, where quoted-printable makes every octet harmless.
 """
 
-import re
 from dataclasses import dataclass
 
 from waypost.mail.content import Content
@@ -20,8 +19,6 @@ MAX_WHOLE = 256 * 1024
 
 MAX_HEADER = 64 * 1024
 """Octets of a header section that are returned."""
-
-_NOT_FOR_MAIL = re.compile(rb"[^\r\n]{%d}|\r(?!\n)|(?<!\r)\n|\0" % (MAX_LINE + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def _whole(notification: Notification, header: bytes, utf8: bool) -> tuple[Part 
     if content.size > MAX_WHOLE:
         return None, f"the whole is larger than {MAX_WHOLE // 1024} KiB."
     data = b"".join(unstuffed(content.chunks()))
-    if _NOT_FOR_MAIL.search(data):
+    if not _is_sendable(data):
         return None, "the whole has lines that cannot be sent."
     if data.isascii():
         return Part("message/rfc822", "7bit", data), ""
@@ -85,12 +82,20 @@ def _whole(notification: Notification, header: bytes, utf8: bool) -> tuple[Part 
 
 
 def _header_part(header: bytes, utf8: bool) -> Part:
-    sendable = not _NOT_FOR_MAIL.search(header)
+    sendable = _is_sendable(header)
     if sendable and header.isascii():
         return Part("text/rfc822-headers", "7bit", header)
     if sendable and utf8 and _is_utf8(header):
         return Part("message/global-headers", "8bit", header)
     return Part("text/rfc822-headers", "quoted-printable", quoted_printable(header))
+
+
+def _is_sendable(octets: bytes) -> bool:
+    """Whether it needs no encoding but perhaps 8bit: lines end with CRLF and are not too long, and there is no NUL."""
+    ends = octets.count(b"\r\n")
+    if not octets.count(b"\r") == octets.count(b"\n") == ends or b"\0" in octets:
+        return False
+    return max(map(len, octets.split(b"\r\n"))) <= MAX_LINE
 
 
 def _is_utf8(octets: bytes) -> bool:
