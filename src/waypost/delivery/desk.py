@@ -34,8 +34,8 @@ class ContentSink(Protocol):
 class IntakeLog(AttemptLog, CustodyLog, Protocol):
     """Whoever writes down what happens to mail."""
 
-    def received(self, message: Message, route: str, rule: str) -> None:
-        """Content has come in whole."""
+    def received(self, message: Message, route: str, rule: str, acceptance: str) -> None:
+        """Content has come in whole, for this route in this mode; or several, with commas between them."""
 
     def refused(
         self,

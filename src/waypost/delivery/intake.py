@@ -26,7 +26,7 @@ from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Role, Status
 from waypost.mail.trace import loops, missing_fields, received_field
-from waypost.routing.route import InDoubtPolicy, Route
+from waypost.routing.route import Acceptance, InDoubtPolicy, Route
 from waypost.routing.rules import NOT_FOR_CLIENT, NOT_OWNED, Facts
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
@@ -81,6 +81,7 @@ class Reception:
         self._waiting = waiting
         self._legs: dict[str, Leg] = {}  # by route
         self._passes = False  # whether the client waits for the primary, which is then the only leg
+        self._modes: dict[Acceptance, None] = {}
         self._because = ""
         self._budget: Budget | None = None
         self._sink: ContentSink | None = None
@@ -130,6 +131,7 @@ class Reception:
             return _OTHER_ROUTE  # the client has one reply for all of them, and it is the primary's
         if not self._legs:
             self._because = decision.because
+        self._modes[mode] = None
         leg: Leg
         if mode == "pass":
             self._passes = True
@@ -204,7 +206,7 @@ class Reception:
         if isinstance(traced, Reply):
             return traced
         message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
-        desk.log.received(message, ", ".join(self._legs), self._because)
+        desk.log.received(message, ", ".join(self._legs), self._because, ", ".join(self._modes))
         [leg, *_] = legs
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)

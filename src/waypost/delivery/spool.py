@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from waypost.mail.message import Message, Recipient
-from waypost.mail.outcome import Role
+from waypost.mail.outcome import Role as Role
 from waypost.routing.patterns import NamePatterns
 
 
