@@ -47,6 +47,7 @@ else it is the default.
 | duration | `30` (seconds), `500ms`, `30s`, `5m`, `1h`, `5d` |
 | size | `1048576` (octets), `50MB`, `50MiB` |
 | share | `10%`, `0.1` |
+| rate | `10/second`, `300/minute`, `1000/hour` |
 | true or false | `true`, `yes`, `on`; `false`, `no`, `off` |
 | host:port | `mail.example.com:25`, `192.0.2.1:25`, `[2001:db8::1]:25`; to listen on also `:25`, every interface |
 | network | `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1` |
@@ -114,6 +115,7 @@ What differs, and what is decided where GoSMTP-dup left it open:
 - `timeout_seconds` holds for every phase of every upstream, with one exception: the wait for a copy's final reply is
   at least ten minutes, because giving up there would send the copy again.
 - TLS is used where an upstream offers STARTTLS, and no AUTH is sent.
+- Mail is accepted as GoSMTP-dup promised it: when the primary has said so (`acceptance: pass`).
 
 ### smtpmux
 
@@ -127,6 +129,10 @@ What differs, and what is decided where GoSMTP-dup left it open:
   leaves them alone, and the null reverse-path stays.
 - TLS is used where a provider offers STARTTLS, and from the first octet on port 465. `USE_INSECURE_AUTH=true` sends
   credentials even without; otherwise such a provider fails. The variable means nothing to the other formats.
+- There is the queue that smtpmux's diagram shows (`acceptance: hybrid`): mail that no provider can take at once is kept
+  in the [spool](#spool) and tried again for five days, and the sender is notified when it fails. In the native form,
+  `acceptance: pass` turns it off. Where no folder can be written, or it is one in memory, Waypost starts without the
+  queue and says so: such mail is refused for now, as smtpmux did. `WAYPOST_SPOOL_PATH` names a folder.
 - Selector plugins and scripts other than the shipped round robin are not in this version, and are refused.
 """
 

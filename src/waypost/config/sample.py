@@ -56,9 +56,12 @@ pools:
     upstreams: [first, second]
 
 routes:
-  # The client hears what the primary says. Copies follow, and are tried again for days.
+  # Applications hear 250 when the primary has the message, or when it is on disk because the primary cannot take it
+  # now (`acceptance: hybrid`, the default for submission). With `pass` they hear the primary's answer, whatever it is;
+  # that is the default for relay. Copies follow. What waits is tried again for days.
   everything:
     primary: providers
+    # acceptance: pass
     # copies: [archive]
 
 # With several routes, rules say which is whose. The first that matches decides.
@@ -66,7 +69,7 @@ routes:
 #   - recipient: "*@example.com"
 #     route: everything
 
-# Where copies wait.
+# Where that waits: a folder on a disk, or `url: postgresql://user@host/database`. Without it a folder is found.
 # spool:
 #   path: /var/lib/waypost
 
