@@ -11,7 +11,6 @@ from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Attempt, Phase
 from waypost.observe.maillog import MailLog
 from waypost.observe.metrics import Metrics
-from waypost.observe.record import json_line
 from waypost.smtp.address import Address
 from waypost.smtp.reply import reply
 
@@ -26,8 +25,8 @@ class Told:
         self.metrics = Metrics(process=False)
         self.log = MailLog(self._take, self.metrics, debug=debug, clock=lambda: NOW)
 
-    def _take(self, record: dict[str, Any]) -> None:
-        self.text += json_line(record)
+    def _take(self, line: str) -> None:
+        self.text += f"{line}\n"
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -72,4 +71,6 @@ def message(make_message: Callable[..., Message]) -> Message:
 
 @pytest.fixture
 def attempt() -> Attempt:
-    return Attempt("old", Phase.DOT, reply(250, "2.0.0", "OK queued as 17"), "accepted", 0.01234, True, "TLSv1.2 Y")
+    phases = ((Phase.MAIL, 0.0021), (Phase.DOT, 0.01024))
+    said = reply(250, "2.0.0", "OK queued as 4Xyz17")
+    return Attempt("old", Phase.DOT, said, "accepted", 0.01234, True, "TLSv1.2 Y", phases)

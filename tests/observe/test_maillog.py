@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from waypost.mail.content import MemoryContent
-from waypost.mail.outcome import Attempt, Cause, Failure, Phase
+from waypost.mail.outcome import Attempt, Cause, Failure, Phase, Role
 from waypost.observe.events import EVENTS
 from waypost.observe.maillog import message_id_field
 from waypost.smtp.address import NULL, Address
@@ -46,6 +46,41 @@ def test_received(told, message):
         "message_id_field": "<1@example.com>",
     }
     assert told.metric('waypost_messages_received_total{listener="127.0.0.1:2525"} 1.0')
+
+
+def test_received_with_all_that_is_known(told, message):
+    told.log.received(replace(message, digest=bytes(range(32))), "apps", "waypost.yaml:12:5", "hybrid")
+
+    record = told.last()
+    assert record["digest"] == "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+    assert record["acceptance"] == "hybrid"
+
+
+def test_queued(told, message):
+    told.log.queued(message, ["apps", "lists"], message.envelope.recipients, "451 4.3.0 later")
+
+    assert told.last() == head("info", "queued") | {
+        "id": "4Zk8s2d",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net", "c@example.net"],
+        "routes": ["apps", "lists"],
+        "reason": "451 4.3.0 later",
+    }
+    assert told.metric('waypost_messages_queued_total{route="lists"} 1.0')
+
+
+def test_answered_from_ledger(told, client, message):
+    told.log.answered_from_ledger(client, message.envelope, "5Zk8s2d", reply(250, "2.0.0", "OK"))
+
+    assert told.last() == head("info", "answered_from_ledger") | CLIENT | {
+        "id": "5Zk8s2d",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net", "c@example.net"],
+        "code": 250,
+        "enhanced": "2.0.0",
+        "text": "OK",
+    }
+    assert told.metric('waypost_messages_answered_from_ledger_total{listener="127.0.0.1:2525"} 1.0')
 
 
 def test_refused(told, client):
@@ -132,10 +167,14 @@ def test_relayed_and_copied(told, message, attempt, event, role):
         "delay": 2.5,
         "code": 250,
         "enhanced": "2.0.0",
-        "text": "OK queued as 17",
+        "text": "OK queued as 4Xyz17",
+        "phase": "dot",
+        "classification": "accepted",
         "duration": 0.0123,
         "reused": True,
         "tls": "TLSv1.2 Y",
+        "phases": {"mail": 0.0021, "dot": 0.0102},
+        "queue_id": "4Xyz17",
     }
     assert told.metric(f'waypost_deliveries_total{{outcome="{event}",role="{role}",upstream="old"}} 1.0')
     assert told.metric(f'waypost_attempt_duration_seconds_count{{role="{role}",upstream="old"}} 1.0')
@@ -184,8 +223,64 @@ def test_in_doubt(told, message, attempt):
         "classification": "in-doubt",
         "duration": 0.0123,
         "reused": True,
+        "phases": {"mail": 0.0021, "dot": 0.0102},
     }
     assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="primary",upstream="old"} 1.0')
+
+
+def test_in_doubt_because_nothing_was_recorded(told, message):
+    told.log.unrecorded(message, "old", "no outcome was recorded before the restart", Role.COPY)
+
+    assert told.last() == head("warning", "in_doubt") | {
+        "id": "4Zk8s2d",
+        "role": "copy",
+        "upstream": "old",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net", "c@example.net"],
+        "reason": "no outcome was recorded before the restart",
+    }
+    assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="copy",upstream="old"} 1.0')
+
+
+def test_notified(told, message):
+    notice = replace(message, id="6Zk8s2d")
+
+    told.log.notified(message, notice, "delayed", message.envelope.recipients[:1])
+
+    assert told.last() == head("info", "notified") | {
+        "id": "4Zk8s2d",
+        "notice": "6Zk8s2d",
+        "action": "delayed",
+        "reverse_path": "a@example.com",
+        "recipients": ["b@example.net"],
+    }
+    assert told.metric('waypost_notices_total{action="delayed"} 1.0')
+
+
+def test_a_notice_too_many_is_told_of_and_counted(told, message):
+    told.log.notice_suppressed(message, 20)
+
+    assert told.last() == head("warning", "notice_suppressed") | {
+        "id": "4Zk8s2d",
+        "reverse_path": "a@example.com",
+        "reason": "it has had 20 notifications in this hour, which is all that an address gets",
+    }
+    assert told.metric('waypost_notices_total{action="suppressed"} 1.0')
+
+
+def test_altered_by_hand(told):
+    told.log.altered("4Zk8s2d", "release", 65537, Role.PRIMARY, "apps", ["b@example.net"], "uid 0")
+
+    assert told.last() == head("info", "altered") | {
+        "id": "4Zk8s2d",
+        "role": "primary",
+        "target": "apps",
+        "recipients": ["b@example.net"],
+        "delivery": 65537,
+        "action": "release",
+        "by": "uid 0",
+    }
+    assert told.metric('waypost_altered_total{action="release"} 1.0')
 
 
 def test_a_dead_letter_is_an_error(told, message):
@@ -222,7 +317,7 @@ def test_a_client_turned_away_is_always_told_of(told, client, event):
 
 def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, message, attempt):
     log, recipients = chatty.log, message.envelope.recipients
-    log.received(message, "r", "f:1:1")
+    log.received(replace(message, digest=b"x" * 32), "r", "f:1:1", "hybrid")
     log.refused(client, "content", reply(550, "5.6.0", "no"), reverse_path=NULL, recipient=NULL, message_id="i")
     log.abandoned(client, NULL, "i", "gone")
     for answer in (attempt.answer, TIMEOUT):
@@ -235,6 +330,12 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
         log.failed(message, "t", recipients, answer, "copy")
     log.dead(message, "t", recipients, "why")
     log.not_taken(message, "t", "why")
+    log.unrecorded(message, "u", "why", Role.PRIMARY)
+    log.queued(message, ["r"], recipients, "why")
+    log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
+    log.notified(message, message, "failed", recipients)
+    log.notice_suppressed(message, 20)
+    log.altered("i", "hold", 7, Role.COPY, "t", ["b@example.net"], "root")
     for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"):
         log.session(client, event)
 

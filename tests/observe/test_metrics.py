@@ -17,8 +17,15 @@ FACTS = Facts(
     sessions={"127.0.0.1:25": 3},
     upstream_healthy={"old": True, "new": False},
     upstream_connections={("old", "idle"): 2, ("old", "busy"): 1},
-    spool=(SpoolFacts("new", queued=7, dead=1, oldest=61.5), SpoolFacts("archive", queued=0, dead=0, oldest=None)),
+    spool=(
+        SpoolFacts("copy:new", queued=7, dead=1, oldest=61.5, held=2),
+        SpoolFacts("copy:archive", queued=0, dead=0, oldest=None),
+    ),
     spool_writable=True,
+    spool_messages=500,
+    spool_commits=20,
+    journal_written=1000,
+    journal_dropped=3,
 )
 
 
@@ -34,15 +41,22 @@ def test_facts_become_gauges():
     assert found["waypost_upstream_healthy", ("upstream", "old")] == 1
     assert found["waypost_upstream_healthy", ("upstream", "new")] == 0
     assert found["waypost_upstream_connections", ("state", "idle"), ("upstream", "old")] == 2
-    assert found["waypost_spool_deliveries", ("state", "queued"), ("target", "new")] == 7
-    assert found["waypost_spool_deliveries", ("state", "dead"), ("target", "new")] == 1
-    assert found["waypost_spool_oldest_seconds", ("target", "new")] == 61.5
-    assert found["waypost_spool_oldest_seconds", ("target", "archive")] == 0
+    assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "queued")] == 7
+    assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "dead")] == 1
+    assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "held")] == 2
+    assert found["waypost_spool_oldest_seconds", ("lane", "copy:new")] == 61.5
+    assert found["waypost_spool_oldest_seconds", ("lane", "copy:archive")] == 0
     assert found["waypost_spool_writable",] == 1
+    assert found["waypost_spool_messages_total",] == 500
+    assert found["waypost_spool_commits_total",] == 20
+    assert found["waypost_journal_records_total",] == 1000
+    assert found["waypost_journal_dropped_total",] == 3
 
 
-def test_without_a_spool_there_is_nothing_to_write():
-    assert ("waypost_spool_writable",) not in samples(Metrics(process=False).render())
+def test_without_a_spool_and_a_journal_there_is_nothing_to_say_of_them():
+    found = samples(Metrics(process=False).render())
+
+    assert not [name for name, *_ in found if "journal" in name or "spool" in name]
 
 
 def test_what_the_process_is_and_uses():
@@ -93,6 +107,10 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.log.refused(client, "rcpt", reply(450, "4.2.0", "away"))
     told.log.abandoned(client, message.envelope.reverse_path, None, "gone")
     told.log.session(client, "connected")
+    told.log.queued(message, ["apps"], message.envelope.recipients, "why")
+    told.log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
+    told.log.notified(message, message, "failed", ())
+    told.log.altered("i", "hold", 7, "copy", "t", [], "root")
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.split("\n") if line.startswith("| `")]
 

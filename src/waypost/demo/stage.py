@@ -5,6 +5,7 @@ another MTA    --> relay listener      --> old, and a copy to new
 """
 
 import asyncio
+import json
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -65,8 +66,8 @@ class Records(Output):
         self.last: deque[Record] = deque(maxlen=_REMEMBERED)
         self._changed = asyncio.Event()
 
-    def emit(self, record: Record) -> None:
-        self.last.append(record)
+    def emit(self, record: Record | str) -> None:
+        self.last.append(json.loads(record) if isinstance(record, str) else record)
         super().emit(record)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

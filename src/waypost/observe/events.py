@@ -17,11 +17,14 @@ FIELDS = {
     "recipients": "the addresses that the record is about, a list",
     "recipient_count": "how many recipients the message has",
     "size": "octets of content in wire form",
-    "route": "the route chosen",
+    "digest": "SHA-256 of the content as the client sent it, hexadecimal; absent where nothing is stored",
+    "route": "the route chosen; several, joined by `, `, when its recipients go different ways",
+    "routes": "the routes whose deliveries are ours now, a list",
     "rule": "the rule that chose it: its place in the configuration",
     "message_id_field": "the Message-ID field, when it is near the start of the content",
+    "acceptance": "when the client is told 250: `pass`, `hybrid` or `spool`",
     "role": "`primary` or `copy`",
-    "target": "the pool that the delivery is owed to",
+    "target": "whom the delivery is owed to: the pool of a copy, the pool or the route of a primary delivery",
     "upstream": "the upstream that was tried",
     "command": "what was refused: a command in lower case, `content` for a whole message, or `other`",
     "phase": "where in the dialogue it ended: `resolve`, `connect`, `tls`, `greeting` ... `content`, `dot`",
@@ -30,11 +33,17 @@ FIELDS = {
     "enhanced": "the enhanced status code, when there was one",
     "text": "the text of the reply, or of what went wrong; control characters removed",
     "classification": "the rule by which the answer was judged transient, permanent or about the upstream",
+    "queue_id": "the upstream's own id for the message, when the words of its reply name one",
     "duration": "seconds that the attempt took",
+    "phases": 'seconds that each phase of the attempt took, an object: `{"mail": 0.0012, "dot": 0.0345}`',
     "delay": "seconds since the content came in",
     "reused": "whether the connection had been used before",
     "tls": "TLS version and cipher between us and the upstream",
     "next_attempt_at": "when the delivery is tried again; absent when that is the client's affair",
+    "notice": "the id of the notification, which is a message of its own",
+    "action": "what a notification reports: `failed`, `delayed`, `relayed`; what was done by hand: `retry`, `hold` ...",
+    "delivery": "the number of the delivery in the spool, as `waypost queue` shows it",
+    "by": "who did it",
     "reason": "what decided, in words",
 }
 """Every field, and what it means."""
@@ -42,7 +51,8 @@ FIELDS = {
 _CLIENT = ("listener", "client", "client_name", "account", "client_tls")
 _REPLY = ("code", "enhanced", "text")
 _ANSWER = (*_REPLY, "cause", "phase")
-_ATTEMPT = ("role", "upstream", *_ANSWER, "duration", "reused", "tls")
+_ATTEMPT = ("role", "upstream", *_ANSWER, "classification", "duration", "reused", "tls", "phases")
+_TAKEN = ("id", "reverse_path", "recipients", "delay", *_ATTEMPT, "queue_id")
 _OWED = ("id", "role", "target", "reverse_path", "recipients")
 
 
@@ -58,7 +68,21 @@ EVENTS = {
     "received": Event(
         "info",
         "the content has come in whole and a route is chosen",
-        ("id", "reverse_path", "recipients", "recipient_count", "size", "route", "rule", "message_id_field", *_CLIENT),
+        (
+            *("id", "reverse_path", "recipients", "recipient_count", "size", "digest", "message_id_field"),
+            *("route", "rule", "acceptance"),
+            *_CLIENT,
+        ),
+    ),
+    "queued": Event(
+        "info",
+        "the message, or what is left of it, is in the spool and ours; why, says `reason`",
+        ("id", "reverse_path", "recipients", "routes", "reason"),
+    ),
+    "answered_from_ledger": Event(
+        "info",
+        "the client sent a message again whose answer it had not heard, and was given that; nothing was sent",
+        ("id", "reverse_path", "recipients", *_CLIENT, *_REPLY),
     ),
     "refused": Event(
         "info",
@@ -73,28 +97,39 @@ EVENTS = {
     "attempted": Event(
         "warning",
         "one attempt failed; the next upstream is tried, or there is none left",
-        ("id", *_ATTEMPT, "classification"),
+        ("id", *_ATTEMPT),
     ),
-    "relayed": Event(
-        "info", "an upstream took the message, as the primary", ("id", "reverse_path", "recipients", "delay", *_ATTEMPT)
-    ),
-    "copied": Event(
-        "info", "an upstream took a copy of the message", ("id", "reverse_path", "recipients", "delay", *_ATTEMPT)
-    ),
+    "relayed": Event("info", "an upstream took the message, as the primary: at once, or out of the spool", _TAKEN),
+    "copied": Event("info", "an upstream took a copy of the message", _TAKEN),
     "deferred": Event(
         "warning", "the delivery failed for now and is tried again", (*_OWED, *_ANSWER, "next_attempt_at")
     ),
-    "failed": Event("warning", "an upstream refused these recipients for good", (*_OWED, *_ANSWER)),
+    "failed": Event("warning", "these recipients were refused for good, or their time is over", (*_OWED, *_ANSWER)),
     "in_doubt": Event(
         "warning",
-        "the final dot was sent and no answer came: the upstream has the message or not",
-        ("id", *_ATTEMPT, "classification", "reverse_path", "recipients"),
+        "the final dot was sent and no answer is known: the upstream has the message or not",
+        ("id", "reverse_path", "recipients", *_ATTEMPT, "reason"),
     ),
     "not_taken": Event("error", "a copy could not be stored, so it will not be made", (*_OWED, "reason")),
     "dead": Event(
         "error",
-        "a copy became a dead letter, refused or expired as `reason` says: kept, not tried again by itself",
+        "a delivery became a dead letter, refused or expired as `reason` says: kept, not tried again by itself",
         (*_OWED, "reason"),
+    ),
+    "notified": Event(
+        "info",
+        "a notification to the reverse-path was made: what became of these recipients",
+        ("id", "notice", "action", "reverse_path", "recipients"),
+    ),
+    "notice_suppressed": Event(
+        "warning",
+        "the reverse-path has had all its notifications for this hour; told once for each address and hour",
+        ("id", "reverse_path", "reason"),
+    ),
+    "altered": Event(
+        "info",
+        "somebody retried, held, released or deleted a delivery by hand",
+        ("id", "role", "target", "recipients", "delivery", "action", "by"),
     ),
     "connected": Event("debug", "a session began", _CLIENT),
     "closed": Event("debug", "a session ended", _CLIENT),

@@ -1,23 +1,26 @@
 """The mail log: every mail event has one method here, which makes one record and moves the metrics.
 
-Records are built field by field from named facts, so content and secrets cannot get into one. The events and
-their fields are listed in `waypost.observe.events`, from which `docs/logging.md` is made. This is on the way
-of every message: a call costs a few microseconds, output included.
+A record is made as the line of JSON that it will be, from named facts (`waypost.observe.pieces`), so content and
+secrets cannot get into one; the log and the journal get the same line. The events and their fields are listed in
+`waypost.observe.events`, from which `docs/logging.md` is made. This is on the way of every message: a call costs
+two to three microseconds.
 """
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from waypost.mail.content import Content
-from waypost.mail.message import Client, Message, Recipient
+from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Role
+from waypost.observe import pieces
+from waypost.observe.journal import Journal
 from waypost.observe.metrics import Metrics
-from waypost.observe.record import Record, timestamp
+from waypost.observe.pieces import STARTS, addresses, member, quote, recipient_texts
+from waypost.observe.record import json_text, timestamp
 from waypost.smtp.address import Address
-from waypost.smtp.reply import EnhancedCode, Reply
+from waypost.smtp.reply import Reply
 
 SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 Fact = str | int | float | bool | None
@@ -27,54 +30,68 @@ _COMMANDS = {
     "rset", "noop", "help", "vrfy", "expn", "quit", "starttls", "auth",
 }  # fmt: skip
 _SEVERITIES = {4: "transient", 5: "permanent"}
-_SESSION_LEVELS = {"auth_failed": "warning", "limited": "warning"}  # the others are for debugging
+_ALWAYS_TOLD = {"auth_failed", "limited"}  # of sessions; the others are for debugging
 
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
-_MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
+_MESSAGE_ID = re.compile(rb"(?:\r\n)?Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # usual spellings
 
 
 class MailLog:
     """Tells what happens to mail.
 
-    `emit` takes one record and must not raise. With `debug`, sessions are told of too. `clock` gives seconds
-    since the epoch.
+    `emit` takes one record, JSON without a line break, and must not raise; `journal` gets those that have an id.
+    With `debug`, sessions are told of too. `clock` gives seconds since the epoch.
     """
 
     def __init__(
         self,
-        emit: Callable[[Record], None],
+        emit: Callable[[str], None],
         metrics: Metrics,
         *,
+        journal: Journal | None = None,
         debug: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._emit = emit
         self._metrics = metrics
+        self._journal = journal
         self._debug = debug
         self._clock = clock
+        self._clients = pieces.Clients()
 
-    def received(self, message: Message, route: str, rule: str) -> None:
+    # -- in
+
+    def received(self, message: Message, route: str, rule: str, acceptance: str = "") -> None:
         """Content has come in whole, and `rule` has chosen `route`."""
-        client, envelope = message.client, message.envelope
-        recipients = _addresses(envelope.recipients)
-        record = {
-            "time": timestamp(self._clock()),
-            "level": "info",
-            "event": "received",
-            "id": message.id,
-            "reverse_path": str(envelope.reverse_path),
-            "recipients": recipients,
-            "recipient_count": len(recipients),
-            "size": message.content.size,
-            "route": route,
-            "rule": rule,
-        }
-        header = message_id_field(message.content)
-        if header is not None:
-            record["message_id_field"] = header
-        _add_client(record, client)
-        self._emit(record)
+        client, envelope, content = message.client, message.envelope, message.content
+        path, recipients = str(envelope.reverse_path), recipient_texts(envelope.recipients)
+        header = message_id_field(content)
+        line = (
+            f'{self._start("received", message.id)},"reverse_path":{quote(path)},"recipients":{addresses(recipients)}'
+            f',"recipient_count":{len(recipients)},"size":{content.size}'
+            f"{member('digest', message.digest.hex())}{member('message_id_field', header)}"
+            f',"route":{quote(route)},"rule":{quote(rule)}'
+            f"{member('acceptance', acceptance)}{self._clients.piece(client)}}}"
+        )
+        self._tell(message.id, line, _keys(path, recipients, header))
         self._metrics.messages_received[client.listener,] += 1
+
+    def queued(self, message: Message, routes: Sequence[str], recipients: Sequence[Recipient], reason: str) -> None:
+        """The message is ours, for these recipients: stored, and delivered out of the spool by these routes."""
+        line = f'{self._about("queued", message, recipients)},"routes":{addresses(routes)},"reason":{quote(reason)}}}'
+        self._tell(message.id, line)
+        for route in routes:
+            self._metrics.messages_queued[route,] += 1
+
+    def answered_from_ledger(self, client: Client, envelope: Envelope, message_id: str, answer: Reply) -> None:
+        """The client sent a message again whose answer it had not heard, and was given that. Nothing was sent."""
+        path, recipients = str(envelope.reverse_path), recipient_texts(envelope.recipients)
+        line = (
+            f'{self._start("answered_from_ledger", message_id)},"reverse_path":{quote(path)}'
+            f',"recipients":{addresses(recipients)}{self._clients.piece(client)}{pieces.answer(answer)}}}'
+        )
+        self._tell(message_id, line, _keys(path, recipients))
+        self._metrics.messages_answered_from_ledger[client.listener,] += 1
 
     def refused(
         self,
@@ -90,43 +107,37 @@ class MailLog:
         command = command.lower()
         if command not in _COMMANDS:
             command = "other"  # the client's own words are neither a label nor worth a record
-        record = self._begin("info", "refused")
-        if message_id is not None:
-            record["id"] = message_id
-        _add_client(record, client)
-        record["command"] = command
-        if reverse_path is not None:
-            record["reverse_path"] = str(reverse_path)
-        if recipient is not None:
-            record["recipient"] = str(recipient)
-        _add_answer(record, reply)
-        self._emit(record)
+        path = None if reverse_path is None else str(reverse_path)
+        whom = None if recipient is None else str(recipient)
+        line = f'{self._start("refused", message_id)}{self._clients.piece(client)},"command":"{command}"'
+        if path is not None:
+            line += f',"reverse_path":{quote(path)}'
+        if whom is not None:
+            line += f',"recipient":{quote(whom)}'
+        line += f"{pieces.answer(reply)}}}"
+        self._tell(message_id, line, _keys(path or "", () if whom is None else (whom,)))
         severity = _SEVERITIES.get(reply.severity, "other")
         self._metrics.messages_refused[client.listener, command, severity] += 1
 
     def abandoned(self, client: Client, reverse_path: Address, message_id: str | None, why: str) -> None:
         """The client disappeared in mid-content. Nothing of the message was kept."""
-        record = self._begin("info", "abandoned")
-        if message_id is not None:
-            record["id"] = message_id
-        _add_client(record, client)
-        record["reverse_path"] = str(reverse_path)
-        record["reason"] = why
-        self._emit(record)
+        path = str(reverse_path)
+        line = (
+            f'{self._start("abandoned", message_id)}{self._clients.piece(client)},"reverse_path":{quote(path)}'
+            f',"reason":{quote(why)}}}'
+        )
+        self._tell(message_id, line, _keys(path, ()))
         self._metrics.messages_abandoned[client.listener,] += 1
+
+    # -- out
 
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         """One attempt failed: the next upstream is tried, or there is none left.
 
         Attempts that relayed the message, or left it in doubt, are told of by those methods instead.
         """
-        record = self._begin("warning", "attempted")
-        record["id"] = message_id
-        record["role"] = role
-        self._add_attempt(record, attempt, role)
-        record["phase"] = attempt.phase
-        record["classification"] = attempt.rule
-        self._emit(record)
+        self._tell(message_id, f'{self._start("attempted", message_id)},"role":"{role}"{pieces.attempt(attempt)}}}')
+        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
         self._metrics.attempts_failed[attempt.upstream, role, attempt.phase] += 1
 
     def relayed(
@@ -135,7 +146,9 @@ class MailLog:
         """An upstream has taken the message for these recipients, as the primary."""
         self._taken("relayed", message, attempt, recipients, role)
 
-    def copied(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = Role.COPY) -> None:
+    def copied(
+        self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = Role.COPY
+    ) -> None:
         """An upstream has taken a copy of the message for these recipients."""
         self._taken("copied", message, attempt, recipients, role)
 
@@ -149,144 +162,131 @@ class MailLog:
         role: Role,
     ) -> None:
         """The delivery failed for now. `at` is when it is tried again; None when that is the client's affair."""
-        record = self._owed("warning", "deferred", message, target, recipients, role)
-        _add_answer(record, answer)
-        if at is not None:
-            record["next_attempt_at"] = timestamp(at)
-        self._emit(record)
+        when = "" if at is None else f',"next_attempt_at":"{timestamp(at)}"'
+        self._owed("deferred", message, target, recipients, role, pieces.answer(answer) + when)
 
     def failed(
         self, message: Message, target: str, recipients: Sequence[Recipient], answer: Answer, role: Role
     ) -> None:
-        """An upstream has refused these recipients for good."""
-        record = self._owed("warning", "failed", message, target, recipients, role)
-        _add_answer(record, answer)
-        self._emit(record)
+        """These recipients were refused for good, or their time is over."""
+        self._owed("failed", message, target, recipients, role, pieces.answer(answer))
 
     def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
         """The final dot was sent and no answer came: the upstream may have the message or not."""
-        record = self._begin("warning", "in_doubt")
-        record["id"] = message.id
-        record["role"] = role
-        self._add_attempt(record, attempt, role)
-        record["phase"] = attempt.phase
-        record["classification"] = attempt.rule
-        record["reverse_path"] = str(message.envelope.reverse_path)
-        record["recipients"] = _addresses(message.envelope.recipients)
-        self._emit(record)
+        about = self._about("in_doubt", message, message.envelope.recipients)
+        self._tell(message.id, f'{about},"role":"{role}"{pieces.attempt(attempt)}}}')
+        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
+
+    def unrecorded(self, message: Message, upstream: str, reason: str, role: Role) -> None:
+        """The same, for an attempt of which only the intent is known: whoever made it died before its outcome."""
+        about = self._about("in_doubt", message, message.envelope.recipients)
+        self._tell(message.id, f'{about},"role":"{role}","upstream":{quote(upstream)},"reason":{quote(reason)}}}')
+        self._metrics.deliveries[upstream, role, "in_doubt"] += 1
 
     def not_taken(self, message: Message, target: str, reason: str, role: Role = Role.COPY) -> None:
         """A copy could not be stored, so it will not be made."""
-        record = self._owed("error", "not_taken", message, target, message.envelope.recipients, role)
-        record["reason"] = reason
-        self._emit(record)
+        self._owed("not_taken", message, target, message.envelope.recipients, role, f',"reason":{quote(reason)}')
 
     def dead(
         self, message: Message, target: str, recipients: Sequence[Recipient], reason: str, role: Role = Role.COPY
     ) -> None:
-        """A copy has become a dead letter: kept, and not tried again by itself."""
-        record = self._owed("error", "dead", message, target, recipients, role)
-        record["reason"] = reason
-        self._emit(record)
+        """A delivery has become a dead letter: kept, and not tried again by itself."""
+        self._owed("dead", message, target, recipients, role, f',"reason":{quote(reason)}')
+
+    # -- besides
+
+    def notified(self, message: Message, notice: Message, action: str, recipients: Sequence[Recipient]) -> None:
+        """`notice` tells the reverse-path of `message` what became of it for these recipients."""
+        about = self._about("notified", message, recipients)
+        line = f'{about},"notice":{quote(notice.id)},"action":{quote(action)}}}'
+        self._tell(message.id, line)
+        if self._journal is not None:  # it is where the life of the notification begins, too
+            self._journal.write(notice.id, line, _keys("", recipient_texts(notice.envelope.recipients)))
+        self._metrics.notices[action,] += 1
+
+    def notice_suppressed(self, message: Message, per_hour: int) -> None:
+        """The reverse-path has had all its notifications for this hour."""
+        path = quote(str(message.envelope.reverse_path))
+        reason = f"it has had {per_hour} notifications in this hour, which is all that an address gets"
+        start = self._start("notice_suppressed", message.id)
+        self._tell(message.id, f'{start},"reverse_path":{path},"reason":{quote(reason)}}}')
+        self._metrics.notices["suppressed",] += 1
+
+    def altered(
+        self, message_id: str, action: str, delivery: int, role: Role, target: str, recipients: Sequence[str], by: str
+    ) -> None:
+        """Somebody retried, held, released or deleted a delivery by hand."""
+        line = (
+            f'{self._start("altered", message_id)},"role":"{role}","target":{quote(target)}'
+            f',"recipients":{addresses(recipients)},"delivery":{delivery},"action":{quote(action)},"by":{quote(by)}}}'
+        )
+        self._tell(message_id, line)
+        self._metrics.altered[action,] += 1
 
     def session(self, client: Client, event: SessionEvent, **facts: Fact) -> None:
         """Something happened to a session. Only refusals are written when not debugging; all are counted."""
         self._metrics.session_events[client.listener, event] += 1
-        level = _SESSION_LEVELS.get(event, "debug")
-        if level == "debug" and not self._debug:
-            return
-        record = self._begin(level, event)
-        _add_client(record, client)
-        record.update(facts)
-        self._emit(record)
+        if event in _ALWAYS_TOLD or self._debug:
+            more = f",{json_text(facts)[1:-1]}" if facts else ""
+            self._emit(f"{self._start(event, None)}{self._clients.piece(client)}{more}}}")
 
-    def _begin(self, level: str, event: str) -> Record:
-        return {"time": timestamp(self._clock()), "level": level, "event": event}
+    # -- what they share
+
+    def _start(self, event: str, message_id: str | None) -> str:
+        start = f'{{"time":"{timestamp(self._clock())}{STARTS[event]}'
+        return start if message_id is None else f'{start},"id":{quote(message_id)}'
+
+    def _about(self, event: str, message: Message, recipients: Sequence[Recipient]) -> str:
+        path, texts = str(message.envelope.reverse_path), recipient_texts(recipients)
+        return f'{self._start(event, message.id)},"reverse_path":{quote(path)},"recipients":{addresses(texts)}'
+
+    def _tell(self, message_id: str | None, line: str, keys: Sequence[str] = ()) -> None:
+        self._emit(line)
+        if self._journal is not None and message_id is not None:
+            self._journal.write(message_id, line, keys)
 
     def _taken(
         self, event: str, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role
     ) -> None:
-        now = self._clock()
-        record = {
-            "time": timestamp(now),
-            "level": "info",
-            "event": event,
-            "id": message.id,
-            "role": role,
-            "reverse_path": str(message.envelope.reverse_path),
-            "recipients": _addresses(recipients),
-            "delay": _short(now - message.received_at),
-        }
-        self._add_attempt(record, attempt, role)
-        self._emit(record)
+        delay = pieces.short(self._clock() - message.received_at)
+        line = (
+            f'{self._about(event, message, recipients)},"delay":{delay},"role":"{role}"'
+            f"{pieces.attempt(attempt)}{pieces.upstream_id(attempt)}}}"
+        )
+        self._tell(message.id, line)
+        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
         self._metrics.deliveries[attempt.upstream, role, event] += 1
 
     def _owed(
-        self, level: str, event: str, message: Message, target: str, recipients: Sequence[Recipient], role: Role
-    ) -> Record:
-        record = self._begin(level, event)
-        record["id"] = message.id
-        record["role"] = role
-        record["target"] = target
-        record["reverse_path"] = str(message.envelope.reverse_path)
-        record["recipients"] = _addresses(recipients)
+        self, event: str, message: Message, target: str, recipients: Sequence[Recipient], role: Role, more: str
+    ) -> None:
+        about = self._about(event, message, recipients)
+        self._tell(message.id, f'{about},"role":"{role}","target":{quote(target)}{more}}}')
         self._metrics.deliveries[target, role, event] += 1
-        return record
-
-    def _add_attempt(self, record: Record, attempt: Attempt, role: Role) -> None:
-        record["upstream"] = attempt.upstream
-        _add_answer(record, attempt.answer)
-        record["duration"] = _short(attempt.duration)
-        record["reused"] = attempt.reused
-        if attempt.tls is not None:
-            record["tls"] = attempt.tls
-        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
 
 
 def message_id_field(content: Content) -> str | None:
     """The Message-ID of the header section, with its angle brackets; None when it is absent, odd or far down."""
     head = content.head(_HEAD)
-    found = _MESSAGE_ID.search(head, 0, head.find(b"\r\n\r\n"))
-    if found is None:
-        return None
-    at = found.start()
-    # Another field may end in this name, and after an empty header section (one CRLF) comes the text.
-    return None if at == 2 or (at and head[at - 1] != 10) else found[1].decode("ascii")
+    end = head.find(b"\r\n\r\n")
+    if end < 0:
+        end = len(head)
+    at = 0 if head.startswith(b"Message-I") else head.find(b"\r\nMessage-I", 0, end)
+    # After an empty header section (one CRLF) comes the text.
+    while at > 0 or (at == 0 and head[0] != 13):
+        found = _MESSAGE_ID.match(head, at, end)
+        if found is not None:
+            return found[1].decode("ascii")
+        at = head.find(b"\r\nMessage-I", at + 2, end)
+    return None
 
 
-def _addresses(recipients: Iterable[Recipient]) -> list[str]:
-    return [str(recipient.address) for recipient in recipients]
-
-
-def _short(seconds: float) -> float:
-    """Seconds, cut to a tenth of a millisecond. `round` costs three times this."""
-    return int(seconds * 10_000) / 10_000
-
-
-@lru_cache(maxsize=256)
-def _enhanced(code: EnhancedCode) -> str:
-    return "{}.{}.{}".format(*code)
-
-
-def _add_client(record: Record, client: Client) -> None:
-    record["listener"] = client.listener
-    record["client"] = client.address
-    if client.name:
-        record["client_name"] = client.name
-    if client.account is not None:
-        record["account"] = client.account
-    if client.tls is not None:
-        record["client_tls"] = client.tls
-
-
-def _add_answer(record: Record, answer: Answer) -> None:
-    if isinstance(answer, Reply):
-        record["code"] = answer.code
-        if answer.enhanced is not None:
-            record["enhanced"] = _enhanced(answer.enhanced)
-        record["text"] = answer.text
-    else:
-        record["cause"] = answer.cause
-        record["phase"] = answer.phase
-        record["text"] = answer.text
+def _keys(path: str, recipients: Sequence[str], header: str | None = None) -> list[str]:
+    """What the journal finds the message by."""
+    keys = [recipient.lower() for recipient in recipients]
+    if path:
+        keys.append(path.lower())
+    if header is not None:
+        keys.append(header)
+    return keys

@@ -25,12 +25,13 @@ _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 @dataclass(frozen=True, slots=True)
 class SpoolFacts:
-    """What one target is owed. `oldest` is the age of the oldest delivery in seconds, None when there is none."""
+    """What stands in one lane. `oldest` is the age of the oldest delivery that is owed, in seconds, or None."""
 
-    target: str
+    lane: str
     queued: int
     dead: int
     oldest: float | None
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,12 @@ class Facts:
     sessions: Mapping[str, int] = field(default_factory=dict)  # by listener
     upstream_healthy: Mapping[str, bool] = field(default_factory=dict)
     upstream_connections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by upstream and state
-    spool: tuple[SpoolFacts, ...] = ()
+    spool: tuple[SpoolFacts, ...] = ()  # by lane
     spool_writable: bool | None = None  # None: there is no spool
+    spool_messages: int | None = None  # stored since the start; None: nobody counts
+    spool_commits: int | None = None  # made durable since the start: group commit shows in the ratio of the two
+    journal_written: int | None = None  # None: there is no journal
+    journal_dropped: int | None = None
 
 
 class Tally(dict[tuple[str, ...], int]):
@@ -111,9 +116,13 @@ class Metrics:
             "Refusals of what a client asked: of a whole message where command is content, else of one command.",
             *("listener", "command", "class"),
         )
+        self.messages_queued = Tally("messages_queued", "Messages that were stored and are ours, by route.", "route")
+        self.messages_answered_from_ledger = Tally(
+            "messages_answered_from_ledger", "Messages that came again, and were not sent again.", "listener"
+        )
         self.deliveries = Tally(
             "deliveries",
-            "What deliveries came to. Where no upstream decided, upstream is the name of the pool.",
+            "What deliveries came to. Where no upstream decided, upstream is the name of the pool or route.",
             *("upstream", "role", "outcome"),
         )
         self.attempts_failed = Tally(
@@ -122,6 +131,10 @@ class Metrics:
         self.attempt_duration = Durations(
             "attempt_duration", "From the choice of an upstream to its answer.", "upstream", "role"
         )
+        self.notices = Tally(
+            "notices", "Notifications to senders, by what they report; suppressed: an address had enough.", "action"
+        )
+        self.altered = Tally("altered", "Deliveries to which something was done by hand.", "action")
         self.event_loop_lag = 0.0
         self.registry = CollectorRegistry()
         self.registry.register(_Moved(self))
@@ -192,17 +205,30 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     )
     for (upstream, state), count in facts.upstream_connections.items():
         connections.add_metric((upstream, state), count)
+    yield from (sessions, healthy, connections)
+    yield from _of_the_spool(facts)
+    for name, meaning, total in (
+        ("spool_messages", "Messages stored.", facts.spool_messages),
+        ("spool_commits", "Transactions of the spool that were made durable.", facts.spool_commits),
+        ("journal_records", "Records written to the journal.", facts.journal_written),
+        ("journal_dropped", "Records that the journal could not keep.", facts.journal_dropped),
+    ):
+        if total is not None:
+            yield CounterMetricFamily(f"waypost_{name}", meaning, total)
+
+
+def _of_the_spool(facts: Facts) -> Iterator[Metric]:
     deliveries = GaugeMetricFamily(
-        "waypost_spool_deliveries", "Deliveries owed (queued) or given up (dead).", labels=("target", "state")
+        "waypost_spool_deliveries", "Deliveries owed (queued, held) or given up (dead).", labels=("lane", "state")
     )
     oldest = GaugeMetricFamily(
-        "waypost_spool_oldest_seconds", "Age of the oldest delivery that is owed.", labels=("target",)
+        "waypost_spool_oldest_seconds", "Age of the oldest delivery that is owed.", labels=("lane",)
     )
-    for owed in facts.spool:
-        deliveries.add_metric((owed.target, "queued"), owed.queued)
-        deliveries.add_metric((owed.target, "dead"), owed.dead)
-        oldest.add_metric((owed.target,), owed.oldest or 0)
-    yield from (sessions, healthy, connections, deliveries, oldest)
+    for lane in facts.spool:
+        for state, count in (("queued", lane.queued), ("held", lane.held), ("dead", lane.dead)):
+            deliveries.add_metric((lane.lane, state), count)
+        oldest.add_metric((lane.lane,), lane.oldest or 0)
+    yield from (deliveries, oldest)
     if facts.spool_writable is not None:
         yield GaugeMetricFamily(
             "waypost_spool_writable", "1 when the last write to the spool succeeded.", facts.spool_writable

@@ -5,6 +5,7 @@ nothing here raises, and a full pipe is noticed before a write could block.
 """
 
 import asyncio
+import json
 import os
 import select
 import stat
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from waypost.observe.record import Record, timestamp
+from waypost.observe.record import Record, json_line, timestamp
 
 CAPACITY = 8 * 1024 * 1024
 """Octets that wait for a reader who has stopped. What comes on top is counted and dropped."""
@@ -42,9 +43,12 @@ class Output:
         """Lines dropped that no later line has told of."""
         return self._lost
 
-    def emit(self, record: Record) -> None:
-        """Takes one record. It is written very soon; at once when no loop runs."""
-        self._lines.append(self._rendered(record))
+    def emit(self, record: Record | str) -> None:
+        """Takes one record, or what it is as JSON. It is written very soon; at once when no loop runs."""
+        if isinstance(record, str):
+            self._lines.append(f"{record}\n" if self._render is json_line else self._rendered(json.loads(record)))
+        else:
+            self._lines.append(self._rendered(record))
         if self._loop is not None and not self._loop.is_closed():
             return
         try:

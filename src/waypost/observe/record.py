@@ -1,8 +1,8 @@
 """Records: what a log line is before it is written, and its two written forms.
 
-A record is a flat dictionary whose first entries are `time`, `level` and `event`. Values are texts, numbers,
-truth values and lists of texts. Anything else is shown by the name of its type: a value that nobody thought
-of, a configuration or a secret, must not get into a log because somebody handed it over.
+A record is a dictionary whose first entries are `time`, `level` and `event`. Values are texts, numbers, truth values,
+lists of texts, and an object of numbers for the durations of phases. Anything else is shown by the name of its type: a
+value that nobody thought of, a configuration or a secret, must not get into a log because somebody handed it over.
 """
 
 import json
@@ -67,12 +67,13 @@ def _encoder() -> Callable[[Record], str]:
     return documented
 
 
-_encode = _encoder()
+json_text = _encoder()
+"""The record as JSON, without a line break."""
 
 
 def json_line(record: Record) -> str:
     """The record as one line of JSON."""
-    return f"{_encode(record)}\n"
+    return f"{json_text(record)}\n"
 
 
 def console_line(record: Record) -> str:
