@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,9 @@ class Control:
 
     async def _serve(self, listening: socket.socket) -> None:
         with contextlib.closing(listening):
-            for module in _WEB:  # in steps, so that mail has its turn in between
-                await asyncio.to_thread(importlib.import_module, module)
+            with ThreadPoolExecutor(1) as thread:  # the loop's own threads may all be busy with mail
+                for module in _WEB:
+                    await asyncio.get_running_loop().run_in_executor(thread, importlib.import_module, module)
             if self._stopped:
                 return
             self._server = self._new_server()

@@ -71,6 +71,8 @@ def read_request(given: Mapping[str, Sequence[str]], now: float, lanes_of: Lanes
     if unknown:
         raise BadRequestError(f"there is no parameter {unknown[0]!r}; there are {', '.join(sorted(_NAMES))}")
     for name, values in given.items():
+        if not values:
+            raise BadRequestError(f"{name} has no value")
         if len(values) > MAX_VALUES:
             raise BadRequestError(f"{name} is given {len(values)} times, at most {MAX_VALUES} are possible")
         for value in values:

@@ -101,7 +101,7 @@ async def _progress(
     async for page in queue.act(action, asked, by, dry_run=dry_run):
         matched += len(page)
         done += sum(touched.done for touched in page)
-        yield [written_touched(touched) for touched in page]
+        yield [written_touched(touched, dry_run=dry_run) for touched in page]
     yield [{"finished": True, "action": action, "dry_run": dry_run, "matched": matched, "done": done}]
 
 

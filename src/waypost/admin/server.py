@@ -76,7 +76,7 @@ class AdminServer:
                 limit_concurrency=MAX_CONNECTIONS,
                 h11_max_incomplete_event_size=MAX_HEAD,
                 timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=_PARTING,
+                timeout_graceful_shutdown=_PARTING + 1,
             )
         )
 
@@ -97,6 +97,17 @@ class _Embedded(uvicorn.Server):
     def stop(self) -> None:
         self.should_exit = True
         self._stopped.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn would cancel what is left, which it then reports as an error of the application.
+        parting = asyncio.get_running_loop().call_later(_PARTING, self._abort)
+        await super().shutdown(sockets)
+        parting.cancel()
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

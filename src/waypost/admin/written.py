@@ -52,9 +52,11 @@ def written_delivery(entry: Entry, delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def written_touched(touched: Touched) -> dict[str, Any]:
-    """What became of one delivery when something was done to many."""
+def written_touched(touched: Touched, *, dry_run: bool) -> dict[str, Any]:
+    """What became of one delivery when something was done to many; all about it when that is only considered."""
     entry = touched.entry
+    if dry_run:
+        return {**written_entry(entry), "done": touched.done}
     return {
         "number": entry.id,
         "id": entry.message_id,
