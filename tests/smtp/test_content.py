@@ -53,6 +53,16 @@ def test_the_end_is_found_in_any_split_and_nowhere_else(case: tuple[bytes, list[
 
 
 @examples(300)
+@given(st.lists(st.sampled_from([b".", b"..", b"\r\n", b"\n", END, b"\r\n.", b"x" * 5000]), max_size=60))
+def test_the_end_is_found_in_long_pieces_whatever_the_number_of_dots(parts: list[bytes]) -> None:
+    data = b"".join((b"y" * 5000, *parts))
+    wanted, behind = first_end(data)
+    found, rest = read([data])
+    assert rest == behind
+    assert wanted.removeprefix(found) in ((b"",) if behind is not None else (b"", b".", b".\r"))
+
+
+@examples(300)
 @given(in_pieces(content))
 def test_what_is_stuffed_has_no_end_in_it_and_comes_back_as_it_was(case: tuple[bytes, list[bytes]]) -> None:
     data, pieces = case

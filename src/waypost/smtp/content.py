@@ -12,6 +12,25 @@ from collections.abc import Iterable, Iterator
 from waypost.smtp.reply import Reply, reply
 
 _END = b"\r\n.\r\n"
+_FEW_DOTS = 16  # in a piece, up to which looking for each costs less than looking for the whole end
+_LONG = 4096  # octets of a piece from which that pays
+
+
+def _find_end(data: bytes) -> int:
+    """Where the end of content is in `data`, or -1.
+
+    What is long is mostly base64, which has no dot in it: one octet is found forty times faster than five.
+    """
+    if len(data) < _LONG:
+        return data.find(_END)
+    at = data.find(b".")
+    for _ in range(_FEW_DOTS):
+        if at < 0:
+            return -1
+        if at >= 2 and data.startswith(_END, at - 2):
+            return at - 2
+        at = data.find(b".", at + 1)
+    return -1 if at < 0 else data.find(_END, max(0, at - 2))
 
 
 class DotReader:
@@ -34,7 +53,7 @@ class DotReader:
         if 0 <= across < len(tail):
             dot = across + 2 - len(tail)  # negative when the dot was held back: then it was not content
             return data[: max(0, dot)], len(data) - dot - 3
-        at = data.find(_END)
+        at = _find_end(data)
         if at >= 0:
             return self._held + data[: at + 2], len(data) - at - 5
         return self._hold(data), -1
