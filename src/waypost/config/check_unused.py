@@ -2,7 +2,7 @@
 
 from waypost.config.errors import Path
 from waypost.config.report import Report
-from waypost.config.schema import Configuration
+from waypost.config.schema import Configuration, NotificationsSection
 from waypost.config.schema_sending import RouteSection
 from waypost.routing.route import Acceptance
 
@@ -55,8 +55,10 @@ def _check_accounts(model: Configuration, report: Report) -> None:
 def _check_acceptance(model: Configuration, report: Report) -> None:
     """Warns of settings that no acceptance mode of their route looks at, and of rates that nothing is held to."""
     paced: set[str] = set()
+    notifying = False
     for name, route in model.routes.items():
         modes = _modes(name, route, model, report)
+        notifying = notifying or modes != {"pass"}
         paced |= {copy.to for copy in route.copies} | ({route.primary} if modes != {"pass"} else set())
         for key, needed in _LOOKED_AT.items():
             path: Path = ("routes", name, key)
@@ -67,6 +69,9 @@ def _check_acceptance(model: Configuration, report: Report) -> None:
                 report.warn(path, text, f"it is for {' and '.join(sorted(needed))}")
         if route.delay_warning >= route.lifetime:
             report.warn(("routes", name, "delay_warning"), "has no effect: it is not before the end of `lifetime`")
+    if model.notifications != NotificationsSection() and not notifying:
+        text = "has no effect: with `acceptance: pass` on every route nothing is kept that could fail later"
+        report.warn(("notifications",), text)
     for pool, section in model.pools.items():
         paced |= set(section.upstreams) if pool in paced else set()
     for name, upstream in model.upstreams.items():
@@ -78,7 +83,7 @@ def _check_acceptance(model: Configuration, report: Report) -> None:
 _LOOKED_AT: dict[str, frozenset[Acceptance]] = {
     "sync_budget": frozenset(("hybrid",)),
     "delay_warning": frozenset(("hybrid", "spool")),
-    "in_doubt_hold": frozenset(("pass",)),
+    "in_doubt_hold": frozenset(("pass", "hybrid")),
     "silence": frozenset(("pass", "hybrid")),
 }
 """The settings of a route that have a meaning in some acceptance modes only."""

@@ -175,7 +175,8 @@ class JournalSection(Section):
     """What is remembered of each message and of each attempt to deliver it, for `waypost trace`."""
 
     keep: DurationOrOff = Field(
-        _JOURNAL.keep, description="How long; `off` is no journal. It is kept beside the spool."
+        _JOURNAL.keep,
+        description="How long; `off` is no journal. It is with the spool, in its folder or database.",
     )
 
 

@@ -286,7 +286,8 @@ class RouteSection(Section):
     )
     in_doubt_hold: Duration = Field(
         _ROUTE.in_doubt_hold,
-        description="In `pass`: how long the copies of such a message wait for the truth before they are sent.",
+        description="How long the copies of such a message wait for the truth before they are sent, when it was the "
+        "client that waited for the primary's answer.",
     )
     silence: Duration = Field(
         _ROUTE.silence,

@@ -11,7 +11,7 @@ from waypost.config.document import Tree
 from waypost.config.environment import SPOOL_PLACES, read_secret
 from waypost.config.errors import Origin, WrongValueError
 from waypost.config.report import Report
-from waypost.config.schema import Configuration, SpoolSection
+from waypost.config.schema import Configuration, JournalSection, SpoolSection
 from waypost.config.settings import SpoolSettings
 from waypost.store.file_system import temporary_file_system
 
@@ -61,6 +61,8 @@ def find(model: Configuration, report: Report, tree: Tree, environ: Mapping[str,
         return SpoolSettings(section.path, url, section.allow_temporary, section.keep_dead)
     need = None if report.is_lost("spool") else needed_for(model, report)
     if need is None:
+        if model.journal.keep not in (0, JournalSection().keep):
+            report.warn(("journal",), "has no effect: it is kept with the spool, and no route needs one", "set `spool`")
         return None
     folder, because = default_folder(environ)
     if folder is None:
