@@ -89,6 +89,7 @@ class MemorySpool:
     ) -> None:
         self.on_due = on_due
         self.broken: str | None = None
+        self.stored = self.commits = 0
         self._now = now
         self._started_at = now()
         self._next_id = 1

@@ -5,47 +5,73 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from waypost.store.rows import DeliveryRow, MessageRow
+from waypost.delivery.spool import Note
+from waypost.store.rows import DeliveryRow, MessageRow, WholeRow
 
 if TYPE_CHECKING:
     from waypost.store.database import Database
-
-DeadRow = tuple[int, str, str, int, str, str, float]
-"""message, lane, route, attempts, recipients, reason, died_at."""
 
 
 @dataclass(slots=True)
 class Changes:
     """Writes that nobody waits for, and that must not be lost. Their order among each other does not matter."""
 
-    live: dict[int, int] = field(default_factory=dict)
-    """Messages that become live, and whether their deliveries have rows."""
+    messages: dict[int, MessageRow] = field(default_factory=dict)
+    """New messages of our own, by key."""
+    whole: dict[int, WholeRow | None] = field(default_factory=dict)
+    """Rows of `whole` by message; None removes the row."""
     deliveries: dict[int, DeliveryRow | None] = field(default_factory=dict)
     """Rows of deliveries by id; None removes the row."""
-    dead: list[DeadRow] = field(default_factory=list)
+    further: list[DeliveryRow] = field(default_factory=list)
+    """Rows of deliveries that get a free number: their ids name the message only."""
+    intents: dict[int, str | None] = field(default_factory=dict)
+    """Upstreams by delivery; None removes the row."""
+    notes: dict[tuple[str, str], Note | None] = field(default_factory=dict)
     gone: dict[int, bool] = field(default_factory=dict)
     """Messages that nothing needs any more, and whether they have a file."""
     check: set[int] = field(default_factory=set)
     """Messages that may not be needed any more: the database knows."""
 
     def __len__(self) -> int:
-        return len(self.live) + len(self.deliveries) + len(self.dead) + len(self.gone) + len(self.check)
+        return (
+            len(self.messages)
+            + len(self.whole)
+            + len(self.deliveries)
+            + len(self.further)
+            + len(self.intents)
+            + len(self.notes)
+            + len(self.gone)
+            + len(self.check)
+        )
 
     def forget(self, key: int, has_file: bool) -> None:
         """The message goes, with all of its deliveries."""
-        self.live.pop(key, None)
-        self.gone[key] = has_file
+        self.whole.pop(key, None)
+        if self.messages.pop(key, None) is None:
+            self.gone[key] = has_file
 
     def followed_by(self, later: "Changes") -> "Changes":
         """Both, in one."""
         gone = self.gone | later.gone
         return Changes(
-            {key: split for key, split in (self.live | later.live).items() if key not in gone},
+            {key: row for key, row in (self.messages | later.messages).items() if key not in gone},
+            {key: row for key, row in (self.whole | later.whole).items() if key not in gone},
             self.deliveries | later.deliveries,
-            self.dead + later.dead,
+            self.further + later.further,
+            self.intents | later.intents,
+            self.notes | later.notes,
             gone,
             self.check | later.check,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Rows that somebody waits for: written as one with the others, or not at all."""
+
+    message: MessageRow | None
+    whole: WholeRow
+    waiting: "asyncio.Future[None]"
 
 
 Read = Callable[["Database"], Any]
@@ -56,7 +82,7 @@ class Batch:
     """One transaction: changes, and what somebody waits for."""
 
     changes: Changes = field(default_factory=Changes)
-    messages: list[tuple[MessageRow, "asyncio.Future[None]"]] = field(default_factory=list)
+    awaited: list[Awaited] = field(default_factory=list)
     waiting: list["asyncio.Future[None]"] = field(default_factory=list)
     """Who waits for the changes to be durable."""
     probe: bool = False
@@ -66,8 +92,9 @@ class Batch:
 
 @dataclass(slots=True)
 class Written:
-    """What became of a batch: an error for new messages, one for the changes; answers or errors to the questions."""
+    """What became of a batch: an error for what is awaited, one for the changes; answers or errors to the questions."""
 
-    messages: Exception | None = None
+    awaited: Exception | None = None
     changes: Exception | None = None
+    committed: bool = False
     answers: list[Any] = field(default_factory=list)

@@ -10,8 +10,9 @@ A file gets into `content/` by rename, after it was synced, and leaves it after 
 lies there without a row at start is left over from a crash.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waypost.mail.content import CHUNK, Content, JoinedContent, MemoryContent
@@ -52,7 +53,7 @@ class FileContent:
 
     @property
     def ends_line(self) -> bool:
-        return not self._size or os.pread(self._descriptor(), 2, max(0, self._size - 2)) == b"\r\n"
+        return not self._size or self._read(2, max(0, self._size - 2)) == b"\r\n"
 
     @property
     def path(self) -> Path | None:
@@ -60,14 +61,11 @@ class FileContent:
         return self._path
 
     def head(self, limit: int) -> bytes:
-        return os.pread(self._descriptor(), min(limit, self._size), 0)
+        return self._read(limit, 0) if self._size else b""
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
-        fd = self._descriptor()
         while start < self._size:
-            piece = os.pread(fd, min(CHUNK, self._size - start), start)
-            if not piece:
-                raise OSError(f"{self._path or 'a temporary file'} ends at octet {start} of {self._size}")
+            piece = self._read(CHUNK, start)
             start += len(piece)
             yield piece
 
@@ -95,8 +93,26 @@ class FileContent:
         if self._fd < 0:
             if self._path is None:
                 raise FileNotFoundError("content was read after it had been closed")
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"content file {self._path} cannot be opened: {error.strerror or error}"
+                ) from error
         return self._fd
+
+    def _read(self, size: int, start: int) -> bytes:
+        """Up to `size` octets, fewer only at the end of the content. Raises OSError when the file has fewer."""
+        fd = self._descriptor()
+        wanted = min(size, self._size - start)
+        data = os.pread(fd, wanted, start)
+        while len(data) < wanted:
+            more = os.pread(fd, wanted - len(data), start + len(data))
+            if not more:
+                name = "a temporary file" if self._path is None else f"content file {self._path}"
+                raise OSError(errno.EIO, f"{name} is truncated: it ends at octet {start + len(data)} of {self._size}")
+            data += more
+        return data
 
 
 def flatten(content: Content) -> tuple[bytes, Content, int]:
@@ -149,6 +165,8 @@ def sync_folder(folder: Path) -> None:
     finally:
         os.close(fd)
 
+
+_SWEPT_AT_ONCE = 1000
 
 RESERVE = 8 * 1024 * 1024
 """Octets of the reserve: enough to fold SQLite's log into its file, whose space can then be used again."""
@@ -209,11 +227,22 @@ class SpoolFolder:
         for key in keys:
             self.content_path(key).unlink(missing_ok=True)
 
-    def sweep(self, keys: set[int]) -> None:
-        """Removes what a crash left: temporary files, and content that belongs to none of `keys`."""
+    def sweep(self, known: Callable[[list[int]], set[int]]) -> None:
+        """Removes what a crash left: temporary files, and content of messages that are not `known`."""
         for entry in os.scandir(self.incoming):
             os.unlink(entry.path)
-        known = {str(key) for key in keys}
+        some: list[int] = []
         for entry in os.scandir(self.content):
-            if entry.name not in known:
+            if entry.name.isascii() and entry.name.isdigit() and len(entry.name) < 19:
+                some.append(int(entry.name))
+                if len(some) == _SWEPT_AT_ONCE:
+                    self.remove(list(set(some) - known(some)))
+                    some = []
+            else:
                 os.unlink(entry.path)
+        self.remove(list(set(some) - known(some)))
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room, on the disk or in our share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -5,9 +5,9 @@ the life of a message has tables of its own, so that a status never rewrites con
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from waypost.delivery.spool import Planned
 from waypost.mail.content import Content, JoinedContent
@@ -19,13 +19,45 @@ from waypost.store.files import FileContent, SharedContent
 MessageRow = tuple[int, str, float, str, bytes, int | None, int, bool]
 """key, id, received_at, record, content in the row, size of the file or None, offset in the file, is_ascii."""
 
-DeliveryRow = tuple[int, str, str, int, float | None, float, str | None]
-"""id, lane, route, attempts, next_at (None: held in memory), expires_at, recipients (None: all)."""
+WholeRow = tuple[int, int, str | None]
+"""message, live, planned deliveries as JSON (None: those of the message's record)."""
+
+QUEUED, HELD, DEAD = 0, 1, 2
+"""States of a row. That a delivery runs is known in memory only."""
+
+
+class DeliveryRow(NamedTuple):
+    """One delivery, column by column."""
+
+    id: int
+    lane: str
+    route: str
+    state: int
+    attempts: int
+    next_at: float | None  # None unless queued, and while it is held in memory
+    received_at: float
+    expires_at: float
+    message_id: str
+    recipients: str | None  # JSON; None: all
+    reason: str
+    doubt: str | None
+    warned: bool
+    died_at: float | None
+
+
+class Record(NamedTuple):
+    """What the JSON text of a message says."""
+
+    client: Client
+    envelope: Envelope
+    planned: tuple[Planned, ...]
+    digest: bytes
+
 
 _FANOUT = 16
 """Bits of a delivery's id that number the deliveries of one message; the rest is the message's key."""
 
-MAX_COPIES = 1 << _FANOUT
+MAX_DELIVERIES = 1 << _FANOUT
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
@@ -40,8 +72,13 @@ def message_key(delivery: int) -> int:
     return delivery >> _FANOUT
 
 
+def number_of(delivery: int) -> int:
+    """Which delivery of its message it is."""
+    return delivery & (MAX_DELIVERIES - 1)
+
+
 def encode_record(message: Message, planned: Sequence[Planned]) -> str:
-    """Client, envelope and planned deliveries as JSON."""
+    """Client, envelope, planned deliveries and digest as JSON."""
     client = message.client
     envelope = message.envelope
     path = envelope.reverse_path
@@ -70,20 +107,31 @@ def encode_record(message: Message, planned: Sequence[Planned]) -> str:
                 parameters.auth,
             ),
             _recipients(envelope.recipients),
-            [(plan.lane, plan.route, plan.expires_at) for plan in planned],
+            _plans(planned),
+            message.digest.hex(),
         )
     )
 
 
-def decode_record(record: str) -> tuple[Client, Envelope, tuple[Planned, ...]]:
+def decode_record(record: str) -> Record:
     """What `encode_record` wrote."""
-    client, path, parameters, recipients, planned = json.loads(record)
+    client, path, parameters, recipients, planned, digest = json.loads(record)
     envelope = Envelope(
         Address(*path),
         _decoded_recipients(recipients),
         NO_MAIL_PARAMETERS if parameters is None else MailParameters(*parameters),
     )
-    return Client(*client), envelope, tuple(Planned(*plan) for plan in planned)
+    return Record(Client(*client), envelope, _decoded_plans(planned), bytes.fromhex(digest))
+
+
+def encode_planned(planned: Sequence[Planned]) -> str:
+    """Planned deliveries as JSON. That one of them runs is not written down: after a crash none does."""
+    return _encode(_plans(planned))
+
+
+def decode_planned(text: str) -> tuple[Planned, ...]:
+    """What `encode_planned` wrote."""
+    return _decoded_plans(json.loads(text))
 
 
 def encode_recipients(recipients: Sequence[Recipient]) -> str:
@@ -96,10 +144,32 @@ def decode_recipients(text: str) -> tuple[Recipient, ...]:
     return _decoded_recipients(json.loads(text))
 
 
+def planned_row(id_: int, message_id: str, received_at: float, plan: Planned, next_at: float | None) -> DeliveryRow:
+    """The row of a delivery that was not tried yet."""
+    recipients = None if plan.recipients is None else encode_recipients(plan.recipients)
+    return DeliveryRow(
+        id_,
+        plan.lane,
+        plan.route,
+        QUEUED,
+        0,
+        next_at,
+        received_at,
+        plan.expires_at,
+        message_id,
+        recipients,
+        "",
+        plan.doubt,
+        False,
+        None,
+    )
+
+
 def decode_message(row: MessageRow, content_path: Path, recipients: str | None = None) -> Message:
     """The message of a row, owed to `recipients` (all, when None). Its content is opened when it is read."""
-    _, id_, received_at, record, data, size, start, is_ascii = row
-    client, envelope, _ = decode_record(record)
+    _, id_, received_at, text, data, size, start, is_ascii = row
+    record = decode_record(text)
+    envelope = record.envelope
     if recipients is not None:
         envelope = Envelope(envelope.reverse_path, decode_recipients(recipients), envelope.parameters)
     content: Content
@@ -107,7 +177,7 @@ def decode_message(row: MessageRow, content_path: Path, recipients: str | None =
         content = SharedContent(data)
     else:
         content = stored_content(data, FileContent(content_path, size, is_ascii), start)
-    return Message(id_, received_at, client, envelope, content)
+    return Message(id_, received_at, record.client, envelope, content, record.digest)
 
 
 def stored_content(front: bytes, file: FileContent, start: int) -> Content:
@@ -124,7 +194,7 @@ def _recipients(recipients: Sequence[Recipient]) -> list[tuple[object, ...]]:
     ]
 
 
-def _decoded_recipients(rows: list[list[Any]]) -> tuple[Recipient, ...]:
+def _decoded_recipients(rows: Iterable[list[Any]]) -> tuple[Recipient, ...]:
     recipients = []
     for local, domain, *parameters in rows:
         if parameters:
@@ -134,3 +204,27 @@ def _decoded_recipients(rows: list[list[Any]]) -> tuple[Recipient, ...]:
         else:
             recipients.append(Recipient(Address(local, domain)))
     return tuple(recipients)
+
+
+def _plans(planned: Sequence[Planned]) -> list[tuple[object, ...]]:
+    return [
+        (plan.lane, plan.route, plan.expires_at)
+        if plan.recipients is None and plan.doubt is None
+        else (
+            plan.lane,
+            plan.route,
+            plan.expires_at,
+            None if plan.recipients is None else _recipients(plan.recipients),
+            plan.doubt,
+        )
+        for plan in planned
+    ]
+
+
+def _decoded_plans(rows: Iterable[list[Any]]) -> tuple[Planned, ...]:
+    planned = []
+    for lane, route, expires_at, *more in rows:
+        recipients, doubt = more or (None, None)
+        known = None if recipients is None else _decoded_recipients(recipients)
+        planned.append(Planned(lane, route, expires_at, known, doubt=doubt))
+    return tuple(planned)

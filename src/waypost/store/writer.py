@@ -12,14 +12,14 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from waypost.delivery.spool import SpoolError
-from waypost.store.batch import Batch, Read, Written
+from waypost.delivery.spool import SpoolError, SpoolFullError
+from waypost.store.batch import Awaited, Batch, Read, Written
 from waypost.store.database import Database
-from waypost.store.files import SpoolFolder
-from waypost.store.rows import MessageRow
+from waypost.store.rows import MessageRow, WholeRow
 
 FLUSH_AFTER = 0.01
 """Seconds between two looks at changes that nobody waits for: a change waits one of these, and half changes two."""
@@ -33,13 +33,18 @@ _PAUSES = (0.25, 0.5, 1, 2, 5)  # seconds before failed changes are tried again;
 class Writer:
     """The way into the database, for the event loop. Nothing here blocks.
 
-    `on_tick` is called before changes are written because time has passed: the last moment to add to them.
-    `on_recovered` is called when the store has become writable again.
+    `opened` opens the database, in the thread. `on_tick` is called before changes are written because time has
+    passed: the last moment to add to them. `on_recovered` is called when the store has become writable again.
     """
 
-    def __init__(self, folder: SpoolFolder, on_tick: Callable[[], None], on_recovered: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, opened: Callable[[], Database], on_tick: Callable[[], None], on_recovered: Callable[[], None]
+    ) -> None:
         self.pending = Batch()
-        self._folder = folder
+        self.commits = 0
+        """Transactions written so far."""
+        self._path = path
+        self._opened = opened
         self._on_tick = on_tick
         self._on_recovered = on_recovered
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any] | Batch] | None] = SimpleQueue()
@@ -58,7 +63,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="waypost-spool", daemon=True)
         self._thread.start()
         try:
-            self._database = await self._ask(lambda: Database.open(self._folder))
+            self._database = await self._ask(self._opened)
         except BaseException:
             self._join()
             raise
@@ -78,20 +83,20 @@ class Writer:
         await self._ask(database.close)
         self._join()
         if written.changes is not None:
-            raise SpoolError(f"the last changes could not be recorded in {self._folder.path}: {written.changes}")
+            raise SpoolError(f"the last changes could not be recorded in {self._path}: {written.changes}")
 
     def raise_unless_writable(self) -> None:
         """Raises `SpoolError` while changes cannot be recorded, and when the store is not open."""
         if self._error is not None:
             raise SpoolError(self._error)
         if self._database is None:
-            raise SpoolError(f"the spool {self._folder.path} is not open")
+            raise SpoolError(f"the spool {self._path} is not open")
 
-    async def insert(self, row: MessageRow) -> None:
-        """Writes a new message; it is durable when this returns. Raises `SpoolError`."""
+    async def store(self, message: MessageRow | None, whole: WholeRow) -> None:
+        """Writes a new message, or that of an old one; it is durable when this returns. Raises `SpoolError`."""
         self.raise_unless_writable()
         waiting = self._loop.create_future()
-        self.pending.messages.append((row, waiting))
+        self.pending.awaited.append(Awaited(message, whole, waiting))
         self._hurry()
         await waiting
 
@@ -167,13 +172,15 @@ class Writer:
 
     def _settle(self, batch: Batch, written: Written) -> None:
         """Tells everybody who waits for a batch, and keeps what could not be written."""
-        if written.messages is not None:
-            for _, waiting in batch.messages:
-                _fail(waiting, self._explained(written.messages))
+        self.commits += written.committed
+        if written.awaited is not None:
+            refused = self._refused(written.awaited, outcomes_recorded=written.changes is None)
+            for each in batch.awaited:
+                _fail(each.waiting, refused)
         else:
-            for _, waiting in batch.messages:
-                _resolve(waiting, None)
-        error = written.changes or (written.messages if batch.probe else None)
+            for each in batch.awaited:
+                _resolve(each.waiting, None)
+        error = written.changes or (written.awaited if batch.probe else None)
         if error is not None:
             for waiter in batch.waiting:
                 _fail(waiter, self._explained(error))
@@ -186,7 +193,7 @@ class Writer:
         else:
             for (_, answer), value in zip(batch.reads, written.answers, strict=True):
                 if isinstance(value, Exception):
-                    _fail(answer, SpoolError(f"the spool {self._folder.path} cannot be read: {value}"))
+                    _fail(answer, SpoolError(f"the spool {self._path} cannot be read: {value}"))
                 else:
                     _resolve(answer, value)
         if written.changes is not None:
@@ -205,7 +212,7 @@ class Writer:
         self.pending = Batch(changes)
         late.changes = type(changes)()
         self._urgent = False
-        for waiting in [w for _, w in late.messages] + late.waiting + [a for _, a in late.reads]:
+        for waiting in [each.waiting for each in late.awaited] + late.waiting + [a for _, a in late.reads]:
             _fail(waiting, SpoolError(self._error))
         if self._timer is not None:
             self._timer.cancel()
@@ -217,8 +224,14 @@ class Writer:
         if not self._busy:
             self._flush()
 
+    def _refused(self, error: Exception, *, outcomes_recorded: bool) -> SpoolError:
+        """Why nothing new can be stored: for lack of room, as long as outcomes can be recorded all the same."""
+        explained = self._explained(error)
+        is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return SpoolFullError(str(explained)) if is_full and outcomes_recorded else explained
+
     def _explained(self, error: Exception) -> SpoolError:
-        return SpoolError(f"the spool {self._folder.path} cannot be written: {error}")
+        return SpoolError(f"the spool {self._path} cannot be written: {error}")
 
     async def _ask(self, job: Callable[[], Any]) -> Any:
         answer = self._loop.create_future()
