@@ -1,15 +1,18 @@
 """The scheduler, with a spool in memory, a clock that stands still, and upstreams that do as they are told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from rig.stage import DOWN, LATER, NEVER, OK, Stage
-from waypost.delivery.lane import PREFETCH
+from rig.stage import ANN, BOB, BUSY, DOWN, LATER, NEVER, OK, SILENT, Stage, outcome_of, pool_of
+from waypost.delivery.lane import LONGEST_TRIAL_PAUSE, PREFETCH
 from waypost.delivery.memory_spool import MemorySpool
-from waypost.delivery.verdict import FAULT_PAUSE
-from waypost.routing.route import Backoff
+from waypost.delivery.pace import Pace
+from waypost.delivery.spool import Delivery, Settlement
+from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE
+from waypost.mail.outcome import Outcome
+from waypost.routing.route import Backoff, InDoubtPolicy, Pool
 
 
 @pytest.fixture
@@ -222,3 +225,318 @@ async def test_stop_cancels_what_takes_too_long_and_it_stays_queued(stage: Stage
     await stage.queue("m2")
     await stage.calm()
     assert len(stage.tried) == 1, "a stopped scheduler begins nothing"
+
+
+# -- when there is no connection, or no more may be sent
+
+
+async def test_busy_connections_cost_the_spool_nothing(stage: Stage) -> None:
+    stage.answers["new"] = BUSY
+    settled = settlements_of(stage)
+    await stage.queue("m1", "m2")
+    await stage.calm()
+    await stage.pass_time(BUSY_PAUSE * 10)
+    assert len(stage.times()) >= 10
+    assert settled == []
+    assert stage.events == []
+    stage.answers["new"] = OK
+    await stage.pass_time(BUSY_PAUSE)
+    assert stage.events == [("copied", "m1"), ("copied", "m2")]
+
+
+async def test_what_finds_no_connection_expires_all_the_same(stage: Stage) -> None:
+    stage.answers["new"] = BUSY
+    await stage.queue("m1", lifetime=100)
+    await stage.calm()
+    await stage.pass_time(200)
+    assert await stage.reasons() == ["expired: new: busy at connect: 20 connections"]
+
+
+async def test_a_lane_without_pace_sleeps_and_claims_nothing(stage: Stage) -> None:
+    stage.pauses["new"] = 7
+    claims = claims_of(stage)
+    await stage.queue("m1")
+    await stage.calm()
+    await stage.pass_time(6.9)
+    assert (stage.tried, claims) == ([], [])
+    await stage.pass_time(0.2)
+    assert stage.times() == [7]
+
+
+async def test_a_rate_is_kept_and_used() -> None:
+    stage = Stage(MemorySpool())
+    stage.pools["new"] = pool_of("new", rate=5.0)
+    pace = Pace(stage.clock)
+    upstream = stage.pool("new").members[0].upstream  # type: ignore[union-attr]
+    stage.pause = lambda pool: pace.wait(upstream)  # type: ignore[method-assign]
+    deliver = stage.deliver
+
+    async def paced(delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
+        pace.take(upstream)
+        return await deliver(delivery, pool, policy)
+
+    stage.deliver = paced  # type: ignore[method-assign]
+    await stage.scheduler.start()
+    await stage.queue(*(f"m{number}" for number in range(50)))
+    await stage.calm()
+    assert stage.times() == [0] * 5, "one second's worth at once"
+    await stage.pass_time(4)
+    assert len(stage.times()) == 25
+    await stage.pass_time(5.01)
+    assert len(stage.times()) == 50
+    await stage.scheduler.stop(1)
+
+
+async def test_a_target_that_is_back_is_ramped_up(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue(*(f"m{number}" for number in range(60)))
+    await stage.calm()
+    stage.answers["new"] = OK
+    stage.gates["new"] = turnstile = Turnstile()
+    running = []
+    for _ in range(7):
+        await stage.pass_time(LONGEST_TRIAL_PAUSE if not running else 0)
+        await stage.calm()
+        running.append(stage.running["new"])
+        turnstile.release()
+        await stage.calm()
+    assert running == [1, 2, 4, 8, 16, 20, 20]
+
+
+class Turnstile(asyncio.Event):
+    """A gate that lets one through for each call of `release`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = asyncio.Semaphore(0)
+        self.release = self._turns.release
+
+    async def wait(self) -> bool:  # type: ignore[override]
+        return await self._turns.acquire()
+
+    def set(self) -> None:
+        for _ in range(1000):
+            self.release()
+
+
+# -- primary deliveries
+
+
+async def test_a_primary_follows_its_route_as_it_is_now(stage: Stage) -> None:
+    stage.answers["old"] = LATER
+    await stage.accept("m1")
+    await stage.calm()
+    assert stage.times("old") == [0]
+    stage.set_route("migration", primary=pool_of("other"), backoff=Backoff((7,), jitter=0))
+    await stage.pass_time(60)
+    assert stage.times("other") == [60]
+    assert stage.events == [("deferred", "m1 by 60"), ("relayed", "m1")]
+
+
+async def test_a_primary_whose_route_is_gone_waits_and_that_is_said_once(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.routes["migration"] = None
+    await stage.accept("m1", "m2")
+    await stage.calm()
+    await stage.pass_time(10 * FAULT_PAUSE)
+    assert stage.tried == []
+    assert capsys.readouterr().out.count("its route is not configured any more") == 1
+    stage.set_route("migration")
+    await stage.pass_time(FAULT_PAUSE)
+    assert len(stage.times("old")) == 2
+
+
+async def test_the_copies_of_a_primary_are_delivered_once_it_is(stage: Stage) -> None:
+    stage.set_route("migration", "new", "archive")
+    stage.answers["old"] = LATER
+    await stage.accept("m1")
+    await stage.calm()
+    assert await stage.queued() == {"primary:migration": 1}
+    stage.answers["old"] = OK
+    await stage.pass_time(60)
+    assert stage.events == [("deferred", "m1 by 60"), ("relayed", "m1"), ("copied", "m1"), ("copied", "m1")]
+    assert (stage.times("new"), stage.times("archive")) == ([60], [60])
+    assert await stage.queued() == {}
+
+
+async def test_a_primary_that_fails_is_told_of_and_the_notice_is_delivered(stage: Stage) -> None:
+    stage.answers["old"] = NEVER
+    stage.set_route("notices", primary=pool_of("mailer"))
+    await stage.accept("m1")
+    await stage.calm()
+    assert stage.notifier.asked == [("failed", "m1", (ANN,)), ("relayed", "dsn", (BOB,))]
+    assert stage.events == [("failed", "m1"), ("relayed", "dsn")]
+    assert await stage.reasons() == []
+
+
+async def test_a_primary_that_fails_unheard_is_a_dead_letter(stage: Stage) -> None:
+    stage.answers["old"] = NEVER
+    stage.notifier.silent = True
+    await stage.accept("m1")
+    await stage.calm()
+    assert await stage.reasons() == ["old: 550 5.1.1 nobody here"]
+
+
+async def test_the_sender_is_told_once_of_a_delay(stage: Stage) -> None:
+    stage.answers["old"] = LATER
+    stage.set_route("migration", delay_warning=400.0)
+    stage.set_route("notices", primary=pool_of("mailer"))
+    await stage.accept("m1", lifetime=5000)
+    await stage.calm()
+    await stage.pass_time(5100)
+    assert [asked[:2] for asked in stage.notifier.asked] == [
+        ("delayed", "m1"),
+        ("relayed", "delay"),
+        ("failed", "m1"),
+        ("relayed", "dsn"),
+    ]
+
+
+# -- attempts that were begun elsewhere
+
+
+async def test_an_outcome_that_is_there_is_settled_at_once(stage: Stage) -> None:
+    delivery = await stage.begin("m1")
+    stage.scheduler.adopt(delivery, outcome_of([ANN], LATER, "old"))
+    assert stage.events == [("deferred", "m1 by 60")]
+    await stage.pass_time(60)
+    assert stage.events == [("deferred", "m1 by 60"), ("relayed", "m1")]
+
+
+async def test_a_late_outcome_is_settled_when_it_is_there(stage: Stage) -> None:
+    stage.set_route("migration", "new")
+    delivery = await stage.begin("m1", doubt="old")
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(delivery, late)
+    await stage.calm()
+    assert await stage.queued() == {"primary:migration": 1}
+    assert stage.tried == []
+    late.set_result(outcome_of([ANN], OK, "old"))
+    await stage.calm()
+    assert stage.events == [("relayed", "m1"), ("copied", "m1")]
+    assert await stage.queued() == {}
+
+
+async def test_an_attempt_that_was_adopted_counts_in_its_lane(stage: Stage) -> None:
+    stage.set_route("migration", primary=pool_of("old", limit=2))
+    stage.gates["old"] = asyncio.Event()
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m1"), late)
+    await stage.accept("m2", "m3")
+    await stage.calm()
+    assert stage.running["old"] == 1
+    late.set_result(outcome_of([ANN], OK, "old"))
+    await stage.calm()
+    assert stage.running["old"] == 2
+
+
+async def test_stop_waits_for_an_adopted_attempt(stage: Stage) -> None:
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m1"), late)
+    stopping = asyncio.ensure_future(stage.scheduler.stop(60))
+    await stage.calm()
+    assert not stopping.done()
+    late.set_result(outcome_of([ANN], OK, "old"))
+    await stopping
+    assert stage.events == [("relayed", "m1")]
+
+
+async def test_an_adopted_attempt_that_takes_too_long_stays_in_doubt() -> None:
+    spool = MemorySpool()
+    stage = Stage(spool)
+    await stage.scheduler.start()
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m1", doubt="old"), late)
+    await stage.scheduler.stop(0)
+    assert late.cancelled()
+    after = Stage(spool.after_crash())
+    await after.scheduler.start()
+    await after.calm()
+    assert after.events == [
+        ("in doubt", "m1 at old: local at dot: no outcome was recorded before the restart"),
+        ("relayed", "m1"),
+    ]
+
+
+async def test_an_adopted_attempt_that_breaks_is_made_again(stage: Stage) -> None:
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m1"), late)
+    late.set_exception(RuntimeError("a defect"))
+    await stage.calm()
+    await stage.pass_time(FAULT_PAUSE)
+    assert stage.events == [("relayed", "m1")]
+
+
+# -- in doubt
+
+
+async def test_a_doubt_of_before_the_restart_is_said_once(stage: Stage) -> None:
+    stage.answers["old"] = SILENT
+    await stage.accept("m1", doubt="old")
+    await stage.calm()
+    await stage.pass_time(1000)
+    assert [what for what, _ in stage.events].count("in doubt") == 1
+    assert stage.events[0] == ("in doubt", "m1 at old: local at dot: no outcome was recorded before the restart")
+
+
+async def test_a_doubt_is_assumed_to_be_sent_where_the_route_says_so(stage: Stage) -> None:
+    stage.set_route("migration", "new", in_doubt="assume-sent")
+    await stage.accept("m1", doubt="old")
+    await stage.calm()
+    assert stage.times("old") == []
+    assert [what for what, _ in stage.events] == ["in doubt", "relayed", "copied"]
+    stage.answers["old"] = SILENT
+    await stage.accept("m2")
+    await stage.calm()
+    assert stage.times("old") == [0]
+    assert [what for what, _ in stage.events[3:]] == ["relayed", "copied"]
+    assert await stage.queued() == {}
+
+
+async def test_copies_are_always_sent_at_least_once(stage: Stage) -> None:
+    stage.set_route("migration", in_doubt="assume-sent")
+    stage.answers["new"] = SILENT
+    await stage.queue("m1")
+    await stage.calm()
+    stage.answers["new"] = OK
+    await stage.pass_time(60)
+    assert stage.events == [("deferred", "m1 by 60"), ("copied", "m1")]
+    assert set(stage.policies) == {"retry-same"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "policy"),
+    [(None, "retry-same"), ("tempfail", "tempfail"), ("failover", "failover"), ("retry-same", "retry-same")],
+)
+async def test_the_policy_is_the_routes(stage: Stage, configured: str | None, policy: str) -> None:
+    stage.set_route("migration", in_doubt=configured)
+    await stage.accept("m1")
+    await stage.calm()
+    assert stage.policies == [policy]
+
+
+def settlements_of(stage: Stage) -> list[Settlement]:
+    """What is settled from now on."""
+    settled: list[Settlement] = []
+    settle = stage.spool.settle
+
+    def remember(settlement: Settlement) -> None:
+        settled.append(settlement)
+        settle(settlement)
+
+    stage.spool.settle = remember  # type: ignore[method-assign]
+    return settled
+
+
+def claims_of(stage: Stage) -> list[str]:
+    """The lanes that are claimed from, from now on."""
+    claimed: list[str] = []
+    claim = stage.spool.claim
+
+    async def remember(lane: str, now: float, limit: int) -> Sequence[Delivery]:
+        claimed.append(lane)
+        return await claim(lane, now, limit)
+
+    stage.spool.claim = remember  # type: ignore[method-assign]
+    return claimed

@@ -195,6 +195,13 @@ class Stage:
             planned = Planned(primary_lane("migration"), "migration", now + lifetime, doubt=doubt)
             await self.spool.accept(message_of(id_, now, *to), [planned])
 
+    async def begin(self, id_: str, doubt: str | None = None) -> Delivery:
+        """A message that is ours, whose first attempt is under way elsewhere."""
+        now = self.clock.time()
+        planned = Planned(primary_lane("migration"), "migration", now + 432_000, running=True, doubt=doubt)
+        [delivery] = await self.spool.accept(message_of(id_, now), [planned])
+        return delivery
+
     async def queued(self) -> dict[str, int]:
         """How many wait or run, by lane."""
         return {count.lane: count.queued for count in await self.spool.lanes() if count.queued}
