@@ -9,6 +9,7 @@ What is scripted is on the other side of the sockets: `rig.sink` for upstreams, 
 """
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -208,9 +209,9 @@ class RunningServer:
         assert self._stopping is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def emit(self, record: Record) -> None:
+    def emit(self, line: str) -> None:
         """Takes the mail log."""
-        self.records.append(record)
+        self.records.append(json.loads(line))
 
     def __enter__(self) -> Self:
         self.operational = self._stack.enter_context(capture_logs())

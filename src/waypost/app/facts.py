@@ -59,6 +59,8 @@ async def gather(
         upstream_connections=connections,
         spool=tuple(owed),
         spool_writable=writable,
+        spool_messages=None if spool is None else spool.stored,
+        spool_commits=None if spool is None else spool.commits,
         journal_written=None if stores.journal is None else stores.journal.written,
         journal_dropped=None if stores.journal is None else stores.journal.dropped,
     )

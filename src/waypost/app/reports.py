@@ -45,5 +45,8 @@ class DeliveryReports:
         role, name = read_lane(entry.lane)
         self._maillog.altered(entry.message_id, action, entry.id, role, name, entry.recipients, by)
 
+    def notified(self, message: Message, notice: Message, action: str, recipients: Sequence[Recipient]) -> None:
+        self._maillog.notified(message, notice, action, recipients)
+
     def capped(self, message: Message, per_hour: int) -> None:
         self._maillog.notice_suppressed(message, per_hour)

@@ -39,6 +39,9 @@ class CustodyLog(Protocol):
     def relayed(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient]) -> None:
         """A primary has the message."""
 
+    def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
+        """A primary did not say whether it has the message."""
+
     def failed(
         self, message: Message, target: str, recipients: Sequence[Recipient], answer: Answer, role: Role
     ) -> None:
@@ -92,8 +95,11 @@ class Custody:
                 self._copies.hold(message, live[0].route.in_doubt_hold)
             raise
         for leg, relayed in results.items():
-            if relayed is not None and relayed.status is Status.RELAYED and relayed.attempt is not None:
-                self._maillog.relayed(message, relayed.attempt, leg.live)
+            match relayed:
+                case Relayed(Status.RELAYED, attempt=Attempt() as attempt):
+                    self._maillog.relayed(message, attempt, leg.live)
+                case Relayed(Status.IN_DOUBT, attempt=Attempt() as attempt):
+                    self._maillog.in_doubt(message, attempt, Role.PRIMARY)
         statuses = {None if relayed is None else relayed.status for relayed in results.values()}
         if len(live) == len(legs) and not any(leg.owed for leg in live):
             if statuses == {Status.RELAYED}:

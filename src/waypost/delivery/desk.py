@@ -12,7 +12,7 @@ from waypost.delivery.indoubt import Ledger
 from waypost.delivery.relay import AttemptLog
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
-from waypost.mail.outcome import Answer, Attempt, Role
+from waypost.mail.outcome import Answer, Role
 from waypost.routing.rules import Router
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
@@ -59,9 +59,6 @@ class IntakeLog(AttemptLog, CustodyLog, Protocol):
         role: Role,
     ) -> None:
         """The primary does not take it now; trying again is the client's affair."""
-
-    def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
-        """The primary did not say."""
 
     def answered_from_ledger(self, client: Client, envelope: Envelope, message_id: str, answer: Reply) -> None:
         """The client sent a message again whose answer it had not heard, and was given that."""
