@@ -10,6 +10,7 @@ import pytest
 from rig.programs import lacking, run, transcript
 from rig.sink import StoringSink
 from rig.waypost import WaypostProcess
+from waypost.store.file_system import temporary_file_system
 
 QUICK_START = """\
 users:
@@ -37,8 +38,13 @@ def providers(make_sink: Callable[[StoringSink], StoringSink]) -> tuple[StoringS
 
 
 @pytest.fixture
-def multiplexer(tmp_path: Path, providers: tuple[StoringSink, StoringSink]) -> Iterator[WaypostProcess]:
-    """Waypost in smtpmux's place, on smtpmux's own port, which its file cannot change."""
+def multiplexer(
+    request: pytest.FixtureRequest, tmp_path: Path, providers: tuple[StoringSink, StoringSink]
+) -> Iterator[WaypostProcess]:
+    """Waypost in smtpmux's place, on smtpmux's own port, which its file cannot change.
+
+    Its parameter is the folder for the queue, when that is not one on a disk.
+    """
     try:
         with socket.create_server(("", PORT)):
             pass
@@ -46,7 +52,7 @@ def multiplexer(tmp_path: Path, providers: tuple[StoringSink, StoringSink]) -> I
         lacking(f"cannot listen on port {PORT}, smtpmux's own: {error.strerror}")
     first, second = providers
     (tmp_path / "config.yaml").write_text(QUICK_START.format(first=first.address, second=second.address))
-    environment = {"USE_INSECURE_AUTH": "true", "STATE_DIRECTORY": str(tmp_path / "state")}
+    environment = {"USE_INSECURE_AUTH": "true", "STATE_DIRECTORY": getattr(request, "param", str(tmp_path / "state"))}
     with WaypostProcess(tmp_path, None, ports=[PORT], env=environment) as process:
         yield process
 
@@ -110,8 +116,27 @@ def test_a_provider_that_is_down_is_not_noticed_by_the_client(providers: tuple[S
     assert [len(provider.messages) for provider in providers] == [0, 3]
 
 
+def test_every_provider_down_is_kept_for_later(
+    multiplexer: WaypostProcess, providers: tuple[StoringSink, StoringSink]
+) -> None:
+    """The queue that smtpmux's diagram shows."""
+    for provider in providers:
+        provider.stop()
+    result = run(f"{SUBMIT} {LOGIN} password123")
+    assert result.returncode == 0, transcript(result)
+    assert (multiplexer.folder / "state" / "spool.db").exists()
+    assert "is kept and tried again for five days" in multiplexer.output()
+
+
+IN_MEMORY = "/dev/shm"
+
+
+@pytest.mark.skipif(temporary_file_system(Path(IN_MEMORY)) is None, reason=f"{IN_MEMORY} is not in memory here")
+@pytest.mark.parametrize("multiplexer", [f"{IN_MEMORY}/waypost-test"], indirect=True)
 @pytest.mark.usefixtures("multiplexer")
-def test_every_provider_down_is_a_transient_failure(providers: tuple[StoringSink, StoringSink]) -> None:
+def test_every_provider_down_is_a_transient_failure_where_nothing_can_be_kept(
+    providers: tuple[StoringSink, StoringSink],
+) -> None:
     """Defect S7: 554, so the client gave up."""
     for provider in providers:
         provider.stop()
