@@ -25,6 +25,8 @@ COMMANDS = {
     "check": _Entry("configuration", "read the configuration and report every error in it"),
     "explain": _Entry("explain", "say where a message would go, and why"),
     "config": _Entry("configuration", "show, import or begin a configuration; print its schema"),
+    "queue": _Entry("queue", "see what is owed, and do something about it"),
+    "trace": _Entry("trace", "tell the life of a message"),
     "send": _Entry("send", "send a test message and show the whole dialogue"),
     "sink": _Entry("sink", "a test server that keeps what it gets and fails on request"),
     "healthcheck": _Entry("healthcheck", "ask a running Waypost whether it can take mail"),

@@ -11,7 +11,6 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from waypost.admin.filters import BadRequestError
@@ -112,13 +111,6 @@ async def _http_error(_: Request, error: Exception) -> Response:
     response.headers.update(error.headers or {})
     return response
 
-
-async def _no_spool(_: Request) -> Response:
-    return refuse(404, "this Waypost has no spool: nothing is kept here, so nothing is queued")
-
-
-no_spool = Route("/api/queue{_:path}", _no_spool, methods=["GET", "POST"])
-"""The answer about a queue where there is none."""
 
 ERRORS: Mapping[Any, Any] = {
     BadRequestError: _bad_request,

@@ -31,7 +31,7 @@ _WEB = ("waypost.admin.server", "waypost.admin.queue_api", "waypost.admin.trace_
 
 
 class Control:
-    """The control API of one Waypost. `spool` and `journal` are None where there is none.
+    """The control API of one Waypost. `journal` is None where none is kept.
 
     `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`), `lifetime` the seconds that a delivery of
     a route is tried for, and `altered` is told of everything that is done by hand.
@@ -40,7 +40,7 @@ class Control:
     def __init__(
         self,
         path: Path,
-        spool: Spool | None,
+        spool: Spool,
         journal: Journal | None,
         clock: Clock,
         *,
@@ -49,7 +49,7 @@ class Control:
         altered: Altered,
     ) -> None:
         self.path = path
-        self._queue = None if spool is None else Queue(spool, clock, lifetime, altered)
+        self._queue = Queue(spool, clock, lifetime, altered)
         self._journal = journal
         self._clock = clock
         self._lanes_of = lanes_of
@@ -76,8 +76,7 @@ class Control:
             self._server.stop()
         if self._task is not None:
             await self._task
-        if self._queue is not None:
-            await self._queue.close()
+        await self._queue.close()
 
     def _asked(self) -> None:
         """Somebody has connected, for the first time. The connection waits in the backlog."""
@@ -98,14 +97,13 @@ class Control:
     def _new_server(self) -> "AdminServer":
         from starlette.applications import Starlette
 
-        from waypost.admin.answers import ERRORS, no_spool
+        from waypost.admin.answers import ERRORS
         from waypost.admin.queue_api import queue_routes
         from waypost.admin.server import AdminServer
         from waypost.admin.trace_api import trace_routes
 
-        routes = [*trace_routes(self._journal, self._queue)]
-        if self._queue is not None:
-            routes += queue_routes(self._queue, self._lanes_of, self._clock.time)
-        else:
-            routes.append(no_spool)
+        routes = [
+            *queue_routes(self._queue, self._lanes_of, self._clock.time),
+            *trace_routes(self._journal, self._queue),
+        ]
         return AdminServer(Starlette(routes=routes, exception_handlers=ERRORS))

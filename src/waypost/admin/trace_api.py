@@ -27,7 +27,7 @@ MAX_LIMIT = 1000
 _NAMES = {"about", "since", "limit"}
 
 
-def trace_routes(journal: Journal | None, queue: Queue | None) -> Sequence[Route]:
+def trace_routes(journal: Journal | None, queue: Queue) -> Sequence[Route]:
     """The route of traces. Without a journal only what is still owed is known."""
 
     async def trace(request: Request) -> Response:
@@ -58,13 +58,12 @@ async def _find(journal: Journal | None, about: str, since: float | None, limit:
     return found or await journal.find(Search(message_id_field=f"<{about}>", since=since), limit=limit)
 
 
-async def _lives(journal: Journal | None, queue: Queue | None, ids: Sequence[str]) -> AsyncIterator[list[JsonLine]]:
+async def _lives(journal: Journal | None, queue: Queue, ids: Sequence[str]) -> AsyncIterator[list[JsonLine]]:
     for id_ in ids:
         events = [] if journal is None else list(await journal.events(id_))
         deliveries: list[JsonLine] = []
-        if queue is not None:
-            async for page in queue.pages(Wanted(Filter(message_ids=frozenset({id_})))):
-                deliveries += map(written_entry, page)
+        async for page in queue.pages(Wanted(Filter(message_ids=frozenset({id_})))):
+            deliveries += map(written_entry, page)
         if events or deliveries:
             yield [{"id": id_, "events": events, "deliveries": deliveries}]
 
