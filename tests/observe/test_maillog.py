@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from waypost.mail.content import MemoryContent
+from waypost.mail.message import Envelope, Recipient
 from waypost.mail.outcome import Attempt, Cause, Failure, Phase, Role
 from waypost.observe.events import EVENTS
 from waypost.observe.maillog import message_id_field
@@ -243,16 +244,27 @@ def test_in_doubt_because_nothing_was_recorded(told, message):
 
 
 def test_notified(told, message):
-    notice = replace(message, id="6Zk8s2d")
+    sender = Recipient(message.envelope.reverse_path)
+    notice = replace(message, id="6Zk8s2d", envelope=Envelope(NULL, (sender,)), content=MemoryContent(b"x\r\n"))
 
     told.log.notified(message, notice, "delayed", message.envelope.recipients[:1])
 
-    assert told.last() == head("info", "notified") | {
+    of_the_message, of_the_notice = told.records
+    assert of_the_message == head("info", "notified") | {
         "id": "4Zk8s2d",
         "notice": "6Zk8s2d",
         "action": "delayed",
         "reverse_path": "a@example.com",
         "recipients": ["b@example.net"],
+    }
+    assert of_the_notice == head("info", "composed") | {
+        "id": "6Zk8s2d",
+        "about": "4Zk8s2d",
+        "action": "delayed",
+        "reverse_path": "",
+        "recipients": ["a@example.com"],
+        "recipient_count": 1,
+        "size": 3,
     }
     assert told.metric('waypost_notices_total{action="delayed"} 1.0')
 
@@ -324,8 +336,8 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
         judged = replace(attempt, answer=answer)
         log.attempted("i", judged, "primary")
         log.relayed(message, judged, recipients)
-        log.copied(message, judged, recipients)
-        log.in_doubt(message, judged, "copy")
+        log.copied(message, judged, recipients, target="t")
+        log.in_doubt(message, judged, "copy", target="t")
         log.deferred(message, "t", recipients, answer, 0.0, "copy")
         log.failed(message, "t", recipients, answer, "copy")
     log.dead(message, "t", recipients, "why")

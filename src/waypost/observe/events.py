@@ -40,6 +40,7 @@ FIELDS = {
     "reused": "whether the connection had been used before",
     "tls": "TLS version and cipher between us and the upstream",
     "next_attempt_at": "when the delivery is tried again; absent when that is the client's affair",
+    "about": "the id of the message that the notification is about",
     "notice": "the id of the notification, which is a message of its own",
     "action": "what a notification reports: `failed`, `delayed`, `relayed`; what was done by hand: `retry`, `hold` ...",
     "delivery": "the number of the delivery in the spool, as `waypost queue` shows it",
@@ -74,6 +75,11 @@ EVENTS = {
             *_CLIENT,
         ),
     ),
+    "composed": Event(
+        "info",
+        "a notification begins its life, as a message of its own",
+        ("id", "about", "action", "reverse_path", "recipients", "recipient_count", "size"),
+    ),
     "queued": Event(
         "info",
         "the message, or what is left of it, is in the spool and ours; why, says `reason`",
@@ -100,7 +106,7 @@ EVENTS = {
         ("id", *_ATTEMPT),
     ),
     "relayed": Event("info", "an upstream took the message, as the primary: at once, or out of the spool", _TAKEN),
-    "copied": Event("info", "an upstream took a copy of the message", _TAKEN),
+    "copied": Event("info", "an upstream took a copy of the message", (*_TAKEN, "target")),
     "deferred": Event(
         "warning", "the delivery failed for now and is tried again", (*_OWED, *_ANSWER, "next_attempt_at")
     ),
@@ -108,7 +114,7 @@ EVENTS = {
     "in_doubt": Event(
         "warning",
         "the final dot was sent and no answer is known: the upstream has the message or not",
-        ("id", "reverse_path", "recipients", *_ATTEMPT, "reason"),
+        ("id", "reverse_path", "recipients", "target", *_ATTEMPT, "reason"),
     ),
     "not_taken": Event("error", "a copy could not be stored, so it will not be made", (*_OWED, "reason")),
     "dead": Event(

@@ -147,10 +147,16 @@ class MailLog:
         self._taken("relayed", message, attempt, recipients, role)
 
     def copied(
-        self, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role = Role.COPY
+        self,
+        message: Message,
+        attempt: Attempt,
+        recipients: Sequence[Recipient],
+        role: Role = Role.COPY,
+        *,
+        target: str = "",
     ) -> None:
-        """An upstream has taken a copy of the message for these recipients."""
-        self._taken("copied", message, attempt, recipients, role)
+        """An upstream has taken a copy of the message for these recipients; `target` is the pool it was owed to."""
+        self._taken("copied", message, attempt, recipients, role, target)
 
     def deferred(
         self,
@@ -171,17 +177,20 @@ class MailLog:
         """These recipients were refused for good, or their time is over."""
         self._owed("failed", message, target, recipients, role, pieces.answer(answer))
 
-    def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
+    def in_doubt(self, message: Message, attempt: Attempt, role: Role, *, target: str = "") -> None:
         """The final dot was sent and no answer came: the upstream may have the message or not."""
         about = self._about("in_doubt", message, message.envelope.recipients)
-        self._tell(message.id, f'{about},"role":"{role}"{pieces.attempt(attempt)}}}')
+        self._tell(message.id, f'{about},"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}')
         self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
 
-    def unrecorded(self, message: Message, upstream: str, reason: str, role: Role) -> None:
+    def unrecorded(self, message: Message, upstream: str, reason: str, role: Role, *, target: str = "") -> None:
         """The same, for an attempt of which only the intent is known: whoever made it died before its outcome."""
         about = self._about("in_doubt", message, message.envelope.recipients)
-        self._tell(message.id, f'{about},"role":"{role}","upstream":{quote(upstream)},"reason":{quote(reason)}}}')
+        line = (
+            f'{about},"role":"{role}"{member("target", target)},"upstream":{quote(upstream)},"reason":{quote(reason)}}}'
+        )
+        self._tell(message.id, line)
         self._metrics.deliveries[upstream, role, "in_doubt"] += 1
 
     def not_taken(self, message: Message, target: str, reason: str, role: Role = Role.COPY) -> None:
@@ -199,10 +208,14 @@ class MailLog:
     def notified(self, message: Message, notice: Message, action: str, recipients: Sequence[Recipient]) -> None:
         """`notice` tells the reverse-path of `message` what became of it for these recipients."""
         about = self._about("notified", message, recipients)
-        line = f'{about},"notice":{quote(notice.id)},"action":{quote(action)}}}'
-        self._tell(message.id, line)
-        if self._journal is not None:  # it is where the life of the notification begins, too
-            self._journal.write(notice.id, line, _keys("", recipient_texts(notice.envelope.recipients)))
+        self._tell(message.id, f'{about},"notice":{quote(notice.id)},"action":{quote(action)}}}')
+        told = recipient_texts(notice.envelope.recipients)
+        line = (
+            f'{self._start("composed", notice.id)},"about":{quote(message.id)},"action":{quote(action)}'
+            f',"reverse_path":{quote(str(notice.envelope.reverse_path))},"recipients":{addresses(told)}'
+            f',"recipient_count":{len(told)},"size":{notice.content.size}}}'
+        )
+        self._tell(notice.id, line, _keys("", told))
         self._metrics.notices[action,] += 1
 
     def notice_suppressed(self, message: Message, per_hour: int) -> None:
@@ -247,12 +260,18 @@ class MailLog:
             self._journal.write(message_id, line, keys)
 
     def _taken(
-        self, event: str, message: Message, attempt: Attempt, recipients: Sequence[Recipient], role: Role
+        self,
+        event: str,
+        message: Message,
+        attempt: Attempt,
+        recipients: Sequence[Recipient],
+        role: Role,
+        target: str = "",
     ) -> None:
         delay = pieces.short(self._clock() - message.received_at)
         line = (
             f'{self._about(event, message, recipients)},"delay":{delay},"role":"{role}"'
-            f"{pieces.attempt(attempt)}{pieces.upstream_id(attempt)}}}"
+            f"{member('target', target)}{pieces.attempt(attempt)}{pieces.upstream_id(attempt)}}}"
         )
         self._tell(message.id, line)
         self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
