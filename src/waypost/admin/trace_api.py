@@ -51,11 +51,14 @@ async def _find(journal: Journal | None, about: str, since: float | None, limit:
         return [id_]
     if journal is None:
         raise BadRequestError("this Waypost keeps no journal (journal.keep is 0), so it can look for its own ids only")
-    if about.startswith("<") and about.endswith(">"):
-        return await journal.find(Search(message_id_field=about, since=since), limit=limit)
-    found = await journal.find(Search(address=about, since=since), limit=limit)
-    # Few people type the brackets of a Message-ID, and without them it looks like an address.
-    return found or await journal.find(Search(message_id_field=f"<{about}>", since=since), limit=limit)
+    bare = about.removeprefix("<").removesuffix(">")
+    searches = [Search(address=bare, since=since), Search(message_id_field=f"<{bare}>", since=since)]
+    # Without its angle brackets a Message-ID looks like an address, and people write addresses with brackets.
+    for search in searches[::-1] if about.startswith("<") else searches:
+        found = await journal.find(search, limit=limit)
+        if found:
+            return found
+    return []
 
 
 async def _lives(journal: Journal | None, queue: Queue, ids: Sequence[str]) -> AsyncIterator[list[JsonLine]]:

@@ -80,30 +80,36 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 def _print_life(life: "Row") -> None:
     from waypost.commands import queue_view as view
-    from waypost.observe.record import console_line
+    from waypost.commands.trace_view import render
 
     width = view.terminal_width()
-    for event in life["events"]:
-        view.say(console_line(event).rstrip("\n"))
+    for line in render(life["events"], width=width or 80).split("\n")[:-1]:
+        view.say(line)
     for row in life["deliveries"]:
-        view.say(f"in the spool: delivery {row['number']} in {row['lane']}, {row['state']}")
+        print()
+        view.say(f"Delivery {row['number']}, in lane {row['lane']}:")
+        view.say(view.list_heading(width))
         for line in view.list_lines(row, width, time.time()):
-            view.say(f"  {line}")
+            view.say(line)
 
 
 def _print_list(lives: list["Row"], more: bool) -> None:
     from waypost.commands import queue_view as view
+    from waypost.commands.trace_fate import fate
 
     width = view.terminal_width()
     for life in lives:
         events: list[dict[str, Any]] = life["events"]
-        first = next((event for event in events if event["event"] == "received"), events[0] if events else {})
-        sender = first.get("reverse_path") or "<>"
-        recipients = first.get("recipients") or [first.get("recipient", "")]
-        last = events[-1]["event"] if events else "queued"
-        start = f"{str(first.get('time', ''))[:19]}  {life['id']}  {last:9}  "
-        more_recipients = f" +{len(recipients) - 1}" if len(recipients) > 1 else ""
-        space = None if width is None else width - len(start)
-        view.say(start + view.join_cut(sender, recipients[0], more_recipients, space))
-    print(f"the youngest {len(lives)}; --limit and --since show others" if more else f"{len(lives)} messages")
-    print("waypost trace ID tells the life of one")
+        start = f"{_came(events)}  {life['id']}  "
+        born = next((event for event in events if event.get("recipients")), {})
+        sender, recipients = born.get("reverse_path") or "<>", born.get("recipients", ["nobody"])
+        others = f" +{len(recipients) - 1}" if len(recipients) > 1 else ""
+        view.say(start + view.join_cut(sender, recipients[0], others, None if width is None else width - len(start)))
+        view.say(view.cut(f"    {fate(events)}", width))
+    said = f"the youngest {len(lives)} (--limit shows more)" if more else f"{len(lives)} messages"
+    print(f"{said}; `waypost trace ID` tells the life of one")
+
+
+def _came(events: list[dict[str, Any]]) -> str:
+    """When it came in: day and time, in UTC, as the log has them."""
+    return str(events[0]["time"])[:19].replace("T", " ") if events else " " * 19
