@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -144,6 +145,18 @@ class PostgresCluster:
             self.signal_all(signal.SIGCONT)
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared_cluster() -> PostgresCluster:
+    """A cluster for all tests of this run, which leave it running; ended with the run."""
+    return PostgresCluster().__enter__()
+
+
+def new_database() -> str:
+    """The URL of a new, empty database in the shared cluster."""
+    cluster = shared_cluster()
+    return cluster.url(cluster.create_database())
 
 
 def _ordinary_user() -> dict[str, Any]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from rig.postgres import new_database
 from waypost.mail.ids import make_id
 from waypost.observe.journal import Journal, Search
 from waypost.observe.record import Record, timestamp
 from waypost.store.journal import SqliteJournal
+from waypost.store.postgres import PostgresJournal
 
 NOW = 1_800_000_000.0
 Opened = Callable[[], Any]
@@ -23,7 +25,13 @@ async def sqlite_journal(tmp_path: Path) -> AsyncIterator[Opened]:
     yield lambda: SqliteJournal(tmp_path / "spool")
 
 
-FACTORIES = {"sqlite": sqlite_journal}
+@asynccontextmanager
+async def postgres_journal(tmp_path: Path) -> AsyncIterator[Opened]:
+    url = new_database()
+    yield lambda: PostgresJournal(url)
+
+
+FACTORIES = {"sqlite": sqlite_journal, "postgres": postgres_journal}
 """An implementation is added here: a context around one test, giving what makes a journal on the same storage."""
 
 

@@ -8,8 +8,9 @@ before it applies.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from waypost.delivery.spool import Note, Planned, Settlement
+from waypost.delivery.spool import Note, Planned, Settlement, SpoolError
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +109,17 @@ class Changes:
 
 
 @dataclass(slots=True)
+class Written:
+    """What a transaction found: the ids for which intents, settlements and commits no longer applied; lanes."""
+
+    lost_intents: set[int] = field(default_factory=set)
+    lost_settlements: list[Settled] = field(default_factory=list)
+    lost_commits: set[int] = field(default_factory=set)  # keys
+    lanes: set[str] = field(default_factory=set)
+    """Lanes that have something newly due."""
+
+
+@dataclass(slots=True)
 class Batch:
     """One transaction."""
 
@@ -145,13 +157,27 @@ class Batch:
                 found += notice.deliveries
         return found
 
+    def resolve(self, written: Written) -> None:
+        """Tells everybody who waits that it is recorded, or that it did not apply any more."""
+        for message in self.messages:
+            _set(message.recorded, None)
+        for intent in self.intents:
+            _set(intent.recorded, intent.id not in written.lost_intents)
+        for commit in (*self.commits, *self.aborts):
+            _set(commit.recorded, commit.key not in written.lost_commits)
+        for waiting in self.waiting:
+            _set(waiting, None)
 
-@dataclass(slots=True)
-class Written:
-    """What a transaction found: the ids for which intents, settlements and commits no longer applied; lanes."""
+    def refuse(self, error: SpoolError) -> None:
+        """Tells everybody who waits that it failed."""
+        futures: list[asyncio.Future[Any] | None] = [message.recorded for message in self.messages]
+        futures += [intent.recorded for intent in self.intents]
+        futures += [commit.recorded for commit in (*self.commits, *self.aborts)]
+        for future in (*futures, *self.waiting):
+            if future is not None and not future.done():
+                future.set_exception(SpoolError(str(error)))
 
-    lost_intents: set[int] = field(default_factory=set)
-    lost_settlements: list[Settled] = field(default_factory=list)
-    lost_commits: set[int] = field(default_factory=set)  # keys
-    lanes: set[str] = field(default_factory=set)
-    """Lanes that have something newly due."""
+
+def _set(future: "asyncio.Future[Any] | None", value: bool | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)

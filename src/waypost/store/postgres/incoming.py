@@ -9,8 +9,9 @@ from waypost.store.postgres.batch import Commit, NewDelivery, NewMessage
 from waypost.store.postgres.claiming import Claims
 from waypost.store.postgres.connection import Pool
 from waypost.store.postgres.content import INLINE, ContentStore
-from waypost.store.postgres.rows import MESSAGE, decode_message, decode_planned, encode_message, encode_planned, plain
+from waypost.store.postgres.rows import MESSAGE, decode_message, encode_message, plain
 from waypost.store.postgres.writer import Writer
+from waypost.store.rows import decode_planned, encode_planned
 
 _ORPHANS = f"""
 SELECT {MESSAGE}, m.content, p.planned FROM waypost.prepared p JOIN waypost.message m ON m.key = p.message

@@ -33,7 +33,8 @@ GROUP BY lane ORDER BY lane
 
 _ACTIONS: dict[Action, str] = {
     "retry": """
-        UPDATE waypost.delivery SET state = 'queued', next_at = $2, expires_at = greatest(expires_at, $3), died_at = NULL
+        UPDATE waypost.delivery SET state = 'queued', next_at = $2, died_at = NULL,
+            expires_at = greatest(expires_at, $3)
         WHERE id = ANY($1::bigint[]) AND state <> 'running' RETURNING id, lane, message""",
     "hold": """
         UPDATE waypost.delivery SET state = 'held'

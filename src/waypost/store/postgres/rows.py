@@ -6,9 +6,7 @@ from typing import Any
 from waypost.delivery.spool import Delivery, Entry, State
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Message, Recipient
-from waypost.store.rows import decode_record, decode_recipients, encode_recipients, encode_record
-from waypost.store.rows import decode_planned as decode_planned
-from waypost.store.rows import encode_planned as encode_planned
+from waypost.store.rows import decode_recipients, decode_record, encode_recipients, encode_record
 
 MESSAGE = "m.key, m.id AS message_id, m.received_at, m.record, m.size, m.is_ascii"
 """What `decode_message` needs, of `waypost.message m`."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from waypost.store.postgres.batch import NewDelivery, NewMessage, Settled, Written
 from waypost.store.postgres.connection import Connection
-from waypost.store.postgres.rows import encode_recipients, plain
+from waypost.store.postgres.rows import plain
+from waypost.store.rows import encode_recipients
 
 _DONE = """
 WITH gone AS (
@@ -22,10 +23,10 @@ SELECT id, message, alone FROM gone
 
 _KEPT = """
 UPDATE waypost.delivery d SET owner = NULL, state = s.state, next_at = s.next_at, recipients = s.recipients,
-    attempts = d.attempts + s.attempted, reason = s.reason, doubt = s.doubt, intent = NULL, warned = d.warned OR s.warned,
-    died_at = s.died_at, alone = d.alone AND s.alone
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::integer[], $7::text[], $8::text[],
-            $9::boolean[], $10::float8[], $11::boolean[])
+    attempts = d.attempts + s.attempted, reason = s.reason, doubt = s.doubt, intent = NULL,
+    warned = d.warned OR s.warned, died_at = s.died_at, alone = d.alone AND s.alone
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::integer[], $7::text[],
+            $8::text[], $9::boolean[], $10::float8[], $11::boolean[])
   AS s(id, owner, state, next_at, recipients, attempted, reason, doubt, warned, died_at, alone)
 WHERE d.id = s.id AND d.owner = s.owner RETURNING d.id, d.message, d.alone
 """

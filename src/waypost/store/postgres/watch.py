@@ -21,7 +21,7 @@ POLL = 5
 """Seconds between two looks at what is due, and between two heartbeats, at the most."""
 
 _BEATS = 6  # heartbeats in the time after which an instance counts as gone
-_PREDECESSOR = 2  # seconds for the database to notice that the connection of a process has ended
+_PREDECESSOR = 0.5  # seconds for the database to notice that the connection of a process has ended
 _PAUSES = (0.1, 0.25, 0.5, 1, 2, 5)
 
 _log = structlog.get_logger(__name__)
@@ -197,10 +197,7 @@ class Watch:
                     self._watcher.taken(await instances.take_over(connection, seen.number, self.number))
                     break
                 if asyncio.get_running_loop().time() > deadline:
-                    _log.warning(
-                        "another Waypost of the same name works on this spool: give each a name of its own",
-                        instance=self._name,
-                    )
+                    _log.info("another Waypost of this name works on the spool as well", instance=self._name)
                     break
                 await asyncio.sleep(0.02)  # the pace of asking
 

@@ -126,7 +126,7 @@ class Writer:
     async def intend(self, id_: int, owner: int, upstream: str) -> bool:
         """Records an intent, durably; whether the claim was still ours."""
         self.raise_unless_writable()
-        recorded = asyncio.get_running_loop().create_future()
+        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.pending.intents.append(Intent(id_, owner, upstream, recorded))
         self._hurry()
         return await recorded
@@ -252,16 +252,7 @@ class Writer:
     def _succeeded(self, batch: Batch, written: Written) -> None:
         self.stored += len(batch.messages)
         recovered, self._error, self._failures = self._error is not None, None, 0
-        for message in batch.messages:
-            if message.recorded is not None:
-                _resolve(message.recorded, None)
-        for intent in batch.intents:
-            _resolve(intent.recorded, intent.id not in written.lost_intents)
-        for commit in (*batch.commits, *batch.aborts):
-            if commit.recorded is not None:
-                _resolve(commit.recorded, commit.key not in written.lost_commits)
-        for waiting in batch.waiting:
-            _resolve(waiting, None)
+        batch.resolve(written)
         for settled in batch.changes.settled:
             for notice in settled.settlement.notices:
                 notice[0].content.close()
@@ -284,24 +275,5 @@ class Writer:
         self._error = str(known)
         # Those who came while the batch was under way are not kept waiting for the next try.
         late, self.pending = self.pending, Batch(batch.changes.followed_by(self.pending.changes))
-        for one in (batch, late):
-            for message in one.messages:
-                if message.recorded is not None:
-                    _fail(message.recorded, known)
-            for intent in one.intents:
-                _fail(intent.recorded, known)
-            for commit in (*one.commits, *one.aborts):
-                if commit.recorded is not None:
-                    _fail(commit.recorded, known)
-            for waiting in one.waiting:
-                _fail(waiting, known)
-
-
-def _resolve(waiting: "asyncio.Future[None] | asyncio.Future[bool]", value: bool | None) -> None:
-    if not waiting.done():
-        waiting.set_result(value)  # type: ignore[arg-type]  # the caller knows which of the two it is
-
-
-def _fail(waiting: "asyncio.Future[None] | asyncio.Future[bool]", error: SpoolError) -> None:
-    if not waiting.done():
-        waiting.set_exception(SpoolError(str(error)))
+        batch.refuse(known)
+        late.refuse(known)

@@ -23,8 +23,8 @@ INSERT INTO waypost.delivery (id, message, received_at, next_at, expires_at, own
                               recipients, attempts, reason, died_at)
 SELECT s.id, s.message, s.received_at, s.received_at, s.expires_at, s.owner, s.alone, s.state, s.lane, s.route, s.doubt,
        s.recipients, s.attempts, s.reason, s.died_at
-FROM unnest($1::bigint[], $2::bigint[], $3::float8[], $4::float8[], $5::integer[], $6::boolean[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[], $14::float8[])
+FROM unnest($1::bigint[], $2::bigint[], $3::float8[], $4::float8[], $5::integer[], $6::boolean[], $7::text[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::text[], $14::float8[])
   AS s(id, message, received_at, expires_at, owner, alone, state, lane, route, doubt, recipients, attempts, reason,
        died_at)
 """
