@@ -1,6 +1,6 @@
-"""Messages and plans for the tests of the spool."""
+"""Messages, plans and lanes for the tests of the spool."""
 
-from waypost.delivery.spool import Planned
+from waypost.delivery.spool import Delivery, Planned, Spool
 from waypost.mail.content import Content, MemoryContent
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.smtp.address import NULL, Address
@@ -16,11 +16,13 @@ BOB = Recipient(
 )
 EVE = Recipient(Address("ève", "exämple.com"), RcptParameters(("NEVER",)))
 
+NEW, ARCHIVE, APPS = "copy:new", "copy:archive", "primary:apps"
+
 
 def make_message(
     id_: str = "m1", content: bytes | Content = b"Subject: x\r\n\r\nHello\r\n", **changes: object
 ) -> Message:
-    """A message to Ann, Bob and Eve, or as `changes` says: parts of the envelope, or `received_at`."""
+    """A message to Ann, Bob and Eve, or as `changes` says: parts of the envelope, `received_at`, or `digest`."""
     client = Client("relay", "2001:db8::25", 40000, "mail.example.com\t'\"", "ESMTPSA", "nextcloud", "TLSv1.3 X", True)
     envelope = Envelope(
         changes.pop("reverse_path", NULL),
@@ -28,15 +30,43 @@ def make_message(
         changes.pop("parameters", MailParameters(123, "8BITMIME", True, "HDRS", "envid+2B", "<>")),
     )
     received_at = changes.pop("received_at", RECEIVED_AT)
+    digest = changes.pop("digest", b"")
     assert not changes
-    return Message(
-        id_, received_at, client, envelope, MemoryContent(content) if isinstance(content, bytes) else content
-    )
+    kept = MemoryContent(content) if isinstance(content, bytes) else content
+    return Message(id_, received_at, client, envelope, kept, digest)
 
 
-def plans(*targets: str) -> list[Planned]:
-    """One copy for each target."""
-    return [Planned(target, f"route of {target}", EXPIRES_AT) for target in targets]
+def plan(lane: str, **changes: object) -> Planned:
+    """One delivery, to all recipients or as `changes` says."""
+    return Planned(lane, f"route of {lane}", EXPIRES_AT, **changes)
+
+
+def plans(*lanes: str) -> list[Planned]:
+    """One delivery for each lane."""
+    return [plan(lane) for lane in lanes]
+
+
+async def queue(spool: Spool, message: Message | str, *lanes: str) -> None:
+    """Prepares and commits; a text is the id of a message."""
+    message = make_message(message) if isinstance(message, str) else message
+    await spool.prepare(message, plans(*lanes))
+    spool.commit(message.id)
+
+
+async def claim_one(spool: Spool, lane: str, now: float = NOW) -> Delivery:
+    """The only delivery that is due in the lane."""
+    (delivery,) = await spool.claim(lane, now, 10)
+    return delivery
+
+
+async def claim_ids(spool: Spool, lane: str, now: float = NOW) -> list[str]:
+    """The messages of all deliveries that are due in the lane, which are claimed."""
+    ids = []
+    while claimed := await spool.claim(lane, now, 50):
+        for delivery in claimed:
+            ids.append(delivery.message.id)
+            delivery.message.content.close()
+    return sorted(ids)
 
 
 def octets(content: Content) -> bytes:

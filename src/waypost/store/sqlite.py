@@ -209,6 +209,8 @@ class SqliteSpool:
         return counts
 
     async def check(self) -> None:
+        self._split_halves()
+        self._split_halves()  # those that the first call only marked
         await self._writer.sync(probe=True)
 
     # -- by hand
