@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from waypost.mail.content import Content
 from waypost.smtp.address import Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
+from waypost.smtp.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """One RCPT: its address and what came with it."""
@@ -15,6 +17,7 @@ class Recipient:
     parameters: RcptParameters = NO_RCPT_PARAMETERS
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """Everything but the content."""
@@ -51,6 +54,7 @@ class Client:
     submission: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Message:
     """An accepted envelope with its content. `received_at` is in seconds since the epoch.

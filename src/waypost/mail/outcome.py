@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from waypost.mail.message import Recipient
 from waypost.smtp.reply import Reply
+from waypost.smtp.values import quick
 
 
 class Phase(StrEnum):
@@ -84,6 +85,7 @@ class Status(StrEnum):
     IN_DOUBT = "in_doubt"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at one upstream: where it ended, on what, and which rule judged it. Durations in seconds."""
@@ -101,6 +103,7 @@ class Attempt:
     """Whether the upstream offers DSN, so that it answers for notifications once it has accepted (RFC 3461)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RecipientOutcome:
     """The fate of one recipient, with the answer that decided it and the upstream that gave it."""

@@ -22,6 +22,7 @@ from waypost.routing.patterns import AddressPatterns, NamePatterns
 from waypost.routing.route import Network, Route, Routes, Rule
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.values import quick
 
 NOT_FOR_CLIENT = reply(550, "5.7.1", "Relaying denied: no rule takes mail from this client to this recipient")
 """For a client without an account, at RCPT."""
@@ -35,6 +36,7 @@ NOT_OWNED = reply(553, "5.7.1", "This account may not send as this address")
 _REMEMBERED = 4096  # clients whose rules are known without asking again
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a route is decided on. `client` is the address as text, `account` None without AUTH."""

@@ -8,11 +8,14 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from waypost.smtp.values import quick
+
 
 class AddressError(ValueError):
     """The text is not a path by RFC 5321's grammar; the message says why, in printable ASCII."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Address:
     """One mailbox, or the null reverse-path.
@@ -53,7 +56,10 @@ _ULABEL = r"[A-Za-z0-9\x80-\U0010ffff](?:[A-Za-z0-9\-_\x80-\U0010ffff]*[A-Za-z0-
 # Underscores are not host names, but real mail domains have them, and refusing them loses mail (Postfix
 # and Exim let them through).
 
-_ORDINARY = re.compile(rf"(?P<local>{_ATEXT}+(?:\.{_ATEXT}+)*)@(?P<domain>{_LABEL}(?:\.{_LABEL})*)", re.ASCII)
+ORDINARY = rf"(?P<local>{_ATEXT}+(?:\.{_ATEXT}+)*)@(?P<domain>{_LABEL}(?:\.{_LABEL})*)"
+"""What nearly every mailbox looks like, as a pattern for ASCII, with the groups `local` and `domain`."""
+
+_ORDINARY = re.compile(ORDINARY, re.ASCII)
 _LOCAL = re.compile(rf'{_UTEXT}+(?:\.{_UTEXT}+)*|"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\U0010ffff]|\\[\x20-\x7e])*"')
 _DOMAIN = re.compile(rf"{_ULABEL}(?:\.{_ULABEL})*\.?")
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9\-]*[A-Za-z0-9]:[\x21\x23-\x3b\x3d\x3f-\x5a\x5e-\x7e]+", re.ASCII)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from waypost.smtp.address import Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
+from waypost.smtp.values import quick
 
 
 class Kind(Enum):
@@ -58,6 +59,7 @@ class Helo:
     name: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Mail:
     """MAIL FROM."""
@@ -67,6 +69,7 @@ class Mail:
     parameters: MailParameters = NO_MAIL_PARAMETERS
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rcpt:
     """RCPT TO."""
@@ -95,6 +98,7 @@ class EndOfContent:
     kind: ClassVar[Kind] = Kind.END
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Bdat:
     """One chunk by BDAT (RFC 3030): its size in octets, and whether it is the last."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from waypost.smtp import commands as c
 from waypost.smtp.reply import Reply
 from waypost.smtp.sasl import Credentials
+from waypost.smtp.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Recipients:
     """One RCPT, or several that were pipelined; answered with one reply each, in order."""
@@ -17,6 +19,7 @@ class Recipients:
     commands: tuple[c.Rcpt, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Content:
     """A piece of content in wire form. It only tells."""

@@ -4,9 +4,10 @@ The table in `state` says which command may follow which; this says it in replie
 the session: TLS, AUTH, limits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from waypost.smtp import commands as c
 from waypost.smtp import sasl
@@ -38,7 +39,7 @@ class ServerOptions:
     dsn: bool = True
 
 
-_UNCONDITIONAL = frozenset({Kind.HELLO, Kind.RSET, Kind.NOOP, Kind.QUIT})
+_NONE_ACCEPTED = State.MAIL
 IN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 
 _NO_HELLO = reply(503, "5.5.1", "Say EHLO first")
@@ -83,43 +84,63 @@ class Standing(Protocol):
 
 def objection(command: c.Command, session: Standing) -> Reply | None:
     """Why this command cannot be carried out now, or None."""
-    state, kind = session.state, command.kind
-    if kind not in TABLE[state]:
-        return _out_of_order(state, kind)
-    if kind in _UNCONDITIONAL:
-        return None
+    kind = command.kind
+    if kind not in TABLE[session.state]:
+        return _out_of_order(session.state, kind)
+    check = _CHECKS.get(kind)
+    return None if check is None else check(command, session)
+
+
+def _check_mail(mail: c.Mail, session: Standing) -> Reply | None:
+    if session.options.auth_required and not session.authenticated:
+        return _AUTH_FIRST
+    parameters = mail.parameters
+    return None if parameters is NO_MAIL_PARAMETERS else _objection_to_parameters(parameters, session)
+
+
+def _check_rcpt(rcpt: c.Rcpt, session: Standing) -> Reply | None:
     options = session.options
-    match command:
-        case c.Rcpt(_, rcpt_parameters):
-            if session.recipients >= options.max_recipients:
-                return _TOO_MANY
-            if rcpt_parameters is not NO_RCPT_PARAMETERS and not (session.esmtp and options.dsn):
-                return _NO_PARAMETER if session.esmtp else _NO_EXTENSIONS
-            if not (session.smtputf8 or command.is_ascii):
-                return _NOT_ASCII
-        case c.Mail(_, parameters):
-            if options.auth_required and not session.authenticated:
-                return _AUTH_FIRST
-            if parameters is not NO_MAIL_PARAMETERS:
-                return _objection_to_parameters(parameters, session)
-        case c.Bdat() if not options.chunking:
-            return _NO_BDAT
-        case c.Data() if state is State.MAIL:
-            return _NO_RECIPIENT
-        case c.StartTls() if session.tls or not options.starttls:
-            return _NO_TLS
-        case c.StartTls() if session.authenticated:
-            return _TOO_LATE
-        case c.Auth(mechanism):
-            if not options.auth:
-                return _NO_AUTH
-            if session.authenticated:
-                return _TWICE
-            if not (session.tls or options.allow_plaintext_auth):
-                return _TLS_FIRST
-            if mechanism not in sasl.MECHANISMS:
-                return _MECHANISM
-    return None
+    if session.recipients >= options.max_recipients:
+        return _TOO_MANY
+    if rcpt.parameters is not NO_RCPT_PARAMETERS and not (session.esmtp and options.dsn):
+        return _NO_PARAMETER if session.esmtp else _NO_EXTENSIONS
+    return None if session.smtputf8 or rcpt.is_ascii else _NOT_ASCII
+
+
+def _check_data(data: c.Data, session: Standing) -> Reply | None:
+    return _NO_RECIPIENT if session.state is _NONE_ACCEPTED else None
+
+
+def _check_bdat(bdat: c.Bdat, session: Standing) -> Reply | None:
+    return None if session.options.chunking else _NO_BDAT
+
+
+def _check_starttls(starttls: c.StartTls, session: Standing) -> Reply | None:
+    if session.tls or not session.options.starttls:
+        return _NO_TLS
+    return _TOO_LATE if session.authenticated else None
+
+
+def _check_auth(auth: c.Auth, session: Standing) -> Reply | None:
+    options = session.options
+    if not options.auth:
+        return _NO_AUTH
+    if session.authenticated:
+        return _TWICE
+    if not (session.tls or options.allow_plaintext_auth):
+        return _TLS_FIRST
+    return None if auth.mechanism in sasl.MECHANISMS else _MECHANISM
+
+
+_CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
+    Kind.MAIL: _check_mail,
+    Kind.RCPT: _check_rcpt,
+    Kind.DATA: _check_data,
+    Kind.CHUNK: _check_bdat,
+    Kind.LAST_CHUNK: _check_bdat,
+    Kind.STARTTLS: _check_starttls,
+    Kind.AUTH: _check_auth,
+}
 
 
 def _objection_to_parameters(parameters: MailParameters, session: Standing) -> Reply | None:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from waypost.smtp.values import quick
+
 MAX_TEXT = 400
 """Octets of an upstream's text that are kept: enough for every provider's explanation, small enough to log."""
 
@@ -13,6 +15,7 @@ EnhancedCode = tuple[int, int, int]
 """An enhanced status code, class, subject and detail: `(5, 1, 1)` (RFC 3463)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One reply: a code, an enhanced status code if there is one, and lines of text without it."""

@@ -32,6 +32,10 @@ _MAX_LINE = 510
 _MAX_LINES = {b"MAIL": 2046, b"RCPT": 2046, b"AUTH": 12286}
 _MAX_RESPONSE = 12286
 _LINE_STATES = frozenset({State.GREETED, State.READY, State.MAIL, State.RCPT, State.CHUNKS})
+# Before Python 3.12 a member is looked up by the metaclass, which takes as long as what is done with it here.
+_OPENING, _READY, _CONTENT, _CHUNKS = State.OPENING, State.READY, State.CONTENT, State.CHUNKS
+_AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
+_RCPT = Kind.RCPT
 _WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS})
 _MAX_PIPELINED = 100  # recipients that are handed out as one event
 
@@ -39,6 +43,7 @@ _FAULTS = {
     Fault.TOO_LONG: reply(500, "5.5.2", "The line is too long"),
     Fault.NO_CRLF: reply(500, "5.5.2", "A line ends with CRLF and has no other CR or LF in it"),
 }
+_END_OF_CONTENT = c.EndOfContent()
 _CANCELLED = reply(501, "5.7.0", "Authentication was cancelled")
 _EARLY = reply(554, "5.5.1", "The server speaks first")
 _INJECTED = reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
@@ -77,7 +82,7 @@ class ServerEngine:
     @property
     def in_content(self) -> bool:
         """Whether content is what comes next."""
-        return self.state in (State.CONTENT, State.CHUNKS) or self._chunk is not None
+        return self.state is _CONTENT or self.state is _CHUNKS or self._chunk is not None
 
     # -- out
 
@@ -97,10 +102,10 @@ class ServerEngine:
                 raise LocalProtocolError(f"{each.code} makes no sense for {kind.name} in {self.state.name}")
             self.state = state
             self._output.append(each.encode())
-            if kind is Kind.RCPT and each.code < 300:
+            if kind is _RCPT and each.code < 300:
                 self.recipients += 1
         self._unanswered -= len(replies)
-        if self._unanswered == 0 or self.state is State.CLOSED:
+        if self._unanswered == 0 or self.state is _CLOSED:
             self._pending = None
             if kind in _WITH_CONSEQUENCES:
                 self._settle(kind, replies[-1])
@@ -155,14 +160,15 @@ class ServerEngine:
 
     def receive(self, data: bytes) -> None:
         """Takes octets from the client."""
-        if self.state in _LINE_STATES and not self._buffer and self._ready is None and self._chunk is None:
-            end = data.find(b"\r\n")
-            if end >= 0 and end == len(data) - 2 and end <= _MAX_LINE:
+        state = self.state
+        if state in _LINE_STATES and self._ready is None and self._chunk is None and not self._buffer:
+            end = len(data) - 2
+            if 0 <= end <= _MAX_LINE and data.find(b"\r\n") == end:
                 self._ready = data[:end]
                 return
-        if self.state is State.OPENING:
+        if state is _OPENING:
             self._early |= bool(data)
-        elif self.state is not State.CLOSED and self.state is not State.TLS:
+        elif state is not _CLOSED and state is not _TLS:
             if self._ready is not None:
                 self._buffer.append(self._ready + b"\r\n")
                 self._ready = None
@@ -172,7 +178,7 @@ class ServerEngine:
         """The next thing to decide or to know; None when more octets are needed."""
         if self._pending is not None:
             raise LocalProtocolError("the last event was not answered")
-        while (state := self.state) is not State.CLOSED:
+        while (state := self.state) is not _CLOSED:
             if self._ready is not None:
                 line, self._ready = self._ready, None
                 found = self._command(line)
@@ -183,17 +189,17 @@ class ServerEngine:
                 if not self._buffer and self._chunk.left:
                     return None
                 found = self._read_chunk(self._chunk)
-            elif not self._buffer or state is State.TLS or state is State.OPENING:
+            elif not self._buffer or state is _TLS or state is _OPENING:
                 return None
-            elif state is State.CONTENT:
+            elif state is _CONTENT:
                 found = self._read_data()
             else:
-                exchange = self._exchange if state is State.AUTH else None
+                exchange = self._exchange if state is _AUTH else None
                 cut = self._lines.next(_MAX_LINE if exchange is None else _MAX_RESPONSE, _MAX_LINES)
                 if cut is None:
                     return None
                 if isinstance(cut, Fault):
-                    self.state = state if exchange is None else State.READY  # the exchange is over
+                    self.state = state if exchange is None else _READY  # the exchange is over
                     self._refuse(_FAULTS[cut], self._lines.faulty if exchange is None else b"")
                     continue
                 if exchange is None:
@@ -212,7 +218,6 @@ class ServerEngine:
         except CommandError as error:
             self._refuse(error.reply, line)
             return None
-        kind = command.kind
         refusal = objection(command, self)
         if isinstance(command, c.Bdat):
             # Whatever is wrong with it, its octets follow and must be taken for what they are.
@@ -221,9 +226,9 @@ class ServerEngine:
         if refusal is not None:
             self._refuse(refusal)
             return None
-        self._pending, self._unanswered = kind, 1
+        self._pending, self._unanswered = command.kind, 1
         if isinstance(command, c.Rcpt):
-            return self._recipients_event(command)
+            return self._recipients_event(command) if self._buffer else e.Recipients((command,))
         if isinstance(command, c.Mail):
             self.smtputf8 = command.parameters.smtputf8
             return command
@@ -248,9 +253,8 @@ class ServerEngine:
 
     def _recipients_event(self, first: c.Rcpt) -> e.Recipients:
         room = min(_MAX_PIPELINED, self.options.max_recipients - self.recipients)
-        rest = pipelined_recipients(self._buffer, room - 1, esmtp=self.esmtp, smtputf8=self.smtputf8)
-        found = (first, *rest) if self._buffer else (first,)
-        self._ask(Kind.RCPT, len(found))
+        found = (first, *pipelined_recipients(self._buffer, room - 1, esmtp=self.esmtp, smtputf8=self.smtputf8))
+        self._unanswered = len(found)
         return e.Recipients(found)
 
     # -- content
@@ -282,7 +286,7 @@ class ServerEngine:
 
     def _end(self, content: IncomingContent, kind: Kind) -> None:
         self._content = None
-        self._queued = (c.EndOfContent() if content.finding is None else e.Refused(content.finding), kind)
+        self._queued = (_END_OF_CONTENT if content.finding is None else e.Refused(content.finding), kind)
 
     # -- authentication
 

@@ -10,7 +10,14 @@ from functools import lru_cache
 from typing import Any
 
 from waypost.smtp import commands as c
-from waypost.smtp.address import NULL, AddressError, parse_forward_path, parse_reverse_path
+from waypost.smtp.address import (
+    NULL,
+    ORDINARY,
+    Address,
+    AddressError,
+    parse_forward_path,
+    parse_reverse_path,
+)
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.parameters import (
     NO_MAIL_PARAMETERS,
@@ -24,6 +31,7 @@ from waypost.smtp.reply import Reply, reply
 _PATH = r'(?P<path><(?:[^"<>\\ ]|"(?:[^"\\]|\\.)*")*>)(?P<words> .*)?'
 _MAIL = re.compile(rf"FROM: *{_PATH}", re.IGNORECASE)
 _RCPT = re.compile(rf"TO: *{_PATH}", re.IGNORECASE)
+_ORDINARY_RCPT = re.compile(rf"RCPT TO:<{ORDINARY}>", re.ASCII)
 _BDAT = re.compile(r"([0-9]{1,19})( +LAST)?", re.IGNORECASE | re.ASCII)
 _MECHANISM = re.compile(r"[A-Za-z0-9_\-]{1,20}", re.ASCII)
 _BREAK = re.compile(r"[\r\n\0]")
@@ -45,7 +53,7 @@ def parse(line: bytes) -> c.Command:
     """The command in a line, which comes without its CRLF. Raises `CommandError`."""
     # Clients say the same things again and again: DATA, QUIT, their name, their reverse-path. Credentials are
     # not remembered.
-    return _parse(line) if line[:4].upper() == b"AUTH" else _remembered(line)
+    return _parse(line) if line[:1] in b"Aa" else _remembered(line)
 
 
 def _parse(line: bytes) -> c.Command:
@@ -53,6 +61,9 @@ def _parse(line: bytes) -> c.Command:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise _error(500, "5.5.2", "The line is neither ASCII nor UTF-8") from None
+    ordinary = _ORDINARY_RCPT.fullmatch(text)
+    if ordinary is not None:  # a shorter way, for recipients are what is rarely remembered
+        return c.Rcpt(Address(ordinary["local"], ordinary["domain"]))
     if _BREAK.search(text):
         raise _error(500, "5.5.2", "A line ends with CRLF and has no other CR, LF or NUL in it")
     verb, _, argument = text.partition(" ")
