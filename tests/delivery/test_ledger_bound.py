@@ -30,9 +30,11 @@ def in_doubt() -> Callable[[Copies, int], object]:
         content = MemoryContent(b"Subject: %d\r\n\r\n" % number)
         recipients = (Recipient(Address(f"r{number}", "example.org")),)
         client = Client("l", "127.0.0.1", 1)
-        message = Message(f"m{number}", 1e9, client, Envelope(Address("a", "example.com"), recipients), content)
+        message = Message(
+            f"m{number}", 1e9, client, Envelope(Address("a", "example.com"), recipients), content, b"%d" % number
+        )
         assert await copies.prepare(message, route)
-        await copies.conclude(message, content, route, Status.IN_DOUBT)
+        await copies.conclude(message, route, Status.IN_DOUBT)
 
     return run
 
@@ -45,9 +47,9 @@ async def test_copies_that_the_ledger_has_forgotten_are_sent(
     copies = Copies(spool, Ledger(clock), NoLog(), clock, lambda: 0.5)
     for number in range(5):
         await in_doubt(copies, number)
-    assert await spool.claim("new", clock.time(), 10) == []
+    assert await spool.claim("copy:new", clock.time(), 10) == []
 
     clock.advance(61)
 
-    claimed = await spool.claim("new", clock.time(), 10)
+    claimed = await spool.claim("copy:new", clock.time(), 10)
     assert sorted(delivery.message.id for delivery in claimed) == ["m0", "m1", "m2", "m3", "m4"]

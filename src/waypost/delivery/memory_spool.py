@@ -80,7 +80,7 @@ class _Owed:
 class MemorySpool:
     """The `Spool` port, in memory. `on_due` is called with a lane's name when it has something newly due.
 
-    `broken` makes everything that would write raise `SpoolError` with this text. There is no other instance, so
+    `broken` makes everything that would write raise it, or `SpoolError` with this text. There is no other instance, so
     that no note of one is ever told of.
     """
 
@@ -88,7 +88,7 @@ class MemorySpool:
         self, *, on_due: Callable[[str], None] = lambda lane: None, now: Callable[[], float] = time.time
     ) -> None:
         self.on_due = on_due
-        self.broken: str | None = None
+        self.broken: str | SpoolError | None = None
         self.stored = self.commits = 0
         self._now = now
         self._started_at = now()
@@ -209,7 +209,7 @@ class MemorySpool:
 
     async def check(self) -> None:
         if self.broken is not None:
-            raise SpoolError(self.broken)
+            raise SpoolError(self.broken) if isinstance(self.broken, str) else self.broken
 
     # -- by hand
 
