@@ -44,11 +44,11 @@ async def test_list(various, queue):
 
     assert (code, error) == (FINE, "")
     lines = shown.split("\n")
-    assert lines[0] == " NUMBER  STATE      AGE  TRIES   NEXT   SIZE  SENDER -> RECIPIENTS"
+    assert lines[0] == "NUMBER  STATE      AGE  TRIES   NEXT   SIZE  SENDER -> RECIPIENTS"
     number, state, _, tries, _, size, *way = lines[1].split()
     assert (number, state, tries, size) == ("1", "queued", "1", "18")
     assert way == ["app@example.com", "->", "bob@example.net", "ann@example.org"]
-    assert lines[2] == "         451 4.3.2 not now"
+    assert lines[2] == "        451 4.3.2 not now"
     assert [line.split()[1] for line in lines if "->" in line][1:] == ["queued", "queued", "dead", "queued"]
     assert "<> -> bob@example.net" in shown
     assert lines[-2] == "4 deliveries, 72 octets"

@@ -146,11 +146,9 @@ def _list(arguments: argparse.Namespace) -> int:
             for row in rows:
                 print(json.dumps(row))
             return FINE
-        width, now, count, size = view.terminal_width(), time.time(), 0, 0
+        listing, count, size = view.Listing(view.terminal_width(), time.time()), 0, 0
         for row in rows:
-            if not count:
-                view.say(view.list_heading(width))
-            for line in view.list_lines(row, width, now):
+            for line in listing.lines(row):
                 view.say(line)
             count, size = count + 1, size + row["size"]
         print(f"{view.counted(count)}, {view.short_size(size)} octets" if count else "nothing is queued that matches")

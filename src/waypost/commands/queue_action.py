@@ -25,6 +25,7 @@ class Action:
         self._as_json = as_json
         self._matched = self._done = 0
         self._told_at = 0.0
+        self._listing = view.Listing(view.terminal_width(), time.time())
         self._left_alone: list[Row] = []
 
     def run(self, daemon: Daemon, *, yes: bool) -> int:
@@ -80,16 +81,10 @@ class Action:
         if self._as_json:
             print(json.dumps(line))
         elif self._dry_run and line["done"]:
-            self._list(line)
+            for text in self._listing.lines(line):
+                view.say(text)
         else:
             self._show_progress()
-
-    def _list(self, line: Row) -> None:
-        width = view.terminal_width()
-        if self._done == 1:
-            view.say(view.list_heading(width))
-        for text in view.list_lines(line, width, time.time()):
-            view.say(text)
 
     def _show_progress(self) -> None:
         now = time.monotonic()

@@ -9,10 +9,8 @@ from textwrap import wrap
 from waypost.commands.control import Row
 from waypost.commands.foreground import showable
 
-_MIN_WIDTH = 60
-_HEADINGS = f"{'NUMBER':>7}  {'STATE':7}  {'AGE':>5}  {'TRIES':>5}  {'NEXT':>5}  {'SIZE':>5}  SENDER -> RECIPIENTS"
-_START = len(_HEADINGS) - len("SENDER -> RECIPIENTS")
-_INDENT = " " * 9
+_MIN_WIDTH = 72
+_HEADINGS = "STATE      AGE  TRIES   NEXT   SIZE  SENDER -> RECIPIENTS"
 
 
 def terminal_width() -> int | None:
@@ -34,22 +32,28 @@ def _escape(character: str) -> str:
     return "\t" if character == "\t" else character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def list_heading(width: int | None) -> str:
-    """The line above a list."""
-    return cut(_HEADINGS, width)
+class Listing:
+    """Deliveries as a table, in `width` columns (None: whole). `now` is in seconds since the epoch."""
 
+    def __init__(self, width: int | None, now: float) -> None:
+        self._width = width
+        self._now = now
+        self._digits = 0  # of numbers, which grow with the list
 
-def list_lines(row: Row, width: int | None, now: float) -> Iterator[str]:
-    """A delivery in one line, and its last answer in another. `now` is in seconds since the epoch."""
-    space = None if width is None else width - _START
-    yield (
-        f"{row['number']:>7}  {row['state']:7}  {age(now - seconds(row['received_at'])):>5}  {row['attempts']:>5}"
-        f"  {_next(row, now):>5}  {short_size(row['size']):>5}  {_way(row, space)}"
-    )
-    about = [f"in doubt: {row['in_doubt']} may have it"] if row["in_doubt"] else []
-    about += [row["reason"]] if row["reason"] else []
-    if about:
-        yield cut(_INDENT + "; ".join(about), width)
+    def lines(self, row: Row) -> Iterator[str]:
+        """A delivery in one line, and its last answer in another; above the first of all, what the columns are."""
+        if not self._digits:
+            self._digits = max(len("NUMBER"), len(str(row["number"])))
+            yield cut(f"{'NUMBER':>{self._digits}}  {_HEADINGS}", self._width)
+        start = (
+            f"{row['number']:>{self._digits}}  {row['state']:7}  {age(self._now - seconds(row['received_at'])):>5}"
+            f"  {row['attempts']:>5}  {_next(row, self._now):>5}  {short_size(row['size']):>5}  "
+        )
+        yield start + _way(row, None if self._width is None else self._width - len(start))
+        about = [f"in doubt: {row['in_doubt']} may have it"] if row["in_doubt"] else []
+        about += [row["reason"]] if row["reason"] else []
+        if about:
+            yield cut(" " * (self._digits + 2) + "; ".join(about), self._width)
 
 
 def _next(row: Row, now: float) -> str:
@@ -80,7 +84,7 @@ def join_cut(left: str, right: str, more: str, space: int | None) -> str:
 
 def cut(text: str, width: int | None) -> str:
     """The text in so many columns, with three dots where something is missing."""
-    return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."
+    return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."[:width]
 
 
 def summary_lines(lanes: Sequence[Row], width: int | None, now: float) -> Iterator[str]:

@@ -88,8 +88,7 @@ def _print_life(life: "Row") -> None:
     for row in life["deliveries"]:
         print()
         view.say(f"Delivery {row['number']}, in lane {row['lane']}:")
-        view.say(view.list_heading(width))
-        for line in view.list_lines(row, width, time.time()):
+        for line in view.Listing(width, time.time()).lines(row):
             view.say(line)
 
 
