@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Sequence
 import structlog
 
 from waypost.delivery.copies import NO_ROOM
+from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
 from waypost.delivery.indoubt import digest_at_once, digest_of, key_of
-from waypost.delivery.legs import Budget, HybridLeg, Leg, SpoolLeg, close_after
+from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
 from waypost.mail.content import Content, JoinedContent, MemoryContent
@@ -26,16 +27,13 @@ from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Role, Status
 from waypost.mail.trace import loops, missing_fields, received_field
-from waypost.routing.route import Acceptance, InDoubtPolicy, Route
-from waypost.routing.rules import NOT_FOR_CLIENT, NOT_OWNED, Facts
+from waypost.routing.route import Route
+from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
-from waypost.smtp.reply import Reply, reply
+from waypost.smtp.reply import Reply
 
 log = structlog.get_logger()
-
-_OTHER_ROUTE = reply(452, "4.5.3", "This recipient goes another way; send to it in a transaction of its own")
-_NO_SPOOL = reply(451, "4.3.5", "This message would have to be stored, and no spool is configured")
 
 
 class Intake:
@@ -79,11 +77,7 @@ class Reception:
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._legs: dict[str, Leg] = {}  # by route
-        self._passes = False  # whether the client waits for the primary, which is then the only leg
-        self._modes: dict[Acceptance, None] = {}
-        self._because = ""
-        self._budget: Budget | None = None
+        self._legs = Legs(desk, client, mail, message_id)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
         self._digest = b""
@@ -97,17 +91,17 @@ class Reception:
     async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
         """Routes each recipient, and asks its leg; those of one leg in one go."""
         answers: dict[int, Reply] = {}
-        asked: dict[str, list[int]] = {}
+        asked: dict[Leg, list[int]] = {}
         for index, command in enumerate(commands):
-            leg = self._leg_for(command.forward_path)
+            leg = self._legs.for_recipient(command.forward_path)
             if isinstance(leg, Reply):
                 answers[index] = leg
             else:
-                asked.setdefault(leg.route.name, []).append(index)
+                asked.setdefault(leg, []).append(index)
         self._busy = True
-        for name, indexes in asked.items():
+        for leg, indexes in asked.items():
             recipients = [Recipient(commands[index].forward_path, commands[index].parameters) for index in indexes]
-            answers.update(zip(indexes, await self._legs[name].recipients(recipients), strict=True))
+            answers.update(zip(indexes, await leg.recipients(recipients), strict=True))
         self._busy = False
         self._silent_since = self._desk.clock.monotonic()
         for index, answer in answers.items():
@@ -115,48 +109,11 @@ class Reception:
                 self._log_refusal("rcpt", answer, commands[index].forward_path)
         return [answers[index] for index in range(len(commands))]
 
-    def _leg_for(self, recipient: Address) -> Leg | Reply:
-        """The leg that this recipient belongs to, or why it cannot be part of the transaction."""
-        client, desk = self._client, self._desk
-        facts = Facts(client.listener, client.account, client.address, self._mail.reverse_path, recipient)
-        decision = desk.router.route(facts)
-        route = decision.route
-        if route is None:
-            return decision.reply or NOT_FOR_CLIENT
-        known = self._legs.get(route.name)
-        if known is not None:
-            return known
-        mode = route.acceptance_for(client.submission)
-        if self._legs and (self._passes or mode == "pass"):
-            return _OTHER_ROUTE  # the client has one reply for all of them, and it is the primary's
-        if not self._legs:
-            self._because = decision.because
-        self._modes[mode] = None
-        leg: Leg
-        if mode == "pass":
-            self._passes = True
-            leg = self._relay(route, route.in_doubt or "tempfail")
-        elif desk.custody is None:
-            return _NO_SPOOL
-        elif mode == "spool":
-            leg = SpoolLeg(route)
-        else:
-            if self._budget is None:
-                self._budget = Budget(route.sync_budget, desk.clock)
-            # An upstream that did not answer is asked again by the scheduler, when it has had some time.
-            policy = route.in_doubt if route.in_doubt in ("failover", "assume-sent") else "tempfail"
-            leg = HybridLeg(self._relay(route, policy), self._budget)
-        self._legs[route.name] = leg
-        return leg
-
-    def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
-        return LiveRelay(self._desk.candidates, route, self._mail, self._id, self._desk.log, policy)
-
     def give_back_if_silent(self, now: float) -> None:
         """After a long silence behind RCPT the upstreams' connections serve somebody else."""
         if self._busy or self._sink is not None:
             return
-        for leg in self._legs.values():
+        for leg in self._legs:
             if now - self._silent_since >= leg.route.silence:
                 leg.release()
 
@@ -168,8 +125,7 @@ class Reception:
             return None
         sink = self._sink
         if sink is None:
-            stored = not self._passes or any(leg.route.copies for leg in self._legs.values())
-            sink = self._sink = self._desk.new_sink(stored)
+            sink = self._sink = self._desk.new_sink(self._legs.are_stored)
         waiting = sink.write(data)
         return None if waiting is None else self._written(waiting)
 
@@ -186,7 +142,7 @@ class Reception:
         try:
             answer = await self._see_through()
         finally:
-            for leg in self._legs.values():
+            for leg in self._legs:
                 leg.release()
         if not answer.is_positive:
             self._log_refusal("content", answer)
@@ -197,7 +153,6 @@ class Reception:
         content = await self._kept()
         if content is None:
             return NO_ROOM
-        legs = list(self._legs.values())
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
         if known is not None:
@@ -206,12 +161,12 @@ class Reception:
         if isinstance(traced, Reply):
             return traced
         message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
-        desk.log.received(message, ", ".join(self._legs), self._because, ", ".join(self._modes))
-        [leg, *_] = legs
+        desk.log.received(message, *self._legs.words())
+        [leg, *_] = self._legs
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
-        return self._with_id(await desk.custody.take(message, legs))
+        return self._with_id(await desk.custody.take(message, list(self._legs)))
 
     async def _pass_on(self, message: Message, relay: LiveRelay) -> Reply:
         """The primary's answer is the client's; the copies follow it."""
@@ -232,7 +187,7 @@ class Reception:
         return self._told_of(message, route, relayed)
 
     def _envelope(self) -> Envelope:
-        recipients = [recipient for leg in self._legs.values() for recipient in leg.accepted]
+        recipients = [recipient for leg in self._legs for recipient in leg.accepted]
         return Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
 
     async def _kept(self) -> Content | None:
@@ -317,12 +272,12 @@ class Reception:
 
     def _drop(self) -> None:
         self._waiting.discard(self)
-        for leg in self._legs.values():
+        for leg in self._legs:
             leg.release()
         if self._sink is not None:
             self._sink.close()
         if self._content is not None:
-            running = [leg.running for leg in self._legs.values() if leg.running is not None]
+            running = [leg.running for leg in self._legs if leg.running is not None]
             if running:  # what still goes to an upstream is read until then
                 close_after(self._content, running)
             else:

@@ -222,10 +222,13 @@ class Spool(Protocol):
     `on_note(note)`, for a note that another instance has put (`until` 0 when it was dropped).
     """
 
-    stored: int
-    """Messages made durable since the start."""
-    commits: int
-    """Transactions that were made durable since the start: with group commit they are fewer than messages."""
+    @property
+    def stored(self) -> int:
+        """Messages made durable since the start."""
+
+    @property
+    def commits(self) -> int:
+        """Transactions made durable since the start: with group commit they are fewer than messages."""
 
     async def open(self) -> None:
         """Opens the store."""
