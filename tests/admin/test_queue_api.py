@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from rig.control import DAY, UnixConnection, id_of
+from rig.control import DAY, Asker, Parts, UnixConnection, id_of
 from waypost.admin import queue as queue_module
 from waypost.admin.queue import lanes_of_upstream
 from waypost.delivery.spool import SpoolError
 from waypost.routing.route import Copy, Member, Pool, Route, Upstream
+from waypost.store.sqlite import SqliteSpool
 
 
 async def test_a_delivery_as_it_is_listed(parts, ask):
@@ -455,3 +456,35 @@ def test_the_lanes_of_an_upstream():
     assert lanes_of_upstream(pools, routes, "b") == {"copy:b", "copy:both", "primary:two"}
     assert lanes_of_upstream(pools, routes, "c") == {"copy:c"}
     assert lanes_of_upstream(pools, routes, "d") is None
+
+
+async def test_many_deliveries_in_the_store_that_is_the_default(tmp_path):
+    parts = Parts(tmp_path)
+    parts.spool = SqliteSpool(tmp_path / "spool", on_due=lambda lane: None)
+    await parts.spool.open()
+    control = parts.control()
+    control.start()
+    ask = Asker(parts.path)
+    try:
+        for _ in range(500):
+            await parts.put("copy:new", "copy:archive")
+        numbers = await ask.numbers()
+        assert len(set(numbers)) == 1000
+        assert numbers == sorted(numbers)
+
+        assert (await ask.act("hold", lane="copy:new"))[1]["done"] == 500
+        assert (await ask.act("release", all=True, limit=450))[1]["done"] == 450
+        _, lanes = await ask("/api/queue/summary")
+        assert [(lane["lane"], lane["queued"], lane["held"]) for lane in lanes] == [
+            ("copy:archive", 500, 0),
+            ("copy:new", 450, 50),
+        ]
+        assert lanes == (await ask("/api/queue/summary?newer_than=999"))[1]
+        status, octets = await ask.octets(f"/api/queue/{numbers[7]}/content")
+        assert (status, octets) == (200, b"Subject: x\r\n\r\nHi\r\n")
+        assert (await ask.act("delete", all=True))[1]["done"] == 1000
+        assert await ask.numbers() == []
+        assert len(parts.altered) == 1950
+    finally:
+        await control.stop()
+        await parts.spool.close()

@@ -25,6 +25,8 @@ LINES = "application/x-ndjson"
 _BODY_WITHIN = 10.0  # seconds
 _FRESH = {"Cache-Control": "no-store"}
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` makes one for each call
+
 JsonLine = Mapping[str, Any]
 
 
@@ -49,7 +51,7 @@ async def _lines(first: Iterable[JsonLine] | None, pages: AsyncIterator[Iterable
 
 
 def _encoded(page: Iterable[JsonLine]) -> bytes:
-    return "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in page).encode()
+    return "".join(f"{_encode(line)}\n" for line in page).encode()
 
 
 class ClosingResponse(StreamingResponse):

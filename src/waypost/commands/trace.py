@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from waypost.commands.control import Daemon, Row
 
 _EXAMPLES = """\
-  waypost trace 06H02FAVX47CCNYM                 the id in the reply to the client
+  waypost trace 06H02FAVX47CCNYM              the id in the reply to its client
   waypost trace '<20261122.1@app.example.com>'   its Message-ID
-  waypost trace bob@example.net --since 2h       sender or recipient: a list
+  waypost trace bob@example.net --since 2h    sender or recipient: a list
   waypost trace 06H02FAVX47CCNYM --json | jq .event
 
 The running Waypost is asked, over the socket in the folder of its spool; it
