@@ -14,6 +14,8 @@ from waypost.smtp.errors import ProtocolError
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
 
+_CLOSED = State.CLOSED  # at hand: before Python 3.12 members are looked up by the metaclass
+
 
 class Dialogue:
     """A client engine and the stream it speaks over. `stream` is None before it is connected and after the end."""
@@ -28,7 +30,7 @@ class Dialogue:
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
         stream = self.stream
-        return stream is None or stream.lost or stream.at_eof or self.engine.state is State.CLOSED
+        return stream is None or stream.lost or stream.at_eof or self.engine.state is _CLOSED
 
     def abort(self) -> None:
         """Closes without a word."""
@@ -45,7 +47,7 @@ class Dialogue:
         self, commands: Sequence[c.Command], phases: Sequence[Phase], timeout: float, behind: bytes = b""
     ) -> list[Answer]:
         """Several commands in one write; an answer for each, with its phase should it fail."""
-        if self.stream is None or self.engine.state is State.CLOSED:
+        if self.stream is None or self.engine.state is _CLOSED:
             return [Failure(phase, Cause.CLOSED, "the connection is closed") for phase in phases]
         try:
             self.stream.write(self.engine.send(*commands) + behind)
@@ -57,18 +59,17 @@ class Dialogue:
         """The next answers, one for each phase; from a failure on, that failure for each."""
         answers: list[Answer] = []
         count = len(phases)
-        cause, text = Cause.CLOSED, "the upstream closed the connection"
         try:
             while len(answers) < count and self.stream is not None:
                 data = await self.stream.read(timeout)
                 if not data:
                     break
-                for _, answer in self.engine.receive(data):
-                    answers.append(answer)
-                if answers and self.engine.state is State.CLOSED:  # 421: nothing more will come
+                answers += [answer for _, answer in self.engine.receive(data)]
+                if answers and self.engine.state is _CLOSED:  # 421: nothing more will come
                     answers += [answers[-1]] * (count - len(answers))
             if len(answers) == count:
                 return answers
+            cause, text = Cause.CLOSED, "the upstream closed the connection"
         except StreamTimeoutError:
             cause, text = Cause.TIMEOUT, f"no answer within {timeout:g} s"
         except ProtocolError as error:

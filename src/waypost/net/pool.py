@@ -6,8 +6,9 @@ cap allows, or the caller waits in line.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
@@ -16,11 +17,13 @@ from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
+from waypost.smtp.values import quick
 
 Fit = Callable[[Extensions], tuple[c.Mail, Sequence[c.Rcpt]] | Failure]
 """Words a transaction for what an upstream offers, or says that it cannot carry it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A transaction whose MAIL was accepted, with the answers to RCPT, on a connection that is lent."""
@@ -60,13 +63,13 @@ class LentConnection:
         """Whether the upstream has gone meanwhile."""
         return self._connection.is_closed
 
-    async def add(self, recipients: Sequence[c.Rcpt]) -> Sequence[Answer]:
+    def add(self, recipients: Sequence[c.Rcpt]) -> Coroutine[Any, Any, Sequence[Answer]]:
         """More recipients; the answer to each."""
-        return await self._connection.add(recipients, self._timeouts)
+        return self._connection.add(recipients, self._timeouts)
 
-    async def send(self, content: Content) -> tuple[Phase, Answer]:
+    def send(self, content: Content) -> Coroutine[Any, Any, tuple[Phase, Answer]]:
         """The content; how far it came, and the answer."""
-        return await self._connection.send(content, self._timeouts)
+        return self._connection.send(content, self._timeouts)
 
     def release(self) -> None:
         """Gives the connection back. A transaction that is still open is reset."""
@@ -242,11 +245,11 @@ class Upstreams:
         self._hostname = hostname
         self._pools: dict[str, UpstreamPool] = {}
 
-    async def begin(
+    def begin(
         self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
-    ) -> Begun | Stopped:
+    ) -> Coroutine[Any, Any, Begun | Stopped]:
         """Opens a transaction with an upstream; see `UpstreamPool.begin`."""
-        return await self._pool(upstream).begin(fit, background=background, content=content)
+        return self._pool(upstream).begin(fit, background=background, content=content)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each upstream that was ever used: connections that are busy, and idle."""

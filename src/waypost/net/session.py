@@ -27,6 +27,7 @@ from waypost.smtp.state import State
 
 SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
 
+_CLOSED, _TLS = State.CLOSED, State.TLS  # at hand: before Python 3.12 members are looked up by the metaclass
 _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other sessions have their turn
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
@@ -168,22 +169,33 @@ class Session:
         engine.greet(refusal or reply(220, None, f"{engine.options.hostname} ESMTP Waypost"))
         while True:
             while (event := engine.next_event()) is not None:
+                # What comes with every message is handled here, the rest by `_handle`.
+                transaction = self._transaction
                 if isinstance(event, c.Mail):
                     engine.answer(self._begin(event))
                 elif isinstance(event, c.Data):
                     engine.answer(_GO_ON)
+                elif transaction is None:
+                    await self._handle(event)
+                elif isinstance(event, e.Recipients):
+                    engine.answer(*await transaction.recipients(event.commands))
+                elif isinstance(event, e.Content):
+                    if (waiting := transaction.write(event.data)) is not None:
+                        await waiting
+                elif isinstance(event, c.EndOfContent):
+                    await self._finish(transaction)
                 else:
                     await self._handle(event)
             if self._stopping and self._transaction is None:
                 engine.close(_STOPPING)
             stream.write(engine.take_output())
-            if engine.state is State.CLOSED:
+            if engine.state is _CLOSED:
                 if engine.has_quit:  # the client is not sending any more
                     return "quit"
                 self._give_up("the session ended: closed")
                 await linger(stream, _LINGER)
                 return "closed"
-            if engine.state is State.TLS:
+            if engine.state is _TLS:
                 if not await self._handshake():
                     return "tls"
                 engine.tls_started()
@@ -204,24 +216,21 @@ class Session:
 
     # -- events
 
+    async def _finish(self, transaction: Transaction) -> None:
+        """The content is whole."""
+        engine, stream = self._engine, self._stream
+        self._transaction = None
+        answer = await transaction.finish()
+        engine.answer(answer)
+        lost = stream.lost
+        if stream.has_ended and not lost:
+            stream.write(engine.take_output())
+            lost = await has_gone(stream, _HEARD)
+        transaction.told(answer, lost=lost)
+
     async def _handle(self, event: e.Event) -> None:
         engine, transaction = self._engine, self._transaction
         match event:
-            case e.Content(data) if transaction is not None:
-                waiting = transaction.write(data)
-                if waiting is not None:
-                    await waiting
-            case e.Recipients(commands) if transaction is not None:
-                engine.answer(*await transaction.recipients(commands))
-            case c.EndOfContent() if transaction is not None:
-                self._transaction = None
-                answer = await transaction.finish()
-                engine.answer(answer)
-                lost = self._stream.lost
-                if self._stream.has_ended and not lost:
-                    self._stream.write(engine.take_output())
-                    lost = await has_gone(self._stream, _HEARD)
-                transaction.told(answer, lost=lost)
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None
                 transaction.refuse(answer)

@@ -65,7 +65,12 @@ class Stream(asyncio.Protocol):
             if self._size > _HIGH_WATER and not self._read_paused:
                 self._read_paused = True
                 self._transport.pause_reading()
-        self._wake()
+        reader = self._reader
+        if reader is None:
+            self._wake()
+        else:
+            self._reader = None
+            reader.resume()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -147,11 +152,12 @@ class Stream(asyncio.Protocol):
         received = self._received
         data = received[0] if len(received) == 1 else b"".join(received)
         received.clear()
-        data, rest = (data, b"") if limit is None else (data[:limit], data[limit:])
-        self._size = len(rest)
-        if rest:
-            received.append(rest)
-        elif self._read_paused and not self.lost:
+        if limit is not None and len(data) > limit:
+            received.append(data[limit:])
+            self._size = len(data) - limit
+            return data[:limit]
+        self._size = 0
+        if self._read_paused and not self.lost:
             self._read_paused = False
             self._transport.resume_reading()
         return data

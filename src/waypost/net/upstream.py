@@ -18,6 +18,7 @@ from waypost.smtp.content import unstuffed
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
 
+_OPEN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 _GROUP = 100  # recipients in one write, so that neither side's buffers fill while it is still writing
 _MIN_CHUNK = 64 * 1024  # for BDAT
 _MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
@@ -83,7 +84,8 @@ class UpstreamConnection:
         The recipients' answers are missing when MAIL was not accepted.
         """
         self.transactions += 1
-        await self._read_reset(timeouts)
+        if not self._dialogue.engine.is_idle:
+            await self._read_reset(timeouts)
         if not self.extensions.pipelining or len(recipients) > _GROUP:
             answer = await self._dialogue.ask(mail, Phase.MAIL, timeouts.command)
             if not is_positive(answer):
@@ -114,7 +116,8 @@ class UpstreamConnection:
         so a connection that ends in between leaves them in doubt.
         """
         self.transactions += 1
-        await self._read_reset(timeouts)
+        if not self._dialogue.engine.is_idle:
+            await self._read_reset(timeouts)
         octets = b"".join(unstuffed(content.chunks()))
         commands: Sequence[c.Command] = (mail, *recipients, c.Bdat(len(octets), last=True))
         phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients), Phase.DOT)
@@ -123,8 +126,7 @@ class UpstreamConnection:
 
     async def _read_reset(self, timeouts: Timeouts) -> None:
         """Reads the answer to the RSET that ended the last transaction; when it does not come, the next step fails."""
-        if not self._dialogue.engine.is_idle:
-            await self._dialogue.answers((Phase.MAIL,), timeouts.command)
+        await self._dialogue.answers((Phase.MAIL,), timeouts.command)
 
     async def add(self, recipients: Sequence[c.Rcpt], timeouts: Timeouts) -> Sequence[Answer]:
         """More recipients of the transaction under way; the answer to each."""
@@ -212,9 +214,10 @@ class UpstreamConnection:
 
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""
-        if not self.is_closed and self._dialogue.stream is not None and self._dialogue.engine.is_idle:
-            if self._dialogue.engine.state in (State.MAIL, State.RCPT, State.CHUNKS):
-                self._dialogue.stream.write(self._dialogue.engine.send(c.Rset()))
+        stream, engine = self._dialogue.stream, self._dialogue.engine
+        if stream is not None and engine.is_idle and not self._dialogue.is_closed:
+            if engine.state in _OPEN_TRANSACTION:
+                stream.write(engine.send(c.Rset()))
         else:
             self.abort()
 

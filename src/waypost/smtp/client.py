@@ -45,6 +45,7 @@ class Extensions:
 
 
 NONE = Extensions()
+_HELLO = Kind.HELLO  # at hand: before Python 3.12 members are looked up by the metaclass
 
 
 class ClientEngine:
@@ -150,7 +151,7 @@ class ClientEngine:
         if state is None:
             raise RemoteProtocolError(f"a reply to {kind.name} that makes no sense: {answer}")
         self.state = state
-        if kind is Kind.HELLO:
+        if kind is _HELLO:
             self.extensions, self._offered = self._offered, NONE
         return command
 

@@ -177,7 +177,7 @@ def encode(command: c.Command) -> bytes:
     Raises `LocalProtocolError` when a value would break out of its line, or when the command has no line.
     """
     line = _ENCODERS[type(command)](command)
-    if _BREAK.search(line):
+    if not line.isprintable() and _BREAK.search(line):
         raise LocalProtocolError("a command cannot contain a line break")
     try:
         return line.encode("utf-8") + b"\r\n"
