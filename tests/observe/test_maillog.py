@@ -136,7 +136,7 @@ def test_attempted_without_a_reply(told):
         "cause": "timeout",
         "text": "no answer within 10 s",
         "classification": "no-answer",
-        "duration": 10.0004,
+        "duration": 10.0005,
         "reused": False,
     }
     assert told.metric('waypost_attempts_failed_total{phase="connect",role="primary",upstream="old"} 1.0')

@@ -18,7 +18,7 @@ from waypost.observe import pieces
 from waypost.observe.journal import Journal
 from waypost.observe.metrics import Metrics
 from waypost.observe.pieces import STARTS, addresses, member, quote, recipient_texts
-from waypost.observe.record import json_text, timestamp
+from waypost.observe.record import json_text, timestamp, timestamp_at
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
@@ -33,7 +33,7 @@ _SEVERITIES = {4: "transient", 5: "permanent"}
 _ALWAYS_TOLD = {"auth_failed", "limited"}  # of sessions; the others are for debugging
 
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
-_MESSAGE_ID = re.compile(rb"(?:\r\n)?Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # usual spellings
+_MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
 
 class MailLog:
@@ -58,6 +58,8 @@ class MailLog:
         self._debug = debug
         self._clock = clock
         self._clients = pieces.Clients()
+        self._at = -1  # milliseconds since the epoch
+        self._time = ""  # how a record of that moment begins
 
     # -- in
 
@@ -247,8 +249,12 @@ class MailLog:
     # -- what they share
 
     def _start(self, event: str, message_id: str | None) -> str:
-        start = f'{{"time":"{timestamp(self._clock())}{STARTS[event]}'
-        return start if message_id is None else f'{start},"id":{quote(message_id)}'
+        now = int(self._clock() * 1000)
+        if now != self._at:  # on a busy machine several records fall into one millisecond
+            self._at, self._time = now, f'{{"time":"{timestamp_at(now)}'
+        if message_id is None:
+            return self._time + STARTS[event]
+        return f'{self._time}{STARTS[event]},"id":{quote(message_id)}'
 
     def _about(self, event: str, message: Message, recipients: Sequence[Recipient]) -> str:
         path, texts = str(message.envelope.reverse_path), recipient_texts(recipients)
@@ -268,10 +274,10 @@ class MailLog:
         role: Role,
         target: str = "",
     ) -> None:
-        delay = pieces.short(self._clock() - message.received_at)
+        delay = self._clock() - message.received_at
         line = (
-            f'{self._about(event, message, recipients)},"delay":{delay},"role":"{role}"'
-            f"{member('target', target)}{pieces.attempt(attempt)}{pieces.upstream_id(attempt)}}}"
+            f'{self._about(event, message, recipients)},"delay":{delay:.4f},"role":"{role}"'
+            f"{member('target', target)}{pieces.attempt(attempt, taken=True)}}}"
         )
         self._tell(message.id, line)
         self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
@@ -288,17 +294,12 @@ class MailLog:
 def message_id_field(content: Content) -> str | None:
     """The Message-ID of the header section, with its angle brackets; None when it is absent, odd or far down."""
     head = content.head(_HEAD)
-    end = head.find(b"\r\n\r\n")
-    if end < 0:
-        end = len(head)
-    at = 0 if head.startswith(b"Message-I") else head.find(b"\r\nMessage-I", 0, end)
-    # After an empty header section (one CRLF) comes the text.
-    while at > 0 or (at == 0 and head[0] != 13):
-        found = _MESSAGE_ID.match(head, at, end)
-        if found is not None:
-            return found[1].decode("ascii")
-        at = head.find(b"\r\nMessage-I", at + 2, end)
-    return None
+    found = _MESSAGE_ID.search(head, 0, head.find(b"\r\n\r\n"))
+    if found is None:
+        return None
+    at = found.start()
+    # Another field may end in this name, and after an empty header section (one CRLF) comes the text.
+    return None if at == 2 or (at and head[at - 1] != 10) else found[1].decode("ascii")
 
 
 def _keys(path: str, recipients: Sequence[str], header: str | None = None) -> list[str]:

@@ -5,7 +5,7 @@ is filled and then encoded. Whatever is not a number passes `quote`, and each pi
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from waypost.mail.message import Client, Recipient
@@ -28,13 +28,15 @@ def member(name: str, value: str | None) -> str:
     return f',"{name}":{quote(value)}' if value else ""
 
 
-def addresses(texts: Iterable[str]) -> str:
+def addresses(texts: Sequence[str]) -> str:
     """A list, without a name and a comma."""
-    return f"[{','.join(map(quote, texts))}]"
+    return f"[{quote(texts[0])}]" if len(texts) == 1 else f"[{','.join(map(quote, texts))}]"
 
 
 def recipient_texts(recipients: Sequence[Recipient]) -> list[str]:
     """The addresses as text."""
+    if len(recipients) == 1:  # as nearly always
+        return [str(recipients[0].address)]
     return [str(recipient.address) for recipient in recipients]
 
 
@@ -66,25 +68,25 @@ def answer(said: Answer) -> str:
     return f',"cause":"{said.cause}","phase":"{said.phase}","text":{quote(said.text)}'
 
 
-def attempt(made: Attempt) -> str:
-    """All that is known of one attempt but its role."""
+def attempt(made: Attempt, *, taken: bool = False) -> str:
+    """All that is known of one attempt but its role; of one that was `taken`, the upstream's own id too."""
     said = made.answer
-    words = _reply(said) if isinstance(said, Reply) else f',"cause":"{said.cause}","text":{quote(said.text)}'
+    start = _circumstances(made.upstream, made.phase, made.rule, made.reused, made.tls)
+    phases = _phases(made.phases) if made.phases else ""
+    if not isinstance(said, Reply):
+        return f'{start},"cause":"{said.cause}","text":{quote(said.text)},"duration":{made.duration:.4f}{phases}'
+    theirs = queue_id(said.lines[0] if len(said.lines) == 1 else said.text) if taken else None
+    known_as = f',"queue_id":"{theirs}"' if theirs is not None else ""
+    return f'{start}{_reply(said)},"duration":{made.duration:.4f}{phases}{known_as}'
+
+
+@lru_cache(maxsize=1024)
+def _circumstances(upstream: str, phase: Phase, rule: str, reused: bool, tls: str | None) -> str:
+    """What many attempts have in common."""
     return (
-        f',"upstream":{quote(made.upstream)}{words},"phase":"{made.phase}","classification":{quote(made.rule)}'
-        f',"duration":{short(made.duration)},"reused":{"true" if made.reused else "false"}'
-        f"{member('tls', made.tls)}{_phases(made.phases) if made.phases else ''}"
+        f',"upstream":{quote(upstream)},"phase":"{phase}","classification":{quote(rule)}'
+        f',"reused":{"true" if reused else "false"}{member("tls", tls)}'
     )
-
-
-def upstream_id(made: Attempt) -> str:
-    """The upstream's own id of a message that it took."""
-    return member("queue_id", queue_id(made.answer.text)) if isinstance(made.answer, Reply) else ""
-
-
-def short(seconds: float) -> float:
-    """Seconds, cut to a tenth of a millisecond. `round` costs three times this."""
-    return int(seconds * 10_000) / 10_000
 
 
 def _reply(said: Reply) -> str:

@@ -27,11 +27,12 @@ _COLOURS = {
 
 def timestamp(at: float) -> str:
     """RFC 3339 in UTC with milliseconds, from seconds since the epoch."""
-    return _written(int(at * 1000))
+    return timestamp_at(int(at * 1000))
 
 
 @lru_cache(maxsize=16)  # on a busy machine several records fall into one millisecond
-def _written(milliseconds: int) -> str:
+def timestamp_at(milliseconds: int) -> str:
+    """The same, from milliseconds."""
     second, rest = divmod(milliseconds, 1000)
     return f"{_second(second)}.{rest:03d}Z"
 
