@@ -19,6 +19,7 @@ from waypost.routing.health import Health, State
 from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.strategies import Turns, order
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp.values import quick
 
 log = structlog.get_logger()
 
@@ -33,10 +34,12 @@ def _unheard(upstream: str, until: float, reason: str) -> None:
     pass
 
 
+_NO_EFFECT = HealthEffect.NONE  # members of an Enum are looked up by its metaclass before Python 3.12
 _NO_FINDING = frozenset({Kind.BUSY, Kind.LOCAL})
 _SLEEPS = frozenset({HealthEffect.SLEEP_AUTH, HealthEffect.SLEEP_QUOTA})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Link:
     """A transaction under way at one upstream. `began` is on the monotonic clock, in seconds."""
@@ -48,6 +51,7 @@ class Link:
     began: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One try that has ended, and what it means."""
@@ -115,6 +119,20 @@ class Candidates:
         verdict = classify(phase, answer)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
+        if verdict.health is not _NO_EFFECT or not health.is_closed:
+            self._learn(upstream.name, health, answer, verdict, began, now)
+        elif verdict.kind in _NO_FINDING:
+            health.trial_abandoned()
+        else:
+            health.succeeded(now, began)
+        if lent is None:
+            return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began), verdict)
+        dsn = lent.extensions.dsn
+        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, (), dsn)
+        return Judged(attempt, verdict)
+
+    def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:
+        """Something goes wrong with an upstream, or goes right again."""
         before, was_asleep = health.state(now), health.is_asleep
         match verdict.health:
             case HealthEffect.FAILURE:
@@ -130,16 +148,11 @@ class Candidates:
                 health.succeeded(now, began)
         state = health.state(now)
         if state is not before:
-            _tell(upstream.name, state, health.describe(now), verdict)
+            _tell(name, state, health.describe(now), verdict)
         if verdict.health in _SLEEPS:
-            self.on_sleep(upstream.name, self._clock.time() + health.back_at(now) - now, str(answer))
+            self.on_sleep(name, self._clock.time() + health.back_at(now) - now, str(answer))
         elif was_asleep and state is State.CLOSED:
-            self.on_sleep(upstream.name, 0, "")
-        if lent is None:
-            return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began), verdict)
-        dsn = lent.extensions.dsn
-        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, (), dsn)
-        return Judged(attempt, verdict)
+            self.on_sleep(name, 0, "")
 
     def restore(self, notes: Iterable[Note]) -> None:
         """Takes up what was remembered before a restart. Notes of other kinds are passed over."""

@@ -70,6 +70,7 @@ class Lane:
     def __init__(self, name: str, workplace: Workplace) -> None:
         self._name = name
         self._role, self._owner = read_lane(name)  # the route's name, or the pool's
+        self._is_copy = self._role is Role.COPY
         self._place = workplace
         self._clock = workplace.clock
         self._spool = workplace.spool
@@ -85,6 +86,9 @@ class Lane:
         self._rest_until = 0.0
         self._ramp = 0  # how many may run since it was found again; 0: all
         self._last: RecipientOutcome | None = None  # of the last trial
+        self._known: Pool | None = None  # the pool as it was last, and what follows from it
+        self._known_limit = 0
+        self._is_paced = False
         self._missing: set[str] = set()  # what is not configured any more, and was said to be so
 
     def wake(self) -> None:
@@ -136,7 +140,7 @@ class Lane:
 
     async def _next(self) -> Delivery | None:
         """The next delivery to try; None when there is nothing to do for this worker now."""
-        while not self._rests() and not self._stopping:
+        while not self._stopping and not ((self._rest_until or self._is_paced) and self._rests()):
             if self._claimed:
                 delivery = self._claimed.popleft()
                 if not self._failures or self._last is None or delivery.expires_at > self._clock.time():
@@ -181,7 +185,7 @@ class Lane:
         if self._missing:
             self._missing.discard(delivery.route)
         policy: InDoubtPolicy = route.in_doubt or "retry-same"
-        if self._role is Role.COPY:
+        if self._is_copy:
             policy = "retry-same"
         if delivery.doubt is not None:
             self._say_doubt(delivery, delivery.doubt)
@@ -263,8 +267,11 @@ class Lane:
 
     def _rests(self) -> bool:
         """Whether nothing may be begun now though something is due; a timer is running then."""
-        rest = self._rest_until - self._clock.monotonic()
+        rest = 0.0
+        if self._rest_until:
+            rest = self._rest_until - self._clock.monotonic()
         if rest <= 0:
+            self._rest_until = 0.0
             pool = self._pool()
             rest = 0.0 if pool is None else self._place.attempts.pause(pool)
         if rest > 0:
@@ -280,21 +287,26 @@ class Lane:
             return 0
         if self._ramp:
             limit = min(limit, self._ramp)
-        return max(0, limit - len(self._adopted))
+        return max(0, limit - len(self._adopted)) if self._adopted else limit
 
     def _limit(self) -> int:
         """How many deliveries the upstreams may have at once; 0 when they are not configured any more."""
         pool = self._pool()
         if pool is None:
-            self._say_missing("route" if self._role is Role.PRIMARY else "pool", self._owner)
+            self._known = None
+            self._say_missing("pool" if self._is_copy else "route", self._owner)
             return 0
-        if self._missing:
+        if pool is not self._known:
             self._missing.discard(self._owner)
-        limits = [max(1, member.upstream.max_connections) for member in pool.members]
-        return max(limits) if pool.strategy == "ordered" else sum(limits)
+            self._known = pool
+            upstreams = [member.upstream for member in pool.members]
+            limits = [max(1, upstream.max_connections) for upstream in upstreams]
+            self._known_limit = max(limits) if pool.strategy == "ordered" else sum(limits)
+            self._is_paced = any(upstream.rate is not None for upstream in upstreams)
+        return self._known_limit
 
     def _pool(self) -> Pool | None:
-        if self._role is Role.COPY:
+        if self._is_copy:
             return self._place.pool(self._owner)
         route = self._place.route(self._owner)
         return None if route is None else route.primary

@@ -14,6 +14,7 @@ from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.routing.route import Route
 
+_COPY = Role.COPY  # members of an Enum are looked up by its metaclass before Python 3.12
 _log = structlog.get_logger(__name__)
 
 
@@ -32,7 +33,7 @@ class Follower:
         if verdict.relayed:
             for attempt, relayed in _by_attempt(verdict.relayed, outcome):
                 self.log.relayed(delivery, [each.recipient for each in relayed], attempt)
-            if role is Role.COPY and not verdict.again and not verdict.failed:
+            if role is _COPY and not verdict.again and not verdict.failed:
                 return Settlement(delivery)
         if verdict.again and outcome.recipients:
             for fates in _by_answer(verdict.again):

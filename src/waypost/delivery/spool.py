@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 from waypost.mail.message import Message, Recipient
 from waypost.mail.outcome import Role as Role
 from waypost.routing.patterns import NamePatterns
+from waypost.smtp.values import quick
 
 
 class SpoolError(Exception):
@@ -48,6 +49,10 @@ def read_lane(lane: str) -> tuple[Role, str]:
     return Role(role), name
 
 
+_PRIMARY, _COPY = Role.PRIMARY, Role.COPY
+
+
+@quick
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One delivery to store. Times are seconds since the epoch."""
@@ -61,6 +66,7 @@ class Planned:
     doubt: str | None = None  # as in `Delivery`
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One message owed to one lane. `message.envelope` names just the recipients that are still owed."""
@@ -79,9 +85,10 @@ class Delivery:
     @property
     def role(self) -> Role:
         """What it is to its message."""
-        return read_lane(self.lane)[0]
+        return _PRIMARY if self.lane.startswith("primary:") else _COPY
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How a claim ended. Recipients in neither `again` nor `dead` are done.

@@ -91,10 +91,10 @@ class _Attempt:
         "_first",
         "_in_doubt",
         "_intended",
+        "_is_copy",
         "_permanent",
         "_policy",
         "_pool",
-        "_role",
         "is_over",
     )
 
@@ -103,7 +103,7 @@ class _Attempt:
         self._delivery = delivery
         self._pool = pool
         self._policy = policy
-        self._role = delivery.role
+        self._is_copy = delivery.role is Role.COPY
         self._done: list[RecipientOutcome] = []
         self._attempts: list[Attempt] = []
         self._first: dict[Recipient, tuple[Answer, str]] = {}  # what the first-choice upstream said
@@ -137,6 +137,7 @@ class _Attempt:
 
         Raises `SpoolError` when the intent cannot be recorded, `OSError` when the content cannot be read.
         """
+        carrier = self._carrier
         onward: list[Recipient] = []
         group = tuple(pending)
         while group:
@@ -159,7 +160,11 @@ class _Attempt:
                 if crowded:  # too many even alone: no further transaction would change that
                     onward += crowded
                 return onward
-            judged = await self._content(content, link)
+            if link.dot is None:
+                judged = await self._content(content, link)
+            else:
+                judged = carrier.candidates.judge(upstream, Phase.DOT, link.dot, link.began, link.lent)
+                link.lent.release()
             self._intended = None
             self._ended(judged)
             match judged.verdict.kind:
@@ -212,13 +217,16 @@ class _Attempt:
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
         """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
         carrier = self._carrier
-        along = content if self._role is Role.COPY and content.size <= AT_ONCE else None
+        along = content if self._is_copy and content.size <= AT_ONCE else None
         if along is not None:
             await self._intend(upstream)
         message = self._delivery.message.envelope
-        envelope = Envelope(message.reverse_path, group, message.parameters)
-        worded = partial(fit, envelope, upstream, quiet=self._role is Role.COPY)
-        carrier.pace.take(upstream)
+        envelope = message
+        if len(group) != len(message.recipients):
+            envelope = Envelope(message.reverse_path, group, message.parameters)
+        worded = partial(fit, envelope, upstream, quiet=self._is_copy)
+        if upstream.rate is not None:
+            carrier.pace.take(upstream)
         return await carrier.candidates.begin(upstream, worded, background=True, content=along)
 
     def _sorted(
@@ -246,9 +254,7 @@ class _Attempt:
         lent = link.lent
         try:
             answer: Answer
-            if link.dot is not None:
-                phase, answer = Phase.DOT, link.dot
-            elif (lacking := lacks_8bitmime(content, lent.extensions)) is not None:
+            if (lacking := lacks_8bitmime(content, lent.extensions)) is not None:
                 phase, answer = Phase.DATA, lacking
             else:
                 await self._intend(link.upstream)
@@ -276,7 +282,7 @@ class _Attempt:
         if judged.verdict.kind is Kind.IN_DOUBT:
             self._carrier.log.in_doubt(self._delivery, judged.attempt)
         elif judged.verdict.kind is not Kind.ACCEPTED:
-            self._carrier.log.attempted(self._delivery.message.id, judged.attempt, self._role)
+            self._carrier.log.attempted(self._delivery.message.id, judged.attempt, self._delivery.role)
 
     def _settle(self, recipients: Sequence[Recipient], status: Status, judged: Judged) -> None:
         """These recipients' fate is decided."""

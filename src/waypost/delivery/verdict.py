@@ -7,6 +7,7 @@ from waypost.delivery.spool import Delivery
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Cause, Failure, Outcome, Phase, RecipientOutcome, Status
 from waypost.routing.route import Backoff
+from waypost.smtp.values import quick
 
 BUSY_PAUSE = 5
 """Seconds until a delivery is tried again that found every connection in use."""
@@ -18,9 +19,11 @@ _BEFORE_MAIL = frozenset(
     {Phase.RESOLVE, Phase.CONNECT, Phase.TLS, Phase.GREETING, Phase.EHLO, Phase.STARTTLS, Phase.AUTH}
 )
 _WEIGHTS = {Status.DEFERRED: 0, Status.IN_DOUBT: 1, Status.FAILED: 2, Status.RELAYED: 3}
+_RELAYED = Status.RELAYED  # members of an Enum are looked up by its metaclass before Python 3.12
 _NO_ANSWER = Failure(Phase.MAIL, Cause.LOCAL, "no answer")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Every recipient that is owed, in exactly one of `relayed`, `again` and `failed`.
@@ -49,7 +52,7 @@ def judge(
     owed, named = delivery.message.envelope.recipients, outcome.recipients
     if len(owed) == len(named):
         for recipient, fate in zip(owed, named, strict=True):
-            if fate.status is not Status.RELAYED or fate.recipient is not recipient:
+            if fate.status is not _RELAYED or fate.recipient is not recipient:
                 break
         else:
             return Verdict(named)

@@ -89,6 +89,11 @@ class Health:
         return State.ASLEEP if self._asleep else State.OPEN
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it may be used for everything."""
+        return self._until is None
+
+    @property
     def is_asleep(self) -> bool:
         """Whether it said itself that it takes nothing, and has not been heard of since."""
         return self._asleep
