@@ -3,15 +3,18 @@
 A further one needs a class with the methods of `Store` and a line in `IMPLEMENTATIONS`.
 """
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from rig.postgres import new_database
 from store.messages import NOW
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.spool import Spool
+from waypost.store.postgres import PostgresSpool
 from waypost.store.sqlite import SqliteSpool
 
 
@@ -82,7 +85,40 @@ class SqliteStore:
             await self._running.close()
 
 
+class PostgresStore:
+    """A database with a spool in it. One that is started again has the name of the one that was killed."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self.due: list[str] = []
+        self.now = NOW
+        self._url = new_database()
+        self._running: PostgresSpool | None = None
+
+    async def start(self) -> PostgresSpool:
+        spool = PostgresSpool(self._url, instance="test", on_due=self.due.append, now=lambda: self.now)
+        await spool.open()
+        self._running = spool
+        return spool
+
+    async def kill(self) -> None:
+        spool, self._running = self._running, None
+        if spool is not None:
+            watch, writer = spool._watch, spool._writer  # the test stands in for the kernel, which cuts connections
+            for task in (watch._task, writer._task):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait({task})
+            for connection in (watch._connection, writer._connection, *spool._pool._idle):
+                if connection is not None:
+                    connection.terminate()
+
+    async def end(self) -> None:
+        if self._running is not None:
+            await self._running.close()
+
+
 IMPLEMENTATIONS: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
     "memory": MemoryStore,
     "sqlite": SqliteStore,
+    "postgres": PostgresStore,
 }

@@ -45,7 +45,7 @@ class Claims:
         try:
             return self._owners[id_]
         except KeyError:
-            raise ValueError(f"delivery {id_} is not running") from None
+            raise ValueError(f"delivery {id_} is not in flight") from None
 
     def end(self, id_: int) -> int:
         """The same, and it runs no longer."""

@@ -51,12 +51,13 @@ class Incoming:
         new = await self._store(message, encode_planned(planned), ())
         self._hold(message.id, _Held(new.key, new.owner, message.received_at, tuple(planned)))
 
-    def commit(self, message_id: str) -> None:
-        """See `Spool.commit`."""
+    def commit(self, message_id: str) -> set[str]:
+        """See `Spool.commit`; the lanes in which there is something due. It is there before the next claim is made."""
         held = self._release(message_id)
         deliveries = _deliveries(held.planned, held.key, held.received_at, None)
         self._writer.pending.changes.commits.append(Commit(message_id, held.key, held.owner, deliveries))
         self._writer.changed()
+        return {plan.lane for plan in held.planned}
 
     async def commit_as(self, message_id: str, planned: Sequence[Planned]) -> Sequence[Delivery]:
         """See `Spool.commit_as`. When it fails nothing stays stored."""

@@ -67,6 +67,11 @@ async def tell(connection: Connection, sender: str, lanes: Collection[str], note
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, text)
 
 
+async def announce(connection: Connection) -> None:
+    """Tells every instance that there is a new one, so that it is told of things from now on."""
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, json.dumps({"from": "", "all": True}))
+
+
 def understand(text: str) -> News:
     """What `tell` said. What is not understood, from a newer version perhaps, means that all may have changed."""
     try:

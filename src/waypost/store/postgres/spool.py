@@ -26,7 +26,6 @@ from waypost.delivery.spool import (
 )
 from waypost.mail.message import Message
 from waypost.store.postgres import instances, queries
-from waypost.store.postgres.batch import Written
 from waypost.store.postgres.board import NoticeBoard
 from waypost.store.postgres.claiming import Claims
 from waypost.store.postgres.connection import Connection, Pool, Server, load_driver
@@ -74,7 +73,7 @@ class PostgresSpool:
         self._server = Server(url)
         self._pool = Pool(self._server)
         numbers = Numbers()
-        self._writer = Writer(self._server, numbers, self._written, self._recovered)
+        self._writer = Writer(self._server, numbers, self._watch_again)
         self._contents = ContentStore(self._pool, numbers, directory)
         self._claims = Claims(self._pool, self._contents)
         self._incoming = Incoming(self._pool, self._writer, self._contents, self._claims)
@@ -136,16 +135,20 @@ class PostgresSpool:
         await self._incoming.prepare(message, planned)
 
     def commit(self, message_id: str) -> None:
-        self._incoming.commit(message_id)
+        self.due(self._incoming.commit(message_id))
 
     async def commit_as(self, message_id: str, planned: Sequence[Planned]) -> Sequence[Delivery]:
-        return await self._incoming.commit_as(message_id, planned)
+        running = await self._incoming.commit_as(message_id, planned)
+        self.due({plan.lane for plan in planned if not plan.running})
+        return running
 
     async def abort(self, message_id: str) -> None:
         await self._incoming.abort(message_id)
 
     async def accept(self, message: Message, planned: Sequence[Planned]) -> Sequence[Delivery]:
-        return await self._incoming.accept(message, planned)
+        running = await self._incoming.accept(message, planned)
+        self.due({plan.lane for plan in planned if not plan.running})
+        return running
 
     # -- out
 
@@ -164,6 +167,8 @@ class PostgresSpool:
 
     def settle(self, settlement: Settlement) -> None:
         self._outcomes.settle(settlement, self._claims.end(settlement.delivery.id))
+        if settlement.copies or settlement.notices:
+            self.due({plan.lane for plan in (*settlement.copies, *(plan for _, plan in settlement.notices))})
 
     async def next_due(self, lane: str) -> float | None:
         await self._up_to_date()
@@ -282,8 +287,5 @@ class PostgresSpool:
         except SpoolError:
             pass
 
-    def _written(self, written: Written) -> None:
-        self.due(written.lanes)
-
-    def _recovered(self) -> None:
+    def _watch_again(self) -> None:
         self._watch.look()

@@ -15,7 +15,7 @@ from waypost.delivery.spool import SpoolError
 from waypost.store.postgres import instances, queries
 from waypost.store.postgres.connection import COMMAND_TIMEOUT, Connection, Server, part, watch_end
 from waypost.store.postgres.instances import Seen, Taken
-from waypost.store.postgres.notes import CHANNEL, News, understand
+from waypost.store.postgres.notes import CHANNEL, News, announce, understand
 
 POLL = 5
 """Seconds between two looks at what is due, and between two heartbeats, at the most."""
@@ -147,6 +147,7 @@ class Watch:
         if self.number:
             _log.error("other instances have taken over from this one: it was not heard of for too long")
         self.number = await instances.register(connection, self._name)
+        await announce(connection)
         self._watcher.numbered(self.number, False)
 
     async def _round(self, connection: Connection) -> None:
@@ -202,5 +203,7 @@ class Watch:
                 await asyncio.sleep(0.02)  # the pace of asking
 
     def _hear(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        self._news.append(understand(str(payload)))
+        news = understand(str(payload))
+        self._news.append(news)
+        self._looking |= news.all
         self._wanted.set()

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """The way in. `on_written` is called after each transaction, `on_recovered` when writing works again.
+    """The way in. `on_recovered` is called when writing works again.
 
     `instance` is this process's number at the moment; `others` says whether there is anybody to be told of lanes.
     """
@@ -42,7 +42,6 @@ class Writer:
         self,
         server: Server,
         numbers: Numbers,
-        on_written: Callable[[Written], None],
         on_recovered: Callable[[], None],
     ) -> None:
         self.pending = Batch()
@@ -53,7 +52,6 @@ class Writer:
         self.stored = 0
         self._server = server
         self._numbers = numbers
-        self._on_written = on_written
         self._on_recovered = on_recovered
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -101,7 +99,6 @@ class Writer:
             self._hurry()
             await message.recorded
         except BaseException:
-            # It may have been stored all the same, when only the answer was lost or nobody waited for it.
             if message in self.pending.messages:
                 self.pending.messages.remove(message)
             if message.key:
@@ -253,6 +250,9 @@ class Writer:
         self.stored += len(batch.messages)
         recovered, self._error, self._failures = self._error is not None, None, 0
         batch.resolve(written)
+        for message in batch.messages:
+            if message.recorded is not None and message.recorded.cancelled():
+                self.withdraw(message.key, message.owner)
         for settled in batch.changes.settled:
             for notice in settled.settlement.notices:
                 notice[0].content.close()
@@ -262,7 +262,6 @@ class Writer:
         for lost in written.lost_settlements:
             delivery = lost.settlement.delivery
             _log.warning("an outcome comes too late", id=delivery.message.id, lane=delivery.lane, delivery=delivery.id)
-        self._on_written(written)
         if recovered:
             _log.info("the spool can be written again", spool=self._server.name)
             self._on_recovered()
@@ -275,5 +274,8 @@ class Writer:
         self._error = str(known)
         # Those who came while the batch was under way are not kept waiting for the next try.
         late, self.pending = self.pending, Batch(batch.changes.followed_by(self.pending.changes))
+        for message in batch.messages:
+            if message.key:  # it may be stored all the same, when only the answer was lost
+                self.withdraw(message.key, message.owner)
         batch.refuse(known)
         late.refuse(known)
