@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from rig.control import DAY, Asker, Parts, UnixConnection, id_of
 from waypost.admin import queue as queue_module
 from waypost.admin.queue import lanes_of_upstream
 from waypost.delivery.spool import SpoolError
+from waypost.mail.content import MemoryContent
 from waypost.routing.route import Copy, Member, Pool, Route, Upstream
 from waypost.store.sqlite import SqliteSpool
 
@@ -380,6 +382,43 @@ async def test_a_spool_that_cannot_write_is_503(parts, ask):
     parts.spool.broken = "the disk is full"
 
     assert await ask("/api/queue/actions", {"action": "hold", "all": True}) == (503, [{"error": "the disk is full"}])
+
+
+class Unreadable(MemoryContent):
+    """Content whose file has gone."""
+
+    def head(self, limit):
+        raise FileNotFoundError(2, "No such file or directory", "content/1")
+
+    def chunks(self, start=0):
+        yield self.head(start)
+
+
+async def test_content_that_is_gone_is_said_to_be(parts, ask, monkeypatch):
+    await parts.put()
+    entry, delivery = await parts.spool.read(1)
+    unreadable = replace(delivery, message=replace(delivery.message, content=Unreadable(b"")))
+
+    async def read(number):
+        return entry, unreadable
+
+    monkeypatch.setattr(parts.spool, "read", read)
+
+    status, [answer] = await ask("/api/queue/1")
+
+    assert status == 503
+    assert answer["error"] == "the content cannot be read: [Errno 2] No such file or directory: 'content/1'"
+    status, [answer] = await ask("/api/queue/1/content")
+    assert status == 503
+
+
+async def test_a_fault_of_ours_is_an_answer_too(parts, ask, monkeypatch, caplog):
+    monkeypatch.setattr(parts.spool, "lanes", lambda: 1 / 0)
+
+    status, [answer] = await ask("/api/queue/summary")
+
+    assert (status, answer["error"][:24]) == (500, "a fault of Waypost's own")
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize(

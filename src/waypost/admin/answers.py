@@ -107,6 +107,14 @@ async def _unavailable(_: Request, error: Exception) -> Response:
     return refuse(503, str(error))
 
 
+async def _unreadable(_: Request, error: Exception) -> Response:
+    return refuse(503, f"the content cannot be read: {error}")
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    return refuse(500, f"a fault of Waypost's own, which its log tells more about: {type(error).__name__}")
+
+
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 # what it is registered for
     response = refuse(error.status_code, f"{error.detail}: the control API has /api/queue and /api/trace")
@@ -118,6 +126,8 @@ ERRORS: Mapping[Any, Any] = {
     BadRequestError: _bad_request,
     SpoolError: _unavailable,
     JournalError: _unavailable,
+    OSError: _unreadable,
     HTTPException: _http_error,
+    Exception: _fault,
 }
 """Which error becomes which answer, for starlette."""

@@ -10,7 +10,9 @@ A list goes on behind the last `number` with `after`. An action answers with a l
 last of all with `{"finished": true, "matched": ..., "done": ...}`: without that line it was not carried through.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -64,7 +66,13 @@ def queue_routes(queue: Queue, lanes_of: LanesOf, now: Callable[[], float]) -> S
         if isinstance(found, Response):
             return found
         stored = found[1].message.content
-        return ClosingResponse(unstuffed(stored.chunks()), stored.close, "message/rfc822")
+        pieces = unstuffed(stored.chunks())
+        try:
+            first = await asyncio.to_thread(next, pieces, b"")  # so that content that is gone is still an error
+        except BaseException:
+            stored.close()
+            raise
+        return ClosingResponse(chain([first], pieces), stored.close, "message/rfc822")
 
     async def actions(request: Request) -> Response:
         body = await body_of(request)
