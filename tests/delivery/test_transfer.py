@@ -45,6 +45,8 @@ class Upstreams:
         self.rcpt: dict[tuple[str, Recipient], Answer] = {}
         self.dot: dict[str, Answer | Exception] = {}
         self.chunking: set[str] = set()
+        self.unanswered: set[str] = set()
+        """Upstreams that are sent everything at once, and close without an answer."""
         self.room = 100
         self.trace: list[str] = []
 
@@ -59,6 +61,8 @@ class Upstreams:
         if isinstance(answer, Failure) or not answer.is_positive:
             self.trace.append(f"{name} refuses")
             return Stopped(answer.phase if isinstance(answer, Failure) else Phase.MAIL, answer)
+        if name in self.unanswered:
+            return Stopped(Phase.DOT, GONE)
         answers = [self._answer(name, command, place) for place, command in enumerate(fitted[1])]
         lent = Lent(self, upstream, fitted[0])
         if content is not None and name in self.chunking:
@@ -265,6 +269,22 @@ async def test_a_doubt_ends_the_attempt_for_everybody(office: Office) -> None:
     office.upstreams.rcpt["a", BOB] = LATER
     office.upstreams.dot["a"] = SILENT
     assert sorted(fates(await office.deliver(ANN, BOB)), key=str) == sorted([(ANN, I, "a"), (BOB, D, "a")], key=str)
+    assert "intend b" not in office.trace
+
+
+GONE = Failure(Phase.MAIL, Cause.CLOSED, "the upstream closed the connection")
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT])
+async def test_a_copy_that_was_sent_at_once_and_not_answered_for_is_in_doubt(office: Office, phase: Phase) -> None:
+    office.upstreams.chunking.add("a")
+    if phase is Phase.MAIL:
+        office.upstreams.unanswered.add("a")
+    else:
+        office.upstreams.rcpt["a", ANN] = GONE
+        office.upstreams.dot["a"] = SILENT
+    assert fates(await office.deliver(lane=copy_lane("pool"))) == [(ANN, I, "a")]
+    assert office.trace[-1] == "doubt a"
     assert "intend b" not in office.trace
 
 

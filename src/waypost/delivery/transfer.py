@@ -148,6 +148,8 @@ class _Attempt:
             if isinstance(link, Judged):
                 self._intended = None
                 self._ended(link)
+                if link.verdict.kind is Kind.IN_DOUBT:
+                    return [*onward, *self._doubted(group, link)]
                 if link.verdict.fail_over:
                     self._note(group, link)
                     return [*onward, *group]
@@ -171,14 +173,9 @@ class _Attempt:
                 case Kind.ACCEPTED:
                     self._settle(accepted, Status.RELAYED, judged)
                 case Kind.IN_DOUBT:
-                    self._doubt = upstream.name
-                    self._in_doubt.update(accepted)
-                    if self._stays:
-                        self._settle(accepted, Status.IN_DOUBT, judged)
-                        self.is_over = True
+                    onward += self._doubted(accepted, judged)
+                    if self.is_over:
                         return [*onward, *crowded]
-                    self._note(accepted, judged)
-                    onward += accepted
                 case _ if judged.verdict.fail_over:
                     self._resolve(accepted, upstream.name)
                     self._note(accepted, judged)
@@ -236,7 +233,8 @@ class _Attempt:
         accepted: list[Recipient] = []
         crowded: list[Recipient] = []
         for recipient, answer in zip(group, link.recipients, strict=True):
-            if isinstance(answer, Reply) and answer.is_positive:
+            # Without an answer, though the content was sent along: what there is of an answer to that decides.
+            if answer.is_positive if isinstance(answer, Reply) else link.dot is not None:
                 accepted.append(recipient)
                 continue
             judged = self._carrier.candidates.judge(link.upstream, Phase.RCPT, answer, link.began, link.lent)
@@ -299,6 +297,17 @@ class _Attempt:
         for recipient in recipients:
             self._first.setdefault(recipient, (attempt.answer, attempt.upstream))
             self._permanent[recipient] = self._permanent.get(recipient, True) and permanent
+
+    def _doubted(self, recipients: Sequence[Recipient], judged: Judged) -> Sequence[Recipient]:
+        """The upstream may have the message for these recipients; those of them who go on to the next."""
+        self._doubt = judged.attempt.upstream
+        self._in_doubt.update(recipients)
+        if self._stays:
+            self._settle(recipients, Status.IN_DOUBT, judged)
+            self.is_over = True
+            return ()
+        self._note(recipients, judged)
+        return recipients
 
     def _resolve(self, recipients: Sequence[Recipient], upstream: str) -> None:
         """This upstream has answered for these recipients: if they were in doubt there, they are no more."""

@@ -59,6 +59,11 @@ class LentConnection:
         return self._connection.tls
 
     @property
+    def phases(self) -> tuple[tuple[Phase, float], ...]:
+        """How many seconds each phase of the attempt took so far, in their order."""
+        return self._connection.phases
+
+    @property
     def is_closed(self) -> bool:
         """Whether the upstream has gone meanwhile."""
         return self._connection.is_closed
@@ -134,7 +139,9 @@ class UpstreamPool:
             answer, answers = await connection.begin(mail, recipients, timeouts)
         if isinstance(answer, Reply) and answer.is_positive:
             return Begun(LentConnection(self, connection, timeouts), answers, dot)
-        return Stopped(Phase.MAIL, answer)
+        if dot is not None and isinstance(answer, Failure):
+            return Stopped(Phase.DOT, answer)  # all of it was sent, and nothing of it was answered
+        return Stopped(Phase.MAIL, answer, connection.phases)
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keeps a connection for the next transaction, or closes it when it has served its time."""
