@@ -291,6 +291,18 @@ async def test_deleting_many_without_a_terminal_needs_yes(various, parts, queue,
     assert await queue("delete", "--all", "--yes") == (FINE, "3 deliveries deleted\n", "")
 
 
+async def test_the_question_does_not_wait_for_the_last_of_very_many(parts, queue, monkeypatch):
+    monkeypatch.setattr("waypost.commands.queue_action._COUNTED", 3)
+    for _ in range(1000):
+        await parts.put()
+    with open(os.devnull) as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        code, _, error = await queue("delete", "--all")
+
+    assert code == USAGE
+    assert "this would delete more than 3 deliveries" in error
+
+
 async def test_export(parts, queue, tmp_path):
     first = await parts.put(content=b"A: b\r\n\r\n..\r\n")
     await parts.fail(dead=True)

@@ -12,6 +12,7 @@ from waypost.commands.queue_options import Wanted, is_everything
 
 _SAID = {"retry": "due now", "hold": "held", "release": "released", "delete": "deleted"}
 _NAMED = 20  # deliveries to which nothing was done, named one by one
+_COUNTED = 10_000  # deliveries, before a question is asked about them: nobody waits for the last one
 _PACE = 0.2  # seconds between two words about progress
 
 
@@ -44,17 +45,22 @@ class Action:
 
     def _ask(self, daemon: Daemon) -> int | None:
         """None when it may be done; the exit code otherwise."""
-        count = sum(line["done"] for line in self._lines(daemon, dry_run=True))
+        count = 0
+        for line in self._lines(daemon, dry_run=True):
+            count += line["done"]
+            if count > _COUNTED:
+                break
         if count <= 1:
             return None
+        about = view.counted(count) if count <= _COUNTED else f"more than {view.counted(_COUNTED)}"
         if not sys.stdin.isatty():
             print(
-                f"waypost queue {self._action}: this would {self._action} {view.counted(count)}, and there is no"
-                " terminal to ask on: say --yes",
+                f"waypost queue {self._action}: this would {self._action} {about}, and there is no terminal to ask on:"
+                " say --yes",
                 file=sys.stderr,
             )
             return USAGE
-        print(f"This will {self._action} {view.counted(count)} for good. Go on? [y/N] ", end="", flush=True)
+        print(f"This will {self._action} {about} for good. Go on? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return None
         print("nothing was done")

@@ -28,7 +28,7 @@ def add_filters(parser: argparse.ArgumentParser, *, numbers: bool = True, limit:
     add("--upstream", action="append", metavar="NAME", help="that may go to this upstream; may be given again")
     add("--lane", action="append", metavar="LANE", help="in this lane: primary:ROUTE or copy:POOL; may repeat")
     add("--route", action="append", metavar="NAME", help="of this route; may be given again")
-    add("--state", action="append", choices=STATES, help="queued, running, held, dead; may be given again")
+    add("--state", action="append", choices=STATES, metavar="STATE", help="queued, running, held or dead; may repeat")
     add("--older-than", type=age, metavar="AGE", help="came in longer ago than AGE: 90s, 10m, 2h, 3d")
     add("--newer-than", type=age, metavar="AGE", help="came in within the last AGE")
     add(

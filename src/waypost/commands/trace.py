@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
   waypost trace 06H02FAVX47CCNYM              the id in the reply to its client
-  waypost trace '<20261122.1@app.example.com>'   its Message-ID
+  waypost trace '<20261122.1@example.com>'    its Message-ID
   waypost trace bob@example.net --since 2h    sender or recipient: a list
   waypost trace 06H02FAVX47CCNYM --json | jq .event
 
