@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from waypost.observe.output import Output
-from waypost.observe.record import json_line
+from waypost.observe.record import console_line, json_line
 
 
 def line(record):
@@ -206,3 +206,15 @@ def test_a_record_that_cannot_be_written_is_told_of_instead(pipe):
         ("a record could not be written", "odd"),
         ("a record could not be written", "endless"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("render", "expected"), [(json_line, None), (console_line, "00:00:00.250Z info    sent      n=1\n")]
+)
+def test_a_record_that_is_json_already_is_written_like_any_other(pipe, render, expected):
+    made = '{"time":"2026-01-01T00:00:00.250Z","level":"info","event":"sent","n":1}'
+    output = Output(pipe[1], render)
+
+    output.emit(made)
+
+    assert read_all(pipe[0]).decode() == (expected or f"{made}\n")
