@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from rig.stage import ANN, BOB, BUSY, DOWN, LATER, NEVER, OK, SILENT, Stage, outcome_of, pool_of
-from waypost.delivery.lane import LONGEST_TRIAL_PAUSE, PREFETCH
+from waypost.delivery.lane import PREFETCH
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.pace import Pace
 from waypost.delivery.spool import Delivery, Settlement
+from waypost.delivery.trials import LONGEST_PAUSE
 from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE
 from waypost.mail.outcome import Outcome
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool
@@ -295,7 +296,7 @@ async def test_a_target_that_is_back_is_ramped_up(stage: Stage) -> None:
     stage.gates["new"] = turnstile = Turnstile()
     running = []
     for _ in range(7):
-        await stage.pass_time(LONGEST_TRIAL_PAUSE if not running else 0)
+        await stage.pass_time(LONGEST_PAUSE if not running else 0)
         await stage.calm()
         running.append(stage.running["new"])
         turnstile.release()

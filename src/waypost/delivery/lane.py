@@ -16,9 +16,11 @@ from typing import Protocol, cast
 
 import structlog
 
-from waypost.clock import Clock, Timer
+from waypost.clock import Clock
+from waypost.delivery.alarm import Alarm
 from waypost.delivery.settling import Follower
 from waypost.delivery.spool import Delivery, Spool, SpoolError, read_lane
+from waypost.delivery.trials import Trials
 from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed
 from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
@@ -29,10 +31,6 @@ PREFETCH = 20
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
 
-LONGEST_TRIAL_PAUSE = 60
-"""Seconds between two trials of a lane that cannot be reached; the first pause is one second."""
-
-_LONGEST_SLEEP = 300  # seconds: the wall clock may be set while a timer, which follows another clock, is running
 _RESTARTED = Failure(Phase.DOT, Cause.LOCAL, "no outcome was recorded before the restart")
 _NO_ATTEMPT = Outcome((), ())
 
@@ -80,11 +78,9 @@ class Lane:
         self._claiming = False
         self._more = False  # something fell due while a claim was waiting for the disk
         self._stopping = False
-        self._timer: Timer | None = None
-        self._timer_at = 0.0  # times of the lane itself are on the monotonic clock
-        self._failures = 0  # trials in a row in which nobody could be reached
-        self._rest_until = 0.0
-        self._ramp = 0  # how many may run since it was found again; 0: all
+        self._alarm = Alarm(workplace.clock, self.wake)
+        self._trials = Trials()
+        self._rest_until = 0.0  # on the monotonic clock; 0 when it does not rest
         self._last: RecipientOutcome | None = None  # of the last trial
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
         self._known_limit = 0
@@ -110,8 +106,7 @@ class Lane:
     def stop(self) -> set[asyncio.Task[None]]:
         """Lets no worker begin another delivery; those that still have one."""
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         return self._workers | self._adopted
 
     def give_back(self) -> None:
@@ -133,7 +128,7 @@ class Lane:
                     break
         except Exception as error:  # a defect of ours: the lane must go on, and nobody waits for this task
             _log.error("a delivery worker broke", lane=self._name, exc_info=error)
-            self._sleep(SPOOL_PAUSE)
+            self._alarm.set(SPOOL_PAUSE)
         finally:
             # At once, not when the task is seen to have ended: when the limit has shrunk, one must stay.
             self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -143,7 +138,7 @@ class Lane:
         while not self._stopping and not ((self._rest_until or self._is_paced) and self._rests()):
             if self._claimed:
                 delivery = self._claimed.popleft()
-                if not self._failures or self._last is None or delivery.expires_at > self._clock.time():
+                if not self._trials.failing or self._last is None or delivery.expires_at > self._clock.time():
                     return delivery
                 # Nobody is there, as is known: the backlog must not outlive its time trial by trial.
                 route = self._place.route(delivery.route)
@@ -160,12 +155,12 @@ class Lane:
             at = None if claimed or self._more else await self._spool.next_due(self._name)
         except SpoolError as error:
             _log.warning("the spool cannot be read", lane=self._name, error=str(error))
-            self._sleep(SPOOL_PAUSE)
+            self._alarm.set(SPOOL_PAUSE)
             return False
         finally:
             self._claiming = False
         if at is not None:
-            self._sleep(at - self._clock.time())
+            self._alarm.set(at - self._clock.time())
         self._claimed.extend(claimed)
         if len(claimed) > 1:
             self.wake()
@@ -202,8 +197,9 @@ class Lane:
         self._settle(delivery, verdict, outcome, route)
         if verdict.reached is False:
             self._unreachable(verdict)
-        elif verdict.reached and self._ramp:
-            self._recover()
+        elif verdict.reached and self._trials:
+            self._trials.succeeded(self._limit())
+            self.wake()
 
     def _settle(self, delivery: Delivery, verdict: Verdict, outcome: Outcome, route: Route | None) -> None:
         """Records what became of a delivery, and lets go of its content."""
@@ -212,7 +208,7 @@ class Lane:
         place.spool.settle(settlement)
         delivery.message.content.close()
         if settlement.again:
-            self._sleep(settlement.at - self._clock.time())
+            self._alarm.set(settlement.at - self._clock.time())
         if settlement.doubt is not None:
             place.doubts.add(delivery.id)
         elif delivery.doubt is not None:
@@ -246,24 +242,14 @@ class Lane:
     # -- when
 
     def _unreachable(self, verdict: Verdict) -> None:
-        self._ramp = 1
-        now = self._clock.monotonic()
-        if now >= self._rest_until:  # else it is one of several that ran when the first failed
+        pause = self._trials.failed(self._clock.monotonic())
+        if pause is not None:
             self._last = next(iter(verdict.again or verdict.failed), None)
-            self._failures += 1
-            self._rest(min(2.0 ** min(self._failures - 1, 10), LONGEST_TRIAL_PAUSE))
-
-    def _recover(self) -> None:
-        """Somebody was reached again: twice as many may run now, until all may."""
-        self._failures = 0
-        self._ramp *= 2
-        if self._ramp >= self._limit():
-            self._ramp = 0
-        self.wake()
+            self._rest(pause)
 
     def _rest(self, seconds: float) -> None:
         self._rest_until = self._clock.monotonic() + seconds
-        self._sleep(seconds)
+        self._alarm.set(seconds)
 
     def _rests(self) -> bool:
         """Whether nothing may be begun now though something is due; a timer is running then."""
@@ -275,7 +261,7 @@ class Lane:
             pool = self._pool()
             rest = 0.0 if pool is None else self._place.attempts.pause(pool)
         if rest > 0:
-            self._sleep(rest)
+            self._alarm.set(rest)
             return True
         return False
 
@@ -283,11 +269,10 @@ class Lane:
         """How many workers there may be now."""
         limit = self._limit()
         if not limit:
-            self._sleep(FAULT_PAUSE)
+            self._alarm.set(FAULT_PAUSE)
             return 0
-        if self._ramp:
-            limit = min(limit, self._ramp)
-        return max(0, limit - len(self._adopted)) if self._adopted else limit
+        allowed = self._trials.allowed(limit)
+        return max(0, allowed - len(self._adopted)) if self._adopted else allowed
 
     def _limit(self) -> int:
         """How many deliveries the upstreams may have at once; 0 when they are not configured any more."""
@@ -310,22 +295,6 @@ class Lane:
             return self._place.pool(self._owner)
         route = self._place.route(self._owner)
         return None if route is None else route.primary
-
-    def _sleep(self, seconds: float) -> None:
-        """Wakes the lane in so many seconds, or earlier when that was planned."""
-        seconds = max(0.0, min(seconds, _LONGEST_SLEEP))
-        at = self._clock.monotonic() + seconds
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        if not self._stopping:
-            self._timer_at = at
-            self._timer = self._clock.call_later(seconds, self._rise)
-
-    def _rise(self) -> None:
-        self._timer = None
-        self.wake()
 
     # -- what is said
 
