@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from rig.stage import LATER, Stage, wait_until
+from rig.stage import LATER, OK, Stage, wait_until
 from waypost.store.sqlite import SqliteSpool
 
 
@@ -27,5 +27,52 @@ async def test_a_restart_delivers_what_was_left_g7(tmp_path: Path) -> None:
     await wait_until(lambda: len(second.events) == 4)
     assert sorted(second.tried)[:2] == [("archive", "m1", 60), ("archive", "m2", 60)]
     assert await second.queued() == {}
+    await second.scheduler.stop(1)
+    await second.spool.close()
+
+
+async def test_what_has_waited_gets_its_turn_among_new_ones(tmp_path: Path) -> None:
+    """A retry is not put off until there is nothing new any more, nor what is new until there are no retries."""
+    stage = Stage(SqliteSpool(tmp_path / "spool"))
+    stage.limit("new", 1)
+    await stage.spool.open()
+    await stage.scheduler.start()
+    stage.answers["new"] = LATER
+    old = [f"old{number}" for number in range(100)]
+    await stage.queue(*old)
+    await wait_until(lambda: len(stage.events) == 100)
+    stage.answers["new"] = OK
+    stage.events.clear()
+    stage.tried.clear()
+    stage.gates["new"] = asyncio.Event()
+    stage.clock.advance(60)
+    await stage.queue(*(f"new{number}" for number in range(200)))
+    stage.gates["new"].set()
+    await wait_until(lambda: len(stage.tried) == 300)
+    order = [id_ for _, id_, _ in stage.tried]
+    for half in (order[:100], order[:200]):
+        share = sum(id_ in old for id_ in half) / len(half)
+        assert 0.3 < share < 0.7, "they take turns, as long as there are both"
+    await stage.scheduler.stop(1)
+    await stage.spool.close()
+
+
+async def test_an_intent_outlives_the_process_and_is_said_to_be_in_doubt(tmp_path: Path) -> None:
+    first = Stage(SqliteSpool(tmp_path / "spool"))
+    await first.spool.open()
+    await first.accept("m1", "m2")
+    m1, _m2 = await first.spool.claim("primary:migration", first.clock.time(), 10)
+    await first.spool.intend(m1, "old")
+    await first.spool.close()
+
+    second = Stage(SqliteSpool(tmp_path / "spool"))
+    await second.spool.open()
+    await second.scheduler.start()
+    await wait_until(lambda: len(second.events) == 3)
+    assert sorted(second.events) == [
+        ("in doubt", "m1 at old: local at dot: no outcome was recorded before the restart"),
+        ("relayed", "m1"),
+        ("relayed", "m2"),
+    ]
     await second.scheduler.stop(1)
     await second.spool.close()
