@@ -34,6 +34,9 @@ TAKEN = Attempt(
 )
 GREYLISTED = Attempt("gmail", Phase.RCPT, reply(451, "4.7.1", "Greylisted, try again"), "transient", 0.0123, True)
 SILENT = Attempt("ses", Phase.DOT, Failure(Phase.DOT, Cause.TIMEOUT, "no answer in 600 s"), "in-doubt", 600.0)
+FORGOTTEN = Attempt(
+    "ses", Phase.DOT, Failure(Phase.DOT, Cause.LOCAL, "no outcome was recorded before the restart"), "in-doubt", 0.0
+)
 
 
 class Life:
@@ -233,7 +236,7 @@ def test_the_life_of_a_notification(life: Life) -> None:
 
 def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
     life.at(1).in_doubt(MESSAGE, SILENT, Role.COPY)
-    life.at(61).unrecorded(MESSAGE, "ses", "no outcome was recorded before the restart", Role.PRIMARY)
+    life.at(61).in_doubt(MESSAGE, FORGOTTEN, Role.PRIMARY)
     life.at(3700).dead(MESSAGE, "new", (BOB, EVE), "expired", Role.COPY)
     life.at(90061).altered(MESSAGE.id, "retry", 65537, Role.COPY, "new", ["bob@example.net"], "uid 0")
     life.at(-1.5).notice_suppressed(MESSAGE, 20)
@@ -249,6 +252,7 @@ def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
         "  -1.500     teleported, reverse_path=ann@example.com, whither=moon",
     ):
         assert f"\n{line}\n" in life.shown()
+    assert "connection" not in life.shown().split("before the")[1].split("+1h")[0], "nobody saw that attempt"
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 132])

@@ -229,18 +229,14 @@ def test_in_doubt(told, message, attempt):
     assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="primary",upstream="old"} 1.0')
 
 
-def test_in_doubt_because_nothing_was_recorded(told, message):
-    told.log.unrecorded(message, "old", "no outcome was recorded before the restart", Role.COPY)
+def test_an_attempt_that_nobody_saw_is_not_measured(told, message, attempt):
+    forgotten = replace(attempt, answer=Failure(Phase.DOT, Cause.LOCAL, "no outcome was recorded"), duration=0.0)
 
-    assert told.last() == head("warning", "in_doubt") | {
-        "id": "4Zk8s2d",
-        "role": "copy",
-        "upstream": "old",
-        "reverse_path": "a@example.com",
-        "recipients": ["b@example.net", "c@example.net"],
-        "reason": "no outcome was recorded before the restart",
-    }
-    assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="copy",upstream="old"} 1.0')
+    told.log.in_doubt(message, forgotten, Role.PRIMARY)
+
+    assert told.last()["text"] == "no outcome was recorded"
+    assert "waypost_attempt_duration_seconds_count{" not in told.metrics.render().decode()
+    assert told.metric('waypost_deliveries_total{outcome="in_doubt",role="primary",upstream="old"} 1.0')
 
 
 def test_notified(told, message):
@@ -342,7 +338,6 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
         log.failed(message, "t", recipients, answer, "copy")
     log.dead(message, "t", recipients, "why")
     log.not_taken(message, "t", "why")
-    log.unrecorded(message, "u", "why", Role.PRIMARY)
     log.queued(message, ["r"], recipients, "why")
     log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
     log.notified(message, message, "failed", recipients)

@@ -57,7 +57,6 @@ def test_every_line_is_one_object_of_ascii_with_just_what_was_said(
     log.answered_from_ledger(client, message.envelope, word, answers[0])
     log.refused(client, word, answers[0], reverse_path=Address(local, said), recipient=Address(local, said))
     log.abandoned(client, Address(local, said), word, said)
-    log.unrecorded(message, name, said, Role.COPY)
     log.not_taken(message, name, said)
     log.dead(message, name, (recipient,), said)
     log.notified(message, message, word, (recipient,))

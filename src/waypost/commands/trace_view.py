@@ -78,7 +78,7 @@ def _told(event: Record, everybody: list[str]) -> Iterator[str]:
         yield f"for {_listed(recipients)}"
     if "next_attempt_at" in event:
         yield f"next attempt {_clock(event['next_attempt_at'])} UTC"
-    if "duration" in event:
+    if event.get("duration"):
         yield _joined(
             _with("its id", event.get("queue_id")),
             _durations(event),
@@ -109,7 +109,7 @@ _STORIES: dict[str, Callable[[Record], str]] = {
     "copied": lambda e: f"{e['upstream']} took the copy: {_answer(e)}",
     "deferred": lambda e: f"put off{_owed(e)}: {_answer(e)}",
     "failed": lambda e: f"failed for good{_owed(e)}: {_answer(e)}",
-    "in_doubt": lambda e: f"in doubt whether {e['upstream']} has it{_as_copy(e)}: {e.get('reason') or _answer(e)}",
+    "in_doubt": lambda e: f"in doubt whether {e['upstream']} has it{_as_copy(e)}: {_answer(e)}",
     "not_taken": lambda e: f"no copy{_owed(e)}: {e['reason']}",
     "dead": lambda e: f"dead letter{_owed(e)}: {e['reason']}",
     "notified": lambda e: f"sender notified ({e['action']}), by message {e['notice']}",
@@ -122,6 +122,8 @@ _STORIES: dict[str, Callable[[Record], str]] = {
 def _answer(event: Record) -> str:
     if "code" in event:
         return " ".join(str(event[name]) for name in ("code", "enhanced", "text") if event.get(name))
+    if event.get("cause") == "local":  # our own words
+        return str(event["text"])
     return f"{event.get('cause', '')} at {event.get('phase', '')}: {event.get('text', '')}"
 
 

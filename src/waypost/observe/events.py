@@ -114,7 +114,7 @@ EVENTS = {
     "in_doubt": Event(
         "warning",
         "the final dot was sent and no answer is known: the upstream has the message or not",
-        ("id", "reverse_path", "recipients", "target", *_ATTEMPT, "reason"),
+        ("id", "reverse_path", "recipients", "target", *_ATTEMPT),
     ),
     "not_taken": Event("error", "a copy could not be stored, so it will not be made", (*_OWED, "reason")),
     "dead": Event(

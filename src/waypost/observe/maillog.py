@@ -139,7 +139,7 @@ class MailLog:
         Attempts that relayed the message, or left it in doubt, are told of by those methods instead.
         """
         self._tell(message_id, f'{self._start("attempted", message_id)},"role":"{role}"{pieces.attempt(attempt)}}}')
-        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
+        self._measure(attempt, role)
         self._metrics.attempts_failed[attempt.upstream, role, attempt.phase] += 1
 
     def relayed(
@@ -180,20 +180,11 @@ class MailLog:
         self._owed("failed", message, target, recipients, role, pieces.answer(answer))
 
     def in_doubt(self, message: Message, attempt: Attempt, role: Role, *, target: str = "") -> None:
-        """The final dot was sent and no answer came: the upstream may have the message or not."""
+        """The final dot was sent and no answer came, or is remembered: the upstream may have the message or not."""
         about = self._about("in_doubt", message, message.envelope.recipients)
         self._tell(message.id, f'{about},"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}')
-        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
+        self._measure(attempt, role)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
-
-    def unrecorded(self, message: Message, upstream: str, reason: str, role: Role, *, target: str = "") -> None:
-        """The same, for an attempt of which only the intent is known: whoever made it died before its outcome."""
-        about = self._about("in_doubt", message, message.envelope.recipients)
-        line = (
-            f'{about},"role":"{role}"{member("target", target)},"upstream":{quote(upstream)},"reason":{quote(reason)}}}'
-        )
-        self._tell(message.id, line)
-        self._metrics.deliveries[upstream, role, "in_doubt"] += 1
 
     def not_taken(self, message: Message, target: str, reason: str, role: Role = Role.COPY) -> None:
         """A copy could not be stored, so it will not be made."""
@@ -280,8 +271,12 @@ class MailLog:
             f"{member('target', target)}{pieces.attempt(attempt, taken=True)}}}"
         )
         self._tell(message.id, line)
-        self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
+        self._measure(attempt, role)
         self._metrics.deliveries[attempt.upstream, role, event] += 1
+
+    def _measure(self, attempt: Attempt, role: Role) -> None:
+        if attempt.duration:  # else nobody saw it: it was made by a process that died
+            self._metrics.attempt_duration.observe((attempt.upstream, role), attempt.duration)
 
     def _owed(
         self, event: str, message: Message, target: str, recipients: Sequence[Recipient], role: Role, more: str
