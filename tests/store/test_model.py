@@ -1,163 +1,375 @@
-"""The durable spool against a model of what is owed, through any sequence of calls and restarts."""
+"""Spools against a model of what is owed, through any sequence of calls, restarts and crashes."""
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.messages import ANN, BOB, NOW, RECEIVED_AT, make_message, plans
-from waypost.delivery.spool import Delivery, Settlement
+from store.implementations import MemoryStore, SqliteStore, Store
+from store.messages import ANN, APPS, ARCHIVE, BOB, EXPIRES_AT, NEW, RECEIVED_AT, make_message, plan
+from waypost.delivery.spool import Delivery, Entry, Filter, Planned, Settlement, Spool, State
 from waypost.mail.message import Recipient
-from waypost.store.sqlite import SqliteSpool
 
-TARGETS = ("new", "archive", "third")
+NOTICES = "primary:notices"
+LANES = (APPS, NEW, ARCHIVE, NOTICES)
 SIZES = (10, 3000, 70_000)
 
+planned = st.lists(
+    st.builds(
+        plan,
+        st.sampled_from(LANES[:3]),
+        recipients=st.sampled_from([None, (ANN,), (BOB,)]),
+        doubt=st.sampled_from([None, None, "ses"]),
+        running=st.booleans(),
+    ),
+    min_size=1,
+    max_size=3,
+)
+which = st.integers(0, 20)
 actions = st.one_of(
-    st.tuples(st.just("prepare"), st.sampled_from(SIZES), st.integers(1, 3)),
-    st.tuples(st.just("commit"), st.integers(0, 20)),
-    st.tuples(st.just("abort"), st.integers(0, 20)),
-    st.tuples(st.just("claim"), st.sampled_from(TARGETS), st.integers(1, 4)),
-    st.tuples(st.just("settle"), st.integers(0, 20), st.sampled_from(["done", "again", "dead", "both"])),
+    st.tuples(st.just("accept"), st.sampled_from(SIZES), planned),
+    st.tuples(st.just("prepare"), st.sampled_from(SIZES), planned),
+    st.tuples(st.just("commit"), which),
+    st.tuples(st.just("commit_as"), which, planned),
+    st.tuples(st.just("abort"), which),
+    st.tuples(st.just("claim"), st.sampled_from(LANES), st.integers(1, 4)),
+    st.tuples(st.just("claim"), st.sampled_from(LANES), st.integers(1, 4)),
+    st.tuples(st.just("intend"), which, st.sampled_from(["ses", "gmail"])),
+    st.tuples(
+        st.just("settle"),
+        which,
+        st.sampled_from(["done", "again", "doubt", "dead", "both"]),
+        st.sampled_from([(), (plan(NEW, recipients=(ANN,)),), (plan(NEW), plan(ARCHIVE, recipients=(BOB,)))]),
+        st.integers(0, 2),
+    ),
+    st.tuples(st.just("alter"), which, st.sampled_from(["retry", "hold", "release", "delete"])),
+    st.tuples(st.just("purge")),
     st.tuples(st.just("wait"), st.sampled_from([1, 30, 100])),
     st.tuples(st.just("flush")),
     st.tuples(st.just("restart")),
+    st.tuples(st.just("crash")),
 )
+
+
+@dataclass(eq=False)
+class Owed:
+    """One delivery."""
+
+    message: str
+    lane: str
+    recipients: tuple[Recipient, ...]
+    at: float
+    doubt: str | None = None
+    state: State = State.QUEUED
+    attempts: int = 0
+    warned: bool = False
+    intent: str | None = None
+    died_at: float = 0
+
+    def looks(self) -> tuple[object, ...]:
+        """What people see of it."""
+        addresses = tuple(str(recipient.address) for recipient in self.recipients)
+        return (self.message, self.lane, addresses, self.doubt, self.state, self.attempts)
+
+    def is_delivery(self, delivery: Delivery) -> bool:
+        """Whether it was given out as this."""
+        return (self.message, self.lane, self.recipients, self.doubt, self.attempts, self.warned) == (
+            delivery.message.id,
+            delivery.lane,
+            delivery.message.envelope.recipients,
+            delivery.doubt,
+            delivery.attempts,
+            delivery.warned,
+        )
+
+
+def looks(entry: Entry) -> tuple[object, ...]:
+    return (entry.message_id, entry.lane, entry.recipients, entry.doubt, entry.state, entry.attempts)
 
 
 @dataclass
 class Model:
-    """What is owed: recipients and due time by message and target."""
+    """What should be there."""
 
-    now: float = NOW
-    prepared: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    owed: dict[tuple[str, str], tuple[tuple[Recipient, ...], float]] = field(default_factory=dict)
-    in_flight: list[Delivery] = field(default_factory=list)
-    dead: int = 0
-    kept: set[str] = field(default_factory=set)
+    prepared: dict[str, list[Planned]] = field(default_factory=dict)
+    owed: list[Owed] = field(default_factory=list)
+    running: list[tuple[Delivery, Owed]] = field(default_factory=list)
 
-    def queued(self, target: str) -> int:
-        return sum(of == target for _, of in self.owed)
+    def add(self, message: str, plans: Sequence[Planned], deliveries: Sequence[Delivery] = ()) -> None:
+        """All of `plans` are due; `deliveries` are those that run already."""
+        left = list(deliveries)
+        for each in plans:
+            owed = Owed(message, each.lane, each.recipients or (ANN, BOB), 0, each.doubt)
+            self.owed.append(owed)
+            if each.running:
+                self.run(left.pop(0), owed)
+        assert not left
 
-    def due(self, target: str) -> set[str]:
-        flying = {(d.message.id, d.lane) for d in self.in_flight}
-        return {
-            id_
-            for (id_, of), (_, at) in self.owed.items()
-            if of == target and at <= self.now and (id_, of) not in flying
-        }
+    def run(self, delivery: Delivery, owed: Owed) -> None:
+        """It was claimed."""
+        assert owed.is_delivery(delivery)
+        owed.state = State.RUNNING
+        self.running.append((delivery, owed))
+
+    def due(self, lane: str, now: float) -> list[Owed]:
+        return [o for o in self.owed if o.lane == lane and o.state is State.QUEUED and o.at <= now]
+
+    def die(self) -> None:
+        """The process has died."""
+        self.running.clear()
+        for owed in self.owed:
+            if owed.state is State.RUNNING:
+                owed.state, owed.doubt, owed.intent = State.QUEUED, owed.intent or owed.doubt, None
+
+    def counts(self) -> dict[str, tuple[int, int, int]]:
+        counts = {}
+        for lane in LANES:
+            of = Counter(o.state for o in self.owed if o.lane == lane)
+            if of:
+                counts[lane] = (of[State.QUEUED] + of[State.RUNNING], of[State.HELD], of[State.DEAD])
+        return counts
 
 
 @contextmanager
-def small_memory() -> Iterator[None]:
+def small_bounds() -> Iterator[None]:
     """Bounds that are passed after a few messages."""
-    with mock.patch("waypost.store.fresh.FRESH", 3), mock.patch("waypost.store.fresh.HELD_OCTETS", 12_000):
+    with (
+        mock.patch("waypost.store.fresh.FRESH", 3),
+        mock.patch("waypost.store.fresh.HELD_OCTETS", 12_000),
+        mock.patch("waypost.store.entries.LOOKED_AT", 4),
+        mock.patch("waypost.store.by_hand._ALTERED_AT_ONCE", 2),
+    ):
         yield
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(actions, max_size=60))
-def test_any_sequence_of_calls_keeps_what_is_owed(steps: list[tuple[Any, ...]]) -> None:
-    with tempfile.TemporaryDirectory() as folder, small_memory():
-        asyncio.run(run(Path(folder) / "spool", steps))
+@pytest.mark.parametrize("kind", [SqliteStore, MemoryStore])
+def test_any_sequence_of_calls_keeps_what_is_owed(kind: Callable[[Any], Store]) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(actions, max_size=60))
+    def run_all(steps: list[tuple[Any, ...]]) -> None:
+        with tempfile.TemporaryDirectory() as folder, small_bounds():
+            store = kind(SimpleNamespace(getfixturevalue=lambda name: Path(folder)))
+            asyncio.run(run(store, steps))
+
+    run_all()
 
 
-async def run(path: Path, steps: list[tuple[Any, ...]]) -> None:
+async def run(store: Store, steps: list[tuple[Any, ...]]) -> None:
     model = Model()
-    spool = SqliteSpool(path, now=lambda: model.now)
-    await spool.open()
+    spool = await store.start()
     for number, (action, *arguments) in enumerate(steps):
-        if action == "restart":
-            await spool.close()
-            spool = SqliteSpool(path, now=lambda: model.now)
-            await spool.open()
-            left = await spool.orphans()
-            assert {p.message.id for p in left} == model.prepared.keys()
-            model.in_flight.clear()
+        if action in ("restart", "crash"):
+            if action == "restart":
+                await store.end()
+            else:
+                await spool.check()
+            await store.kill()
+            model.die()
+            spool = await store.start()
+            assert {p.message.id: list(p.planned) for p in await spool.orphans()} == model.prepared
+        elif action == "wait":
+            store.now += arguments[0]
         else:
-            await act(spool, model, number, action, arguments)
-        counts = {count.lane: (count.queued, count.dead) for count in await spool.lanes()}
-        assert {target: queued for target, (queued, _) in counts.items() if queued} == {
-            target: model.queued(target) for target in TARGETS if model.queued(target)
-        }
-        assert sum(dead for _, dead in counts.values()) == model.dead
-    await finish(spool, model)
+            await ACTIONS[action](spool, model, f"m{number}", store.now, *arguments)
+        assert {c.lane: (c.queued, c.held, c.dead) for c in await spool.lanes()} == model.counts()
+        assert Counter(map(looks, await find_all(spool))) == Counter(owed.looks() for owed in model.owed)
+    await finish(store, spool, model)
 
 
-async def act(spool: SqliteSpool, model: Model, number: int, action: str, arguments: list[Any]) -> None:
-    if action == "prepare":
-        size, copies = arguments
-        id_, targets = f"m{number}", TARGETS[:copies]
-        message = make_message(id_, b"x" * size, recipients=(ANN, BOB), received_at=RECEIVED_AT + number)
-        await spool.prepare(message, plans(*targets))
-        model.prepared[id_] = targets
-    elif action in ("commit", "abort") and model.prepared:
-        id_ = sorted(model.prepared)[arguments[0] % len(model.prepared)]
-        targets = model.prepared.pop(id_)
-        if action == "abort":
-            await spool.abort(id_)
-        else:
-            spool.commit(id_)
-            model.owed |= {(id_, target): ((ANN, BOB), 0.0) for target in targets}
-    elif action == "claim":
-        target, limit = arguments
-        due = model.due(target)
-        claimed = await spool.claim(target, model.now, limit)
-        assert {d.message.id for d in claimed} <= due
-        assert bool(claimed) == bool(due)
-        for delivery in claimed:
-            assert delivery.message.envelope.recipients == model.owed[delivery.message.id, target][0]
-        model.in_flight += claimed
-    elif action == "settle" and model.in_flight:
-        at, fate = arguments
-        settle(spool, model, model.in_flight.pop(at % len(model.in_flight)), fate)
-    elif action == "wait":
-        model.now += arguments[0]
-    elif action == "flush":
-        await spool.check()
+async def find_all(spool: Spool) -> list[Entry]:
+    found: list[Entry] = []
+    while page := await spool.find(Filter(), after=found[-1].id if found else 0, limit=7):
+        found += page
+    return found
 
 
-def settle(spool: SqliteSpool, model: Model, delivery: Delivery, fate: str) -> None:
-    owed = (delivery.message.id, delivery.lane)
-    recipients, _ = model.owed.pop(owed)
-    again = recipients[:1] if fate in ("again", "both") else ()
-    dead = recipients[-1:] if fate in ("dead", "both") else ()
-    spool.settle(Settlement(delivery, again, model.now + 50, dead, "why"))
+def new_message(id_: str, size: int) -> Any:
+    return make_message(id_, b"x" * size, recipients=(ANN, BOB), received_at=RECEIVED_AT + int(id_[1:]))
+
+
+async def accept(spool: Spool, model: Model, id_: str, now: float, size: int, plans: list[Planned]) -> None:
+    model.add(id_, plans, await spool.accept(new_message(id_, size), plans))
+
+
+async def prepare(spool: Spool, model: Model, id_: str, now: float, size: int, plans: list[Planned]) -> None:
+    plans = [replace(each, running=False) for each in plans]
+    await spool.prepare(new_message(id_, size), plans)
+    model.prepared[id_] = plans
+
+
+def chosen(model: Model, index: int) -> str:
+    return sorted(model.prepared)[index % len(model.prepared)]
+
+
+async def commit(spool: Spool, model: Model, id_: str, now: float, index: int) -> None:
+    if model.prepared:
+        id_ = chosen(model, index)
+        spool.commit(id_)
+        model.add(id_, model.prepared.pop(id_))
+
+
+async def commit_as(spool: Spool, model: Model, id_: str, now: float, index: int, plans: list[Planned]) -> None:
+    if model.prepared:
+        id_ = chosen(model, index)
+        del model.prepared[id_]
+        model.add(id_, plans, await spool.commit_as(id_, plans))
+
+
+async def abort(spool: Spool, model: Model, id_: str, now: float, index: int) -> None:
+    if model.prepared:
+        id_ = chosen(model, index)
+        del model.prepared[id_]
+        await spool.abort(id_)
+
+
+async def claim(spool: Spool, model: Model, id_: str, now: float, lane: str, limit: int) -> None:
+    due = model.due(lane, now)
+    claimed = await spool.claim(lane, now, limit)
+    assert bool(claimed) == bool(due)
+    assert len(claimed) <= limit
+    for delivery in claimed:
+        owed = next(o for o in due if o.state is State.QUEUED and o.is_delivery(delivery))
+        model.run(delivery, owed)
+
+
+async def intend(spool: Spool, model: Model, id_: str, now: float, index: int, upstream: str) -> None:
+    if model.running:
+        delivery, owed = model.running[index % len(model.running)]
+        await spool.intend(delivery, upstream)
+        owed.intent = upstream
+
+
+async def settle(
+    spool: Spool, model: Model, id_: str, now: float, index: int, fate: str, copies: tuple[Planned, ...], notices: int
+) -> None:
+    if not model.running:
+        return
+    delivery, owed = model.running.pop(index % len(model.running))
+    again = owed.recipients[:1] if fate in ("again", "doubt", "both") else ()
+    dead = owed.recipients[-1:] if fate in ("dead", "both") else ()
+    doubt = "ses" if fate == "doubt" else None
+    posted = tuple((new_message(f"{id_}{n}", 20), plan(NOTICES)) for n in range(notices))
+    spool.settle(
+        Settlement(
+            delivery,
+            again,
+            now + 50,
+            doubt,
+            warned=fate == "doubt",
+            dead=dead,
+            reason="why",
+            copies=copies,
+            notices=posted,
+        )
+    )
+    model.owed.remove(owed)
+    attempts = owed.attempts + 1
     if again:
-        model.owed[owed] = (again, model.now + 50)
+        warned = owed.warned or fate == "doubt"
+        model.owed.append(
+            replace(
+                owed,
+                recipients=again,
+                at=now + 50,
+                doubt=doubt,
+                state=State.QUEUED,
+                attempts=attempts,
+                warned=warned,
+                intent=None,
+            )
+        )
     if dead:
-        model.dead += 1
-        model.kept.add(delivery.message.id)
+        model.owed.append(Owed(owed.message, owed.lane, dead, 0, None, State.DEAD, attempts, owed.warned, died_at=now))
+    model.add(owed.message, copies)
+    for message, each in posted:
+        model.add(message.id, [each])
 
 
-async def finish(spool: SqliteSpool, model: Model) -> None:
-    """Everything that is owed is delivered; nothing is left but what dead letters and prepared messages need."""
-    for delivery in model.in_flight:
+async def alter(spool: Spool, model: Model, id_: str, now: float, index: int, action: Any) -> None:
+    """Does something to every third delivery."""
+    every = [entry for place, entry in enumerate(await find_all(spool)) if (place + index) % 3 == 0]
+    allowed = {
+        "retry": (State.QUEUED, State.HELD, State.DEAD),
+        "hold": (State.QUEUED,),
+        "release": (State.HELD,),
+        "delete": (State.QUEUED, State.HELD, State.DEAD),
+    }[action]
+    expected = [entry for entry in every if entry.state in allowed]
+    altered = await spool.alter([entry.id for entry in every], action, now, EXPIRES_AT)
+    assert sorted(altered) == sorted(entry.id for entry in expected)
+    for entry in expected:
+        # Of deliveries that look the same, one that is due at the same time.
+        owed = min(
+            (o for o in model.owed if o.looks() == looks(entry)),
+            key=lambda o: abs(max(o.at, entry.received_at) - (entry.next_at or 0)),
+        )
+        if action == "delete":
+            model.owed.remove(owed)
+        else:
+            owed.state, owed.at = (State.HELD, 0) if action == "hold" else (State.QUEUED, now)
+
+
+async def purge(spool: Spool, model: Model, id_: str, now: float) -> None:
+    old = [o for o in model.owed if o.state is State.DEAD and o.died_at < now - 10]
+    assert await spool.purge(now - 10) == len(old)
+    for owed in old:
+        model.owed.remove(owed)
+
+
+async def flush(spool: Spool, model: Model, id_: str, now: float) -> None:
+    await spool.check()
+
+
+ACTIONS: dict[str, Any] = {
+    "accept": accept,
+    "prepare": prepare,
+    "commit": commit,
+    "commit_as": commit_as,
+    "abort": abort,
+    "claim": claim,
+    "intend": intend,
+    "settle": settle,
+    "alter": alter,
+    "purge": purge,
+    "flush": flush,
+}
+
+
+async def finish(store: Store, spool: Spool, model: Model) -> None:
+    """Everything that is owed is delivered; nothing is left but what held, dead and prepared messages need."""
+    for delivery, owed in model.running:
         spool.settle(Settlement(delivery))
-        del model.owed[delivery.message.id, delivery.lane]
-    model.in_flight.clear()
-    model.now += 1000
-    for target in TARGETS:
-        expected = model.due(target)
+        model.owed.remove(owed)
+    store.now += 1000
+    for lane in LANES:
+        expected = [owed.message for owed in model.due(lane, store.now)]
         seen: list[str] = []
-        while claimed := await spool.claim(target, model.now, 5):
+        while claimed := await spool.claim(lane, store.now, 5):
             for delivery in claimed:
                 seen.append(delivery.message.id)
                 spool.settle(Settlement(delivery))
         assert sorted(seen) == sorted(expected)
-    await spool.close()
-    again = SqliteSpool(spool.incoming.parent)
-    await again.open()
-    left = await again.orphans()
-    assert {p.message.id for p in left} == model.prepared.keys()
-    rows = await again._writer.read(lambda database: database.query("SELECT id, file_size IS NOT NULL FROM message"))
-    assert {id_ for id_, _ in rows} == model.prepared.keys() | model.kept
-    assert len(list((again.incoming.parent / "content").iterdir())) == sum(has_file for _, has_file in rows)
-    await again.close()
+    kept = {owed.message for owed in model.owed if owed.state in (State.HELD, State.DEAD)}
+    await store.end()
+    await store.kill()
+    again = await store.start()
+    assert {p.message.id for p in await again.orphans()} == model.prepared.keys()
+    assert {entry.message_id for entry in await find_all(again)} == kept
+    if isinstance(store, SqliteStore):
+        rows = await again._writer.read(lambda db: db.query("SELECT id, file_size IS NOT NULL FROM message"))
+        assert {id_ for id_, _ in rows} == model.prepared.keys() | kept
+        assert len(list((store.path / "content").iterdir())) == sum(has_file for _, has_file in rows)
+        for table in ("intent", "whole"):
+            (count,) = (await again._writer.read(lambda db, of=table: db.query(f"SELECT count(*) FROM {of}")))[0]
+            assert count == (len(model.prepared) if table == "whole" else 0)
+    await store.end()

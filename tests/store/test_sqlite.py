@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from store.messages import ANN, BOB, EVE, NOW, RECEIVED_AT, make_message, octets, plans
-from waypost.delivery.spool import Delivery, Settlement, SpoolError, LaneCount
+from waypost.delivery.spool import Delivery, LaneCount, Settlement, SpoolError
 from waypost.store import held
 from waypost.store.files import RESERVE
 from waypost.store.spill import Spill

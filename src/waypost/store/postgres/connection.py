@@ -71,9 +71,15 @@ class Server:
         """
         with self.explained("cannot be reached"):
             async with asyncio.timeout(timeout):
-                connection: Connection = await load_driver().connect(
-                    self._url, timeout=timeout, command_timeout=COMMAND_TIMEOUT
-                )
+                try:
+                    connection: Connection = await load_driver().connect(
+                        self._url, timeout=timeout, command_timeout=COMMAND_TIMEOUT
+                    )
+                except ValueError:  # its text may contain a part of the password
+                    raise SpoolError(
+                        f"the URL of the spool, {self.name}..., cannot be understood. It has the form"
+                        " postgresql://user:password@host:5432/database, special characters as %23 and the like"
+                    ) from None
                 try:
                     await connection.fetchrow(_PREPARE_SESSION, durable)
                 except BaseException:
@@ -162,7 +168,9 @@ def describe(error: BaseException) -> str:
 def _without_secrets(url: str) -> str:
     try:
         parts = urlsplit(url)
-        place = parts.netloc.rpartition("@")[2]
+        host = parts.hostname or ""
+        place = (f"[{host}]" if ":" in host else host) + ("" if parts.port is None else f":{parts.port}")
     except ValueError:
         return "postgresql://"
-    return f"postgresql://{place}{parts.path}"
+    # With an unescaped character in its password, a part of that would look like the host.
+    return "postgresql://" if "@" in url.partition(parts.netloc)[2] else f"postgresql://{place}{parts.path}"

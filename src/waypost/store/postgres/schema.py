@@ -7,6 +7,7 @@ from waypost.store.postgres.connection import OLDEST, Connection, Server, load_d
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x57617970  # "Wayp": of the whole database, and only ours by convention
+_EXISTS = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'waypost' AND tablename = 'schema_version')"
 _PATIENCE = "60s"  # for another instance that is bringing a large spool up to date
 
 
@@ -54,7 +55,8 @@ async def _migrate(server: Server, connection: Connection, scripts: list[Path]) 
 
 async def _current_version(connection: Connection) -> int | None:
     """The version of the schema; None when there is none."""
-    if await connection.fetchval("SELECT to_regclass('waypost.schema_version') IS NULL"):
+    # Not `to_regclass`: that may answer from a cache, older than the lock that was waited for.
+    if not await connection.fetchval(_EXISTS):
         return None
     version: int = await connection.fetchval("SELECT version FROM waypost.schema_version")
     return version

@@ -115,6 +115,8 @@ class Watch:
             except SpoolError as error:
                 if not failures:
                     _log.warning("the spool's other instances are not heard", error=str(error))
+                if self._connection is not None:
+                    self._connection.terminate()  # the next may reach a server that can be written
                 self._silent.clear()
                 next_round = loop.time() + _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
