@@ -27,9 +27,8 @@ def listed(folder: Path, *words: str) -> list[dict[str, object]]:
 
 def test_a_message_that_waits_is_seen_exported_held_and_sent(tmp_path: Path, sink: StoringSink) -> None:
     port, nobody = free_port(), free_port()
-    settings = relaying(
-        port, f"127.0.0.1:{nobody}", sink.address, spool=tmp_path / "spool", acceptance="hybrid", backoff=["1h"]
-    )
+    settings = relaying(port, f"127.0.0.1:{nobody}", sink.address, spool=tmp_path / "spool", acceptance="hybrid")
+    settings["routes"]["all"]["backoff"] = ["1h"]
     settings["spool"]["allow_temporary"] = True
     with WaypostProcess(tmp_path, settings, ports=[port]) as running:
         control = tmp_path / "spool" / "control.sock"
