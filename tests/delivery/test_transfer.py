@@ -79,6 +79,7 @@ class Upstreams:
 class Lent:
     reused = False
     tls = None
+    phases = ()
     is_closed = False
 
     def __init__(self, upstreams: Upstreams, upstream: Upstream, mail: c.Mail) -> None:

@@ -111,11 +111,19 @@ class Candidates:
             health.trial_abandoned()
             raise
         if isinstance(begun, Stopped):
-            return self.judge(upstream, begun.phase, begun.answer, began)
+            return self.judge(upstream, begun.phase, begun.answer, began, phases=begun.phases)
         return Link(upstream, begun.lent, begun.recipients, begun.dot, began)
 
-    def judge(self, upstream: Upstream, phase: Phase, answer: Answer, began: float, lent: Lent | None = None) -> Judged:
-        """What an answer means, with its effect on the upstream's health."""
+    def judge(
+        self,
+        upstream: Upstream,
+        phase: Phase,
+        answer: Answer,
+        began: float,
+        lent: Lent | None = None,
+        phases: tuple[tuple[Phase, float], ...] = (),
+    ) -> Judged:
+        """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one."""
         verdict = classify(phase, answer)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
@@ -126,9 +134,10 @@ class Candidates:
         else:
             health.succeeded(now, began)
         if lent is None:
-            return Judged(Attempt(upstream.name, phase, answer, verdict.rule, now - began), verdict)
-        dsn = lent.extensions.dsn
-        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, (), dsn)
+            attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, phases=phases)
+            return Judged(attempt, verdict)
+        dsn, phases = lent.extensions.dsn, lent.phases
+        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, phases, dsn)
         return Judged(attempt, verdict)
 
     def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:

@@ -33,6 +33,10 @@ class Lent(Protocol):
         """Version and cipher, or None."""
 
     @property
+    def phases(self) -> tuple[tuple[Phase, float], ...]:
+        """How many seconds each phase of the attempt took so far, in their order."""
+
+    @property
     def is_closed(self) -> bool:
         """Whether the upstream has gone meanwhile."""
 

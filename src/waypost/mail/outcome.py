@@ -28,6 +28,8 @@ class Phase(StrEnum):
     CONTENT = "content"  # octets before the final dot
     DOT = "dot"  # the dot was sent: acceptance is possible from here on
 
+    __hash__ = str.__hash__  # Enum's own runs in Python, and phases are looked up for every attempt
+
 
 class Cause(StrEnum):
     """Why there is no reply to judge."""
@@ -67,6 +69,8 @@ class Stopped:
 
     phase: Phase
     answer: Answer
+    phases: tuple[tuple[Phase, float], ...] = ()
+    """How many seconds each phase took, this one included, in their order."""
 
 
 class Role(StrEnum):

@@ -7,6 +7,7 @@ upstream does.
 from collections.abc import Sequence
 
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.net.stopwatch import Stopwatch
 from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
 from waypost.smtp import commands as c
 from waypost.smtp.client import ClientEngine
@@ -20,11 +21,13 @@ _CLOSED = State.CLOSED  # at hand: before Python 3.12 members are looked up by t
 class Dialogue:
     """A client engine and the stream it speaks over. `stream` is None before it is connected and after the end."""
 
-    __slots__ = ("engine", "stream")
+    __slots__ = ("engine", "stream", "watch")
 
     def __init__(self) -> None:
         self.engine = ClientEngine()
         self.stream: Stream | None = None
+        self.watch = Stopwatch()
+        """Each step is measured under its phase; a group under that of its first command."""
 
     @property
     def is_closed(self) -> bool:
@@ -49,6 +52,7 @@ class Dialogue:
         """Several commands in one write; an answer for each, with its phase should it fail."""
         if self.stream is None or self.engine.state is _CLOSED:
             return [Failure(phase, Cause.CLOSED, "the connection is closed") for phase in phases]
+        self.watch.start()
         try:
             self.stream.write(self.engine.send(*commands) + behind)
         except ProtocolError as error:
@@ -68,6 +72,7 @@ class Dialogue:
                 if answers and self.engine.state is _CLOSED:  # 421: nothing more will come
                     answers += [answers[-1]] * (count - len(answers))
             if len(answers) == count:
+                self.watch.lap(phases[0])
                 return answers
             cause, text = Cause.CLOSED, "the upstream closed the connection"
         except StreamTimeoutError:
@@ -77,6 +82,7 @@ class Dialogue:
             answers.clear()  # replies may have been paired with the wrong commands
         except InterruptedReadError:
             cause, text = Cause.SHUTDOWN, "Waypost is stopping"
+        self.watch.lap(phases[0])
         return answers + [self.broken(phase, cause, text) for phase in phases[len(answers) :]]
 
     def stop(self, phase: Phase, cause: Cause, text: str) -> Stopped:

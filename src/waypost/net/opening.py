@@ -43,9 +43,11 @@ async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, ti
 
 async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -> Failure | None:
     phase = Phase.RESOLVE
+    dialogue.watch.start()
     try:
         async with asyncio.timeout(timeouts.connect):
             endpoints = await resolve(upstream.host, upstream.port)
+            dialogue.watch.lap(phase)
             phase = Phase.CONNECT
             dialogue.stream = await connect(endpoints)
     except TimeoutError:
@@ -55,6 +57,8 @@ async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return Failure(Phase.CONNECT, Cause.UNREACHABLE, f"the upstream cannot be reached: {reason}")
+    finally:
+        dialogue.watch.lap(phase)
     return None
 
 
@@ -86,6 +90,7 @@ async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts)
     tls, stream = upstream.tls, dialogue.stream
     if stream is None:
         return Failure(Phase.TLS, Cause.CLOSED, "the connection is closed")
+    dialogue.watch.start()
     try:
         context = upstream_context(tls)
         name = tls.server_name or upstream.host
@@ -96,6 +101,8 @@ async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts)
         return dialogue.broken(Phase.TLS, Cause.CERTIFICATE, _ssl_text(error))
     except (ssl.SSLError, ConnectionError, ValueError) as error:
         return dialogue.broken(Phase.TLS, Cause.TLS, _ssl_text(error))
+    finally:
+        dialogue.watch.lap(Phase.TLS)
     if tls.fingerprints:
         shown = fingerprint(stream.peer_certificate or b"")
         if shown not in tls.fingerprints:

@@ -140,7 +140,7 @@ class UpstreamPool:
         if isinstance(answer, Reply) and answer.is_positive:
             return Begun(LentConnection(self, connection, timeouts), answers, dot)
         if dot is not None and isinstance(answer, Failure):
-            return Stopped(Phase.DOT, answer)  # all of it was sent, and nothing of it was answered
+            return Stopped(Phase.DOT, answer, connection.phases)  # all was sent, and nothing of it answered
         return Stopped(Phase.MAIL, answer, connection.phases)
 
     def give_back(self, connection: UpstreamConnection) -> None:

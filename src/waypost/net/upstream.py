@@ -5,6 +5,7 @@ does. Secrets are revealed only in the line that carries them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
@@ -42,6 +43,11 @@ class UpstreamConnection:
     # -- facts
 
     @property
+    def phases(self) -> tuple[tuple[Phase, float], ...]:
+        """How many seconds each phase of the latest attempt took; opening the connection belongs to the first."""
+        return self._dialogue.watch.laps
+
+    @property
     def extensions(self) -> Extensions:
         """What the upstream offers."""
         return self._dialogue.engine.extensions
@@ -72,7 +78,8 @@ class UpstreamConnection:
 
     async def open(self, timeouts: Timeouts) -> Stopped | None:
         """Connects, secures and authenticates; None when the connection is ready, else what went wrong."""
-        return await open_session(self._dialogue, self.upstream, self._hostname, timeouts)
+        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts)
+        return None if problem is None else replace(problem, phases=self.phases)
 
     # -- transactions
 
@@ -83,9 +90,7 @@ class UpstreamConnection:
 
         The recipients' answers are missing when MAIL was not accepted.
         """
-        self.transactions += 1
-        if not self._dialogue.engine.is_idle:
-            await self._read_reset(timeouts)
+        await self._start_transaction(timeouts)
         if not self.extensions.pipelining or len(recipients) > _GROUP:
             answer = await self._dialogue.ask(mail, Phase.MAIL, timeouts.command)
             if not is_positive(answer):
@@ -115,18 +120,22 @@ class UpstreamConnection:
         Only for deliveries that are owed: content is under way before anything is known about the recipients,
         so a connection that ends in between leaves them in doubt.
         """
-        self.transactions += 1
-        if not self._dialogue.engine.is_idle:
-            await self._read_reset(timeouts)
+        await self._start_transaction(timeouts)
         octets = b"".join(unstuffed(content.chunks()))
         commands: Sequence[c.Command] = (mail, *recipients, c.Bdat(len(octets), last=True))
         phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients), Phase.DOT)
         first, *others, last = await self._dialogue.exchange(commands, phases, timeouts.dot, octets)
         return first, others, last
 
-    async def _read_reset(self, timeouts: Timeouts) -> None:
-        """Reads the answer to the RSET that ended the last transaction; when it does not come, the next step fails."""
-        await self._dialogue.answers((Phase.MAIL,), timeouts.command)
+    async def _start_transaction(self, timeouts: Timeouts) -> None:
+        self.transactions += 1
+        dialogue = self._dialogue
+        if self.transactions > 1:
+            dialogue.watch.reset()
+        if not dialogue.engine.is_idle:
+            # The answer to the RSET that ended the last transaction; when it does not come, the next step fails.
+            dialogue.watch.start()
+            await dialogue.answers((Phase.MAIL,), timeouts.command)
 
     async def add(self, recipients: Sequence[c.Rcpt], timeouts: Timeouts) -> Sequence[Answer]:
         """More recipients of the transaction under way; the answer to each."""
@@ -151,10 +160,12 @@ class UpstreamConnection:
         stream = self._dialogue.stream
         assert stream is not None  # noqa: S101 # a transaction is under way
         held = b""
+        sent = False
         try:
             # One piece is held back, so that the last one and the dot leave in one write.
             for piece in content.chunks():
                 if held:
+                    sent = True
                     stream.write(held)
                     if stream.must_drain:
                         await stream.drain(timeouts.block)
@@ -169,6 +180,8 @@ class UpstreamConnection:
             return Phase.CONTENT, self._dialogue.broken(
                 Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}"
             )
+        if sent:
+            self._dialogue.watch.lap(Phase.CONTENT)
         return await self._end(held + end, timeouts)
 
     async def _end(self, last: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
@@ -201,6 +214,7 @@ class UpstreamConnection:
 
     async def _send_chunks(self, content: Content, timeouts: Timeouts) -> tuple[Phase, Answer]:
         """By BDAT, for content whose last line has no end: DATA would have to add one."""
+        self._dialogue.watch.start()
         pending = b""
         for piece in unstuffed(content.chunks()):
             if len(pending) >= _MIN_CHUNK:
