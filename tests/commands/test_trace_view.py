@@ -34,6 +34,9 @@ TAKEN = Attempt(
 )
 GREYLISTED = Attempt("gmail", Phase.RCPT, reply(451, "4.7.1", "Greylisted, try again"), "transient", 0.0123, True)
 SILENT = Attempt("ses", Phase.DOT, Failure(Phase.DOT, Cause.TIMEOUT, "no answer in 600 s"), "in-doubt", 600.0)
+UNREACHABLE = Attempt(
+    "old", Phase.CONNECT, Failure(Phase.CONNECT, Cause.UNREACHABLE, "connection refused"), "unreachable", 0.0002
+)
 FORGOTTEN = Attempt(
     "ses", Phase.DOT, Failure(Phase.DOT, Cause.LOCAL, "no outcome was recorded before the restart"), "in-doubt", 0.0
 )
@@ -238,14 +241,19 @@ def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
     life.at(1).in_doubt(MESSAGE, SILENT, Role.COPY)
     life.at(61).in_doubt(MESSAGE, FORGOTTEN, Role.PRIMARY)
     life.at(3700).dead(MESSAGE, "new", (BOB, EVE), "expired", Role.COPY)
+    life.at(3600).attempted(MESSAGE.id, UNREACHABLE, Role.PRIMARY)
+    life.at(3600).deferred(MESSAGE, "apps", (BOB, EVE), UNREACHABLE.answer, START + 7200, Role.PRIMARY)
     life.at(90061).altered(MESSAGE.id, "retry", 65537, Role.COPY, "new", ["bob@example.net"], "uid 0")
     life.at(-1.5).notice_suppressed(MESSAGE, 20)
     life.records.append(life.records[-1] | {"event": "teleported", "whither": "moon"})
     del life.records[-1]["reason"]
 
     for line in (
-        "  +1.000     in doubt whether ses has it as a copy: timeout at dot: no answer in",
+        "  +1.000     in doubt whether ses has it as a copy: no answer in 600 s (timeout at\n             dot)",
         "  +1m 01s    in doubt whether ses has it: no outcome was recorded before the",
+        "  +1h 00m    old did not take it, at connect: connection refused",
+        "  +1h 00m    put off (apps): connection refused (unreachable at connect)\n"
+        "             next attempt 2026-01-01 02:00:00 UTC",
         "  +1h 01m    dead letter (copy for new): expired",
         "  +1d 01h    retry by hand (copy for new): delivery 65537, by uid 0",
         "  -1.500     sender not notified: it has had 20 notifications in this hour,",

@@ -104,7 +104,7 @@ _STORIES: dict[str, Callable[[Record], str]] = {
     "answered_from_ledger": lambda e: f"came again, answered as the first time: {_answer(e)}",
     "refused": lambda e: f"{e.get('command', '')} refused{_whom(e)}: {_answer(e)}",
     "abandoned": lambda e: f"the client went away in mid-content: {e.get('reason', '')}",
-    "attempted": lambda e: f"{e['upstream']} did not take it{_as_copy(e)}, at {e['phase']}: {_answer(e)}",
+    "attempted": lambda e: f"{e['upstream']} did not take it{_as_copy(e)}, at {e['phase']}: {_reply(e) or e['text']}",
     "relayed": lambda e: f"{e['upstream']} took it: {_answer(e)}",
     "copied": lambda e: f"{e['upstream']} took the copy: {_answer(e)}",
     "deferred": lambda e: f"put off{_owed(e)}: {_answer(e)}",
@@ -120,11 +120,16 @@ _STORIES: dict[str, Callable[[Record], str]] = {
 
 
 def _answer(event: Record) -> str:
-    if "code" in event:
-        return " ".join(str(event[name]) for name in ("code", "enhanced", "text") if event.get(name))
-    if event.get("cause") == "local":  # our own words
-        return str(event["text"])
-    return f"{event.get('cause', '')} at {event.get('phase', '')}: {event.get('text', '')}"
+    """A reply; or why there was none, where and of what kind, but for faults of ours, which explain themselves."""
+    if event.get("cause", "local") == "local":
+        return _reply(event) or str(event.get("text", ""))
+    return f"{event.get('text', '')} ({event['cause']} at {event.get('phase', '?')})"
+
+
+def _reply(event: Record) -> str:
+    if "code" not in event:
+        return ""
+    return " ".join(str(event[name]) for name in ("code", "enhanced", "text") if event.get(name))
 
 
 def _as_copy(event: Record) -> str:
