@@ -249,7 +249,7 @@ def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
     del life.records[-1]["reason"]
 
     for line in (
-        "  +1.000     in doubt whether ses has it as a copy: no answer in 600 s (timeout at\n             dot)",
+        "  +1.000     in doubt whether ses has it as a copy: no answer in 600 s (timeout\n             at dot)",
         "  +1m 01s    in doubt whether ses has it: no outcome was recorded before the",
         "  +1h 00m    old did not take it, at connect: connection refused",
         "  +1h 00m    put off (apps): connection refused (unreachable at connect)\n"
