@@ -1,10 +1,12 @@
 """Questions about what is owed, and what people do to it by hand."""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from waypost.delivery.spool import Action, Entry, Filter, LaneCount
+from waypost.routing.patterns import NamePatterns
 from waypost.store.postgres.connection import Connection
 from waypost.store.postgres.finishing import finish_messages
 from waypost.store.postgres.rows import ENTRY, decode_entry
@@ -53,6 +55,7 @@ DELETE FROM waypost.delivery WHERE id IN (
 RETURNING message
 """
 
+_WORDS = re.compile(r"[a-z0-9._+-]+", re.ASCII)
 _LOOKED_AT = 500  # deliveries, of which those are picked that match by a glob or a text
 
 _ENTRIES = f"SELECT {ENTRY} FROM waypost.delivery d JOIN waypost.message m ON m.key = d.message WHERE "  # noqa: S608
@@ -139,8 +142,13 @@ def _conditions(where: Filter) -> tuple[str, list[Any]]:
         chosen.append(("d.received_at < {}", where.received_before))
     if where.received_after is not None:
         chosen.append(("d.received_at > {}", where.received_after))
-    if where.sender is not None and where.sender != "<>" and where.sender.isascii():
-        chosen.append(("(lower(m.reverse_path) LIKE {} OR m.reverse_path = '')", _like(where.sender)))
+    if where.sender is not None and where.sender.isascii():
+        null = " OR m.reverse_path = ''" if NamePatterns([[where.sender]]).mask("<>") else ""
+        chosen.append((f"(lower(m.reverse_path) LIKE {{}}{null})", _like(where.sender)))
+    if where.recipient is not None:
+        # In the JSON text the parts of an address stand apart, and some characters are escaped.
+        words = _WORDS.findall(where.recipient.lower())
+        chosen += [("position({} IN lower(coalesce(d.recipients, m.record))) > 0", word) for word in words]
     if where.reason is not None and where.reason.isascii():
         chosen.append(("position({} IN lower(d.reason)) > 0", where.reason.lower()))
     text = "".join(f" AND {sql.format(f'${number}')}" for number, (sql, _) in enumerate(chosen, 3))
