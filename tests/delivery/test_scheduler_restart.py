@@ -76,3 +76,25 @@ async def test_an_intent_outlives_the_process_and_is_said_to_be_in_doubt(tmp_pat
     ]
     await second.scheduler.stop(1)
     await second.spool.close()
+
+
+async def test_what_was_claimed_and_not_begun_is_not_in_doubt_after_a_stop(tmp_path: Path) -> None:
+    first = Stage(SqliteSpool(tmp_path / "spool"))
+    first.announces = True
+    first.limit("new", 2)
+    await first.spool.open()
+    await first.queue("m0", "m1", "m2", "m3", "m4", "m5")
+    first.gates["new"] = asyncio.Event()
+    await first.scheduler.start()
+    await wait_until(lambda: first.running["new"] == 2)
+    await first.scheduler.stop(0)
+    await first.spool.close()
+
+    second = Stage(SqliteSpool(tmp_path / "spool"))
+    await second.spool.open()
+    await second.scheduler.start()
+    await wait_until(lambda: sum(what == "copied" for what, _ in second.events) == 6)
+    doubted = {told.split()[0] for what, told in second.events if what == "in doubt"}
+    assert doubted == {id_ for _, id_, _ in first.tried}, "the two that were cut off, and no others"
+    await second.scheduler.stop(1)
+    await second.spool.close()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from rig.stage import ANN, BOB, DOWN, EVE, LATER, NEVER, OK, SILENT, message_of
+from rig.stage import ANN, BOB, BUSY, DOWN, EVE, LATER, NEVER, OK, SILENT, message_of
 from waypost.clock import FakeClock
 from waypost.delivery.candidates import SLEEP, Candidates
 from waypost.delivery.sender import Fit
@@ -151,6 +151,10 @@ class Office:
     def dead(self, delivery: Delivery, recipients: Sequence[Recipient], reason: str) -> None:
         raise AssertionError("told of by the lane")
 
+    def delivery(self, *recipients: Recipient, lane: str = primary_lane("apps"), id_: int = 1) -> Delivery:
+        message = message_of(f"m{id_}", self.clock.time(), *(recipients or (ANN,)))
+        return Delivery(id_, message, lane, "apps", 0, self.clock.time() + 1000)
+
     async def deliver(
         self,
         *recipients: Recipient,
@@ -164,7 +168,9 @@ class Office:
         if content is not None:
             message = type(message)("m1", message.received_at, message.client, message.envelope, content)
         delivery = Delivery(1, message, lane, "apps", 0, self.clock.time() + 1000, doubt)
-        return await self.carrier.deliver(delivery, pool or pool_of("a", "b"), policy)
+        outcome = await self.carrier.deliver(delivery, pool or pool_of("a", "b"), policy)
+        self.carrier.settled(delivery)
+        return outcome
 
 
 def pool_of(*names: str, strategy: StrategyName = "ordered", **more: float) -> Pool:
@@ -221,6 +227,38 @@ async def test_each_upstream_that_gets_content_was_intended(office: Office) -> N
 async def test_an_intent_is_not_recorded_twice(office: Office) -> None:
     assert fates(await office.deliver(doubt="a")) == [(ANN, R, "a")]
     assert office.trace == ["a gets 7"], "it was on record already"
+
+
+async def test_the_intents_of_copies_are_recorded_together(office: Office) -> None:
+    office.upstreams.chunking.add("a")
+    alone = pool_of("a")
+    m1, m2 = (office.delivery(lane=copy_lane("a"), id_=number) for number in (1, 2))
+    await office.carrier.announce([m1, m2], alone)
+    assert office.trace == ["intend a", "intend a"]
+    for delivery in (m1, m2):
+        assert fates(await office.carrier.deliver(delivery, alone, "retry-same")) == [(ANN, R, "a")]
+        office.carrier.settled(delivery)
+    assert office.trace[2:] == ["a gets 7", "a gets 7"]
+    assert office.carrier.on_record == {}
+    await office.carrier.announce([m1, m2], pool_of("a", "b"))
+    assert office.carrier.on_record == {}, "which of them is tried is not known yet"
+
+
+async def test_intents_that_could_not_be_recorded_together_are_tried_one_by_one(office: Office) -> None:
+    delivery = office.delivery(lane=copy_lane("a"))
+    office.broken = SpoolError("disk full")
+    await office.carrier.announce([delivery], pool_of("a"))
+    office.broken = None
+    await office.carrier.deliver(delivery, pool_of("a"), "retry-same")
+    assert office.trace == ["intend a", "a gets 7"]
+
+
+async def test_a_delivery_that_found_no_connection_is_not_intended_again(office: Office) -> None:
+    office.upstreams.mail["a"] = BUSY
+    delivery = office.delivery(lane=copy_lane("a"))
+    for _ in range(3):
+        await office.carrier.deliver(delivery, pool_of("a"), "retry-same")
+    assert office.trace.count("intend a") == 1
 
 
 # -- in doubt

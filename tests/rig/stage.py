@@ -107,6 +107,8 @@ class Stage:
         self.set_route("notices")
         self.pauses: dict[str, float] = {}
         self.policies: list[InDoubtPolicy] = []
+        self.announces = False
+        """Whether intents are recorded, for all that is claimed."""
         self.notifier = FakeNotifier()
         self.tried: list[tuple[str, str, float]] = []
         self.running: Counter[str] = Counter()
@@ -138,6 +140,14 @@ class Stage:
 
     def pause(self, pool: Pool) -> float:
         return max(0.0, self.pauses.get(pool.name, 0) - self.clock.monotonic())
+
+    async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
+        if self.announces:
+            for delivery in deliveries:
+                await self.spool.intend(delivery, pool.name)
+
+    def settled(self, delivery: Delivery) -> None:
+        pass
 
     async def deliver(self, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
         name = pool.name

@@ -10,7 +10,7 @@ through: its backlog keeps its place instead of failing message by message. Then
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -19,7 +19,7 @@ import structlog
 from waypost.clock import Clock
 from waypost.delivery.alarm import Alarm
 from waypost.delivery.settling import Follower
-from waypost.delivery.spool import Delivery, Spool, SpoolError, read_lane
+from waypost.delivery.spool import Delivery, Settlement, Spool, SpoolError, read_lane
 from waypost.delivery.trials import Trials
 from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed
 from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
@@ -43,6 +43,12 @@ class Attempts(Protocol):
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool may be given another message."""
 
+    async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
+        """These copies will be delivered to this pool: whatever can be recorded for all of them at once."""
+
+    def settled(self, delivery: Delivery) -> None:
+        """The outcome of a delivery is recorded."""
+
     async def deliver(self, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
         """Makes one attempt; what became of each recipient."""
 
@@ -61,6 +67,23 @@ class Workplace:
     doubts: set[int] = field(default_factory=set)
     """Deliveries that are in doubt, and of which that was said."""
 
+    def say_doubt(self, delivery: Delivery, upstream: str) -> None:
+        """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
+        if delivery.id not in self.doubts:
+            self.doubts.add(delivery.id)
+            self.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
+
+    def record(self, settlement: Settlement) -> None:
+        """Settles a delivery, and lets go of its content."""
+        delivery = settlement.delivery
+        self.spool.settle(settlement)
+        self.attempts.settled(delivery)
+        delivery.message.content.close()
+        if settlement.doubt is not None:
+            self.doubts.add(delivery.id)
+        elif delivery.doubt is not None:
+            self.doubts.discard(delivery.id)
+
 
 class Lane:
     """The deliveries of one lane."""
@@ -76,6 +99,7 @@ class Lane:
         self._adopted: set[asyncio.Task[None]] = set()
         self._claimed: deque[Delivery] = deque()
         self._claiming = False
+        self._is_full = False  # whether the last claim left something
         self._more = False  # something fell due while a claim was waiting for the disk
         self._stopping = False
         self._alarm = Alarm(workplace.clock, self.wake)
@@ -110,9 +134,12 @@ class Lane:
         return self._workers | self._adopted
 
     def give_back(self) -> None:
-        """Lets go of what was claimed and will not be delivered."""
+        """Lets go of what was claimed and will not be delivered: it is as due as it was."""
+        now = self._clock.time()
         while self._claimed:
-            self._claimed.popleft().message.content.close()
+            delivery = self._claimed.popleft()
+            recipients = delivery.message.envelope.recipients
+            self._place.record(Settlement(delivery, recipients, now, delivery.doubt, delivery.warned, attempted=False))
 
     # -- the work
 
@@ -136,7 +163,9 @@ class Lane:
     async def _next(self) -> Delivery | None:
         """The next delivery to try; None when there is nothing to do for this worker now."""
         while not self._stopping and not ((self._rest_until or self._is_paced) and self._rests()):
-            if self._claimed:
+            if self._is_full and not self._claiming and len(self._claimed) <= self._known_limit:
+                await self._claim()  # while the others still have something to do
+            elif self._claimed:
                 delivery = self._claimed.popleft()
                 if not self._trials.failing or self._last is None or delivery.expires_at > self._clock.time():
                     return delivery
@@ -149,9 +178,12 @@ class Lane:
 
     async def _claim(self) -> bool:
         """Claims what is due; whether there is something to do. Otherwise a timer is running, if anything waits."""
-        self._claiming, self._more = True, False
+        self._claiming, self._more, self._is_full = True, False, False
+        limit = max(PREFETCH, 2 * self._known_limit)
         try:
-            claimed = await self._spool.claim(self._name, self._clock.time(), PREFETCH)
+            claimed = await self._spool.claim(self._name, self._clock.time(), limit)
+            if self._is_copy and len(claimed) > 1 and self._known is not None:
+                await self._place.attempts.announce(claimed, self._known)
             at = None if claimed or self._more else await self._spool.next_due(self._name)
         except SpoolError as error:
             _log.warning("the spool cannot be read", lane=self._name, error=str(error))
@@ -162,6 +194,7 @@ class Lane:
         if at is not None:
             self._alarm.set(at - self._clock.time())
         self._claimed.extend(claimed)
+        self._is_full = len(claimed) == limit
         if len(claimed) > 1:
             self.wake()
         return bool(claimed) or self._more
@@ -183,7 +216,7 @@ class Lane:
         if self._is_copy:
             policy = "retry-same"
         if delivery.doubt is not None:
-            self._say_doubt(delivery, delivery.doubt)
+            place.say_doubt(delivery, delivery.doubt)
         if delivery.doubt is not None and policy == "assume-sent":
             outcome = _assumed(delivery, delivery.doubt)
         else:
@@ -205,14 +238,9 @@ class Lane:
         """Records what became of a delivery, and lets go of its content."""
         place = self._place
         settlement = place.follower.settle(delivery, self._role, verdict, outcome, route, self._clock.time())
-        place.spool.settle(settlement)
-        delivery.message.content.close()
+        place.record(settlement)
         if settlement.again:
             self._alarm.set(settlement.at - self._clock.time())
-        if settlement.doubt is not None:
-            place.doubts.add(delivery.id)
-        elif delivery.doubt is not None:
-            place.doubts.discard(delivery.id)
 
     async def _see_out(self, delivery: Delivery, attempt: Awaitable[Outcome]) -> None:
         """Waits for an attempt that was begun elsewhere. When it is broken off, what was recorded stands."""
@@ -302,12 +330,6 @@ class Lane:
         if name not in self._missing:
             self._missing.add(name)
             _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
-
-    def _say_doubt(self, delivery: Delivery, upstream: str) -> None:
-        """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
-        if delivery.id not in self._place.doubts:
-            self._place.doubts.add(delivery.id)
-            self._place.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
 
 
 def _assumed(delivery: Delivery, upstream: str) -> Outcome:

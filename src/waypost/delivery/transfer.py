@@ -6,6 +6,7 @@ policy: by the same upstream (`retry-same`, and `tempfail` where the message is 
 assuming the best (`assume-sent`).
 """
 
+import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -46,6 +47,8 @@ class Carrier:
         self.intend = intend
         self.log = log
         self.pace = Pace(clock)
+        self.on_record: dict[int, str] = {}
+        """The upstream of the last intent, by the id of a delivery that runs."""
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
@@ -53,6 +56,25 @@ class Carrier:
             return self.pace.wait(pool.members[0].upstream)
         usable = self.candidates.usable(pool)
         return min(self.pace.wait(member.upstream) for member in usable)
+
+    async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
+        """Records together the intents of copies that will be delivered to this pool. Does not raise.
+
+        One that is announced and not delivered must be settled all the same, else it is in doubt after a restart.
+        """
+        if len(pool.members) > 1:
+            return  # which of them will be tried is not known yet
+        name = pool.members[0].upstream.name
+        small = [each for each in deliveries if each.message.content.size <= AT_ONCE and each.doubt != name]
+        try:
+            await asyncio.gather(*(self.intend(delivery, name) for delivery in small))
+        except SpoolError:
+            return  # each will see for itself
+        self.on_record.update((delivery.id, name) for delivery in small)
+
+    def settled(self, delivery: Delivery) -> None:
+        """The outcome is recorded, and with it the intent is gone."""
+        self.on_record.pop(delivery.id, None)
 
     async def deliver(self, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> Outcome:
         """Makes one attempt, with failover, and says what became of each recipient. Does not raise.
@@ -268,8 +290,10 @@ class _Attempt:
     async def _intend(self, upstream: Upstream) -> None:
         name = upstream.name
         if self._intended != name:
-            if self._delivery.doubt != name:  # else that is on record already
-                await self._carrier.intend(self._delivery, name)
+            delivery, on_record = self._delivery, self._carrier.on_record
+            if on_record.get(delivery.id, delivery.doubt) != name:
+                await self._carrier.intend(delivery, name)
+                on_record[delivery.id] = name
             self._intended = name
 
     # -- what is known
