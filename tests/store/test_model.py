@@ -194,7 +194,7 @@ async def find_all(spool: Spool) -> list[Entry]:
 
 
 def new_message(id_: str, size: int) -> Any:
-    return make_message(id_, b"x" * size, recipients=(ANN, BOB), received_at=RECEIVED_AT + int(id_[1:]))
+    return make_message(id_, b"x" * size, recipients=(ANN, BOB), received_at=RECEIVED_AT + int(id_[1:]) % 60)
 
 
 async def accept(spool: Spool, model: Model, id_: str, now: float, size: int, plans: list[Planned]) -> None:

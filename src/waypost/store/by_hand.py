@@ -194,7 +194,5 @@ class ByHand:
 
 
 def _read(database: Database, id_: int) -> tuple[Entry, Delivery] | None:
-    row = queries.find_row(database, id_)
-    if row is None:
-        return None
-    return entries.complete(database, [row])[0], queries.read_delivery(database, row)
+    row, entry = queries.find_row(database, id_), entries.find_entry(database, id_)
+    return None if row is None or entry is None else (entry, queries.read_delivery(database, row))

@@ -155,7 +155,7 @@ class Claims:
             None,
             settlement.reason,
             None,
-            False,
+            delivery.warned,
             None,
         )
         if settlement.again:
@@ -171,7 +171,7 @@ class Claims:
         if settlement.dead:
             lane.dead += 1
             recipients = encode_recipients(settlement.dead)
-            dead = row._replace(state=DEAD, next_at=None, recipients=recipients, died_at=self._now(), warned=False)
+            dead = row._replace(state=DEAD, next_at=None, recipients=recipients, died_at=self._now())
             if not settlement.again:
                 changes.deliveries[delivery.id] = dead
             else:
