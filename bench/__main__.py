@@ -19,8 +19,8 @@ from bench.run import Bench, Run
 from bench.systems import SYSTEMS
 
 HERE = Path(__file__).parent
-NOT_QUICK = ("postfix-copies",)
-"""Slow, and in no required ratio: left out of `--quick` unless named."""
+NOT_QUICK = ("postfix-copies", "haraka", "aiosmtpd")
+"""In no required ratio: left out of `--quick` unless named."""
 
 
 def _words(allowed: Collection[str]) -> Callable[[str], tuple[str, ...]]:

@@ -155,6 +155,22 @@ def _own_cgroup() -> Path:
     return Path(mount) / own
 
 
+def cpu_of_program(group: Group, name: str) -> float:
+    """Seconds of those processes of a group that run the program `name`, and of their children that ended.
+
+    From /proc whatever the group counts with, so to 10 ms for each process.
+    """
+    total = 0
+    for pid in group.pids():
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if text[text.index("(") + 1 : text.rindex(")")] == name:
+            total += sum(int(ticks) for ticks in text[text.rindex(")") + 2 :].split()[11:15])
+    return total / TICKS
+
+
 def _field(pid: int, file: str, key: str) -> int:
     """Octets of a `Key:  123 kB` line, 0 when the process has gone."""
     try:

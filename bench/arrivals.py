@@ -32,13 +32,14 @@ class Count:
 
 
 class Arrivals:
-    """A sink process with one port for the primary and one for each copy."""
+    """A sink process with one port for the primary and one for each copy; those of `put_off` first say 451."""
 
-    def __init__(self, directory: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, names: tuple[str, ...], *, put_off: tuple[str, ...] = ()) -> None:
         self.ports = {name: free_port() for name in names}
         self._path = str(directory / "sink.sock")
         listen = [f"--listen={name}={port}" for name, port in self.ports.items()]
         command = [sys.executable, "-m", "bench.sink", f"--control={self._path}", *listen]
+        command += [f"--put-off={name}" for name in put_off]
         self._process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)  # Ctrl-C is for the harness alone
         self._control = self._connect()
         self._file = self._control.makefile("rwb")

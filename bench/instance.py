@@ -27,7 +27,7 @@ class Instance:
 
     def __init__(self, system: System, directory: Path, sinks: dict[str, int]) -> None:
         self.group: Group = new_group(system.name)
-        self._place = Place(directory, free_port(), sinks)
+        self._place = Place(directory, free_port(), sinks, free_port())
         self._system = system
         self.start_seconds = 0.0
         """From the start of the program to its first 220."""
@@ -37,8 +37,18 @@ class Instance:
         """Where it listens on 127.0.0.1."""
         return self._place.port
 
+    @property
+    def admin(self) -> int:
+        """Where it answers `/metrics` on 127.0.0.1, when it does."""
+        return self._place.admin
+
     def __enter__(self) -> Self:
-        command = self.group.wrap(self._system.configure(self._place))
+        try:
+            command = self.group.wrap(self._system.configure(self._place))
+        except BaseException:
+            self._system.clear_away(self._place)
+            self.group.close()
+            raise
         self._log = (self._place.directory / "log").open("wb")
         begun = time.monotonic()
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, cwd=ROOT, start_new_session=True)
@@ -90,6 +100,7 @@ class Instance:
                 self._signal(signal.SIGKILL)
             time.sleep(0.02)
         self._log.close()
+        self._system.clear_away(self._place)
         self.group.close()
 
     def _lives(self) -> bool:

@@ -30,6 +30,9 @@ class Profiled:
         self.name = system.name
         self.title = system.title
         self.sinks = system.sinks
+        self.has_metrics = system.has_metrics
+        self.put_off = system.put_off
+        self.database = system.database
 
     def unavailable(self) -> str | None:
         return self._system.unavailable()
@@ -41,13 +44,19 @@ class Profiled:
         output = str(place.directory / FILE)
         return [sys.executable, "-m", "cProfile", "-o", output, *self._system.configure(place)]
 
+    def clear_away(self, place: Place) -> None:
+        self._system.clear_away(place)
+
 
 def profile(system: System, cell: Cell, messages: int, work: Path) -> str:
     """The functions of `system` that take most time of their own in `cell`, or why there is no profile."""
     directory = Path(tempfile.mkdtemp(prefix="profile-", dir=work))
     try:
         profiled = Profiled(system)
-        with Arrivals(directory, system.sinks) as arrivals, Instance(profiled, directory, arrivals.ports) as instance:
+        with (
+            Arrivals(directory, system.sinks, put_off=system.put_off) as arrivals,
+            Instance(profiled, directory, arrivals.ports) as instance,
+        ):
             Load(profiled, cell, arrivals, instance).send(messages)
         if not (directory / FILE).exists():
             return "no profile: the program was ended before it could write one"

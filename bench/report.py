@@ -40,6 +40,7 @@ def render(report: Report) -> str:
         ["## Required ratios", "", *_table(("Requirement", "Measured", "Limit", ""), required_rows(report.runs))],
         _cpu_summary(report),
         _start_and_rest(report),
+        *_commits(report),
         *(_cell(report, cell) for cell in report.cells),
         *(["## Profile: " + title, "", "```", text, "```"] for title, text in report.profiles.items()),
         _failures(report),
@@ -96,6 +97,28 @@ def _start_and_rest(report: Report) -> list[str]:
     return ["## Start and rest", "", *_table(heads, rows), "", note]
 
 
+def _commits(report: Report) -> list[list[str]]:
+    """How messages share commits, of systems that tell; nothing when there are none."""
+    rows = []
+    for cell in report.cells:
+        for name, title in report.titles.items():
+            chosen = [run.figures for run in report.runs if run.system == name and run.cell == cell and run.figures]
+            told = [(each, each.stored) for each in chosen if each.stored is not None and each.stored.messages]
+            if told:
+                messages = spread([stored.messages / each.seconds for each, stored in told])
+                commits = spread([stored.commits / each.seconds for each, stored in told])
+                shared = spread([stored.messages / stored.commits for _, stored in told if stored.commits])
+                rows.append((cell.title, title, messages, commits, shared))
+    if not rows:
+        return []
+    heads = ("Cell", "System", "Messages stored/s", "Commits/s", "Messages per commit")
+    note = [
+        "From the first message to the last arrival, so commits that record what is going out and what went out are in",
+        "it: a message that is stored and delivered alone needs three.",
+    ]
+    return [["## Group commit", "", *_table(heads, rows), "", *note]]
+
+
 COLUMNS: tuple[tuple[str, Callable[[Figures], float]], ...] = (
     ("Accepted/s", lambda figures: figures.accepted_per_second),
     ("Delivered/s", lambda figures: figures.delivered_per_second),
@@ -111,7 +134,23 @@ def _cell(report: Report, cell: Cell) -> list[str]:
     rows = [
         (title, *(_spread(report, name, cell, value) for _, value in COLUMNS)) for name, title in report.titles.items()
     ]
-    return [f"## {cell.title}", "", *_table(("System", *(head for head, _ in COLUMNS)), rows)]
+    return [
+        f"## {cell.title}",
+        "",
+        *_table(("System", *(head for head, _ in COLUMNS)), rows),
+        *_databases(report, cell),
+    ]
+
+
+def _databases(report: Report, cell: Cell) -> list[str]:
+    """What of the CPU time is a database's, below the table of a cell."""
+    lines = []
+    for name, title in report.titles.items():
+        runs = [run.figures for run in report.runs if run.system == name and run.cell == cell and run.figures]
+        of_it = [each.database_cpu_per_thousand for each in runs if each.database_cpu_per_thousand is not None]
+        if of_it:
+            lines += ["", f"{title}: of its CPU seconds per 1,000 messages the database has {spread(of_it)}."]
+    return lines
 
 
 def _failures(report: Report) -> list[str]:

@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.accounting import MemorySampler, forget_peak, peak_resident, resident
+from bench.accounting import MemorySampler, cpu_of_program, forget_peak, peak_resident, resident
 from bench.arrivals import Arrivals, MissingError
+from bench.commits import Stored, read_stored
 from bench.instance import Instance, NotStartedError
 from bench.load import Load, LoadFailedError
 from bench.matrix import Cell
@@ -33,6 +34,15 @@ class Figures:
     latency_median: float
     latency_p99: float
     accounting: str
+    stored: Stored | None = None
+    """What was stored, of systems that tell."""
+    database_cpu_per_thousand: float | None = None
+    """What of the CPU time was the database's, of systems that have one."""
+
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last arrival."""
+        return self.messages / self.delivered_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +70,40 @@ class Bench:
         """Runs `system` through `cell`; a failure is a result, too."""
         directory = Path(tempfile.mkdtemp(prefix=f"{system.name}-", dir=self.work))
         try:
-            with Arrivals(directory, system.sinks) as arrivals, Instance(system, directory, arrivals.ports) as instance:
+            with (
+                Arrivals(directory, system.sinks, put_off=system.put_off) as arrivals,
+                Instance(system, directory, arrivals.ports) as instance,
+            ):
                 return Run(system.name, cell, number, self._measure(Load(system, cell, arrivals, instance)))
-        except (MissingError, NotStartedError, LoadFailedError, OSError, subprocess.SubprocessError) as error:
+        except (
+            MissingError,
+            NotStartedError,
+            LoadFailedError,
+            OSError,
+            ValueError,
+            subprocess.SubprocessError,
+        ) as error:
             return Run(system.name, cell, number, failure=str(error) or type(error).__name__)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
     def _measure(self, load: Load) -> Figures:
-        group, cell = load.instance.group, load.cell
+        group, cell, system = load.instance.group, load.cell, load.system
         time.sleep(self.settle)
         at_rest = resident(group)
         load.send(cell.warming_messages)
 
         forget_peak(group)
         messages = cell.messages(self.messages, self.quick)
+        stored = read_stored(load.instance.admin) if system.has_metrics else None
+        database = cpu_of_program(group, system.database)
         before = group.cpu()
         with MemorySampler(group) as memory:
             sent = load.send(messages)
         cpu = group.cpu() - before
+        database = cpu_of_program(group, system.database) - database
+        if stored is not None:
+            stored = read_stored(load.instance.admin) - stored
 
         peak = peak_resident(group)
         took = load.measure_latency(cell.timed_messages(self.messages, self.quick))
@@ -95,4 +120,6 @@ class Bench:
             latency_median=statistics.median(took),
             latency_p99=percentile(took, 99),
             accounting=group.method,
+            stored=stored,
+            database_cpu_per_thousand=database / messages * 1000 if system.database else None,
         )

@@ -15,6 +15,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -39,6 +40,8 @@ REPLIES = {
     b"QUIT": b"221 2.0.0 Bye\r\n",
 }
 TAKEN = b"250 2.0.0 Ok: taken\r\n"
+PUT_OFF = b"451 4.7.1 Come again\r\n"
+NOBODY = b"503 5.5.1 For nobody\r\n"
 CHUNK_TAKEN = b"250 2.0.0 Ok: chunk taken\r\n"
 UNKNOWN = b"500 5.5.2 Unknown command\r\n"
 BAD_CHUNK = b"501 5.5.4 BDAT needs a number of octets\r\n"
@@ -67,12 +70,24 @@ class EndOfContent:
 
 @dataclass(slots=True)
 class Tally:
-    """What came in at one port. `octets` is content on the wire, dot-stuffed, without the final dot."""
+    """What came in at one port. `octets` is content on the wire, dot-stuffed, without the final dot.
 
+    With `puts_off` each recipient is told 451 when it comes first, and taken when it comes again.
+    """
+
+    puts_off: bool = False
     messages: int = 0
     octets: int = 0
     recipients: Counter[bytes] = field(default_factory=Counter)
     last: float = 0.0  # time.monotonic(), the same for all processes of one machine
+    known: set[bytes] = field(default_factory=set)
+
+    def wants(self, recipient: bytes) -> bool:
+        """Whether the recipient is taken now."""
+        if not self.puts_off or recipient in self.known:
+            return True
+        self.known.add(recipient)
+        return False
 
     def take(self, octets: int, recipients: list[bytes]) -> None:
         """Counts one message."""
@@ -85,6 +100,7 @@ class Tally:
         """Forgets all; sessions go on with the same object."""
         self.messages = self.octets = 0
         self.recipients.clear()
+        self.known.clear()
         self.last = 0.0
 
     def summary(self) -> dict[str, float]:
@@ -171,15 +187,23 @@ class SinkSession(asyncio.BufferedProtocol):
         if verb == b"BDAT":
             self._begin_chunk(line)
             return
+        reply = REPLIES.get(verb, UNKNOWN)
         if verb == b"RCPT":
-            self._recipients.append(line[line.find(b"<") + 1 : line.find(b">")])
+            recipient = line[line.find(b"<") + 1 : line.find(b">")]
+            if self._tally.wants(recipient):
+                self._recipients.append(recipient)
+            else:
+                reply = PUT_OFF
         elif verb == b"DATA":
-            self._end = EndOfContent()
+            if self._recipients:
+                self._end = EndOfContent()
+            else:
+                reply = NOBODY
         elif verb in (b"MAIL", b"RSET", b"EHLO", b"HELO"):
             self._forget()
         elif verb == b"QUIT":
             self._open = False
-        self._replies.append(REPLIES.get(verb, UNKNOWN))
+        self._replies.append(reply)
 
     def _begin_chunk(self, line: bytes) -> None:
         words = line.split()
@@ -196,18 +220,20 @@ class SinkSession(asyncio.BufferedProtocol):
         self._replies.append(self._finish() if self._chunk_is_last else CHUNK_TAKEN)
 
     def _finish(self) -> bytes:
-        self._tally.take(self._octets, self._recipients)
+        taken = bool(self._recipients)
+        if taken:
+            self._tally.take(self._octets, self._recipients)
         self._forget()
-        return TAKEN
+        return TAKEN if taken else NOBODY
 
     def _forget(self) -> None:
         self._octets = 0
         self._recipients = []
 
 
-async def serve(listeners: dict[str, int], control: str) -> None:
+async def serve(listeners: dict[str, int], control: str, put_off: Collection[str] = ()) -> None:
     """Listens on loopback at the ports of `listeners` (name to port) until the Unix socket `control` is hung up."""
-    tallies = {name: Tally() for name in listeners}
+    tallies = {name: Tally(name in put_off) for name in listeners}
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
 
@@ -244,9 +270,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sink", description="A counting SMTP sink.")
     parser.add_argument("--control", required=True, help="path of the Unix socket that answers count and reset")
     parser.add_argument("--listen", action="append", required=True, metavar="NAME=PORT")
+    parser.add_argument(
+        "--put-off", action="append", default=[], metavar="NAME", help="say 451 first to each recipient"
+    )
     options = parser.parse_args()
     pairs = (item.partition("=") for item in options.listen)
-    run(serve({name: int(port) for name, _, port in pairs}, options.control))
+    run(serve({name: int(port) for name, _, port in pairs}, options.control, options.put_off))
 
 
 if __name__ == "__main__":

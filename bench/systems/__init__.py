@@ -4,8 +4,10 @@ from bench.systems.aiosmtpd import Aiosmtpd
 from bench.systems.base import System
 from bench.systems.haproxy import HAProxy
 from bench.systems.haraka import Haraka
-from bench.systems.postfix import PostfixCopies, PostfixProxy, PostfixQueue
+from bench.systems.postfix import PostfixCopies, PostfixProxy, PostfixQueue, PostfixQueueDefault, PostfixQueuePutOff
 from bench.systems.waypost import WaypostCopies, WaypostPass
+from bench.systems.waypost_postgres import WaypostSpoolPostgres
+from bench.systems.waypost_spool import WaypostHybrid, WaypostHybridQueued, WaypostSpool
 
 SYSTEMS: dict[str, System] = {
     system.name: system
@@ -13,8 +15,14 @@ SYSTEMS: dict[str, System] = {
         HAProxy(),
         WaypostPass(),
         WaypostCopies(),
+        WaypostSpool(),
+        WaypostSpoolPostgres(),
+        WaypostHybrid(),
+        WaypostHybridQueued(),
         PostfixProxy(),
         PostfixQueue(),
+        PostfixQueueDefault(),
+        PostfixQueuePutOff(),
         PostfixCopies(),
         Haraka(),
         Aiosmtpd(),

@@ -3,17 +3,16 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.systems.base import Place
+from bench.systems.base import Place, Plain
 
 PARTS = ("aiosmtpd", "aiosmtplib", "uvloop")
 
 
-class Aiosmtpd:
+class Aiosmtpd(Plain):
     """One process on uvloop, a new upstream connection for each message, as `aiosmtplib.send` does it."""
 
     name = "aiosmtpd"
     title = "aiosmtpd + aiosmtplib on uvloop"
-    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         try:

@@ -2,7 +2,7 @@
 
 import shutil
 
-from bench.systems.base import Place, first_line
+from bench.systems.base import Place, Plain, first_line
 
 CONFIG = """\
 global
@@ -18,12 +18,11 @@ listen smtp
 """
 
 
-class HAProxy:
+class HAProxy(Plain):
     """Threads, buffers and splicing as the package has them."""
 
     name = "haproxy"
     title = "HAProxy, TCP mode"
-    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         return None if shutil.which("haproxy") else "haproxy is not installed"

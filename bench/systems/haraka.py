@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.systems.base import Place
+from bench.systems.base import Place, Plain
 
 HOME = Path(__file__).parents[1] / ".work" / "haraka"
 PACKAGE = HOME / "node_modules" / "Haraka"
@@ -30,12 +30,11 @@ exports.hook_rcpt = function (next) { next(OK) }
 """
 
 
-class Haraka:
+class Haraka(Plain):
     """One process, the plugin that forwards, and one that takes every recipient."""
 
     name = "haraka"
     title = "Haraka, smtp_forward"
-    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
         if not shutil.which("node") or not shutil.which("npm"):

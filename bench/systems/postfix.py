@@ -1,17 +1,16 @@
-"""Postfix three ways, each a private instance with its own configuration, queue and data directories."""
+"""Postfix five ways, each a private instance with its own configuration, queue and data directories."""
 
 import grp
 import os
 import pwd
 import shutil
-import stat
 from pathlib import Path
 
-from bench.systems.base import Place, first_line
+from bench.systems.base import Place, Plain, check_way, first_line
 
 MAIN = """\
 compatibility_level = 3.6
-queue_directory = {directory}/queue
+queue_directory = {queue}
 data_directory = {directory}/data
 maillog_file = {directory}/maillog
 maillog_file_prefixes = {directory}
@@ -55,10 +54,9 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-class _Postfix:
-    """What the three have in common."""
+class _Postfix(Plain):
+    """What the five have in common."""
 
-    sinks: tuple[str, ...] = ("primary",)
     smtpd_options = ""
 
     def unavailable(self) -> str | None:
@@ -75,24 +73,25 @@ class _Postfix:
         """Lines of main.cf that say where mail goes."""
         return f"relayhost = [127.0.0.1]:{place.sinks['primary']}\n"
 
+    def make_queue(self, place: Place) -> Path:
+        """Makes the folder of the queue: on the disk of `--work`, where Waypost's spool is, too."""
+        queue = place.directory / "queue"
+        queue.mkdir()
+        return queue
+
+    def _main(self, place: Place) -> str:
+        return MAIN.format(directory=place.directory, queue=self.make_queue(place))
+
     def configure(self, place: Place) -> list[str]:
-        _check_way(place.directory)
+        check_way(place.directory)
         config = place.directory / "config"
-        for folder in (config, place.directory / "queue", place.directory / "data"):
+        for folder in (config, place.directory / "data"):
             folder.mkdir()
         os.chown(place.directory / "data", pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postfix").gr_gid)
         options = self.smtpd_options.format(sink=place.sinks["primary"])
-        (config / "main.cf").write_text(MAIN.format(directory=place.directory) + self.relay(place))
+        (config / "main.cf").write_text(self._main(place) + self.relay(place))
         (config / "master.cf").write_text(MASTER.format(port=place.port, options=options))
         return ["/usr/sbin/postfix", "-c", str(config), "start-fg"]
-
-
-def _check_way(directory: Path) -> None:
-    """Postfix's daemons give up root, so strangers must be able to walk to its directories."""
-    directory.chmod(0o755)
-    closed = next((folder for folder in directory.parents if not folder.stat().st_mode & stat.S_IXOTH), None)
-    if closed:
-        raise PermissionError(f"Postfix's own user cannot enter {closed}; name another place with --work")
 
 
 class PostfixProxy(_Postfix):
@@ -108,6 +107,38 @@ class PostfixQueue(_Postfix):
 
     name = "postfix-queue"
     title = "Postfix, queueing relay"
+
+
+class PostfixQueueDefault(PostfixQueue):
+    """The same with its queue where the package has it, on a disk that may be another one."""
+
+    name = "postfix-queue-default"
+    title = "Postfix, queueing relay, queue at its default place"
+
+    def make_queue(self, place: Place) -> Path:
+        queue = _default_queue(place)
+        queue.mkdir()
+        return queue
+
+    def clear_away(self, place: Place) -> None:
+        shutil.rmtree(_default_queue(place), ignore_errors=True)
+
+
+class PostfixQueuePutOff(PostfixQueue):
+    """The same with a server that says 451 first: tried, put off, and delivered by the next run of the queue."""
+
+    name = "postfix-queue-put-off"
+    title = "Postfix, queueing relay, server says 451 at first"
+    put_off = ("primary",)
+
+    def relay(self, place: Place) -> str:
+        return super().relay(place) + "minimal_backoff_time = 1s\nmaximal_backoff_time = 1s\nqueue_run_delay = 1s\n"
+
+
+def _default_queue(place: Place) -> Path:
+    """A folder beside the queue of an ordinary Postfix of this machine, and so on its disk."""
+    usual = Path(first_line(["/usr/sbin/postconf", "-dh", "queue_directory"]))
+    return usual.with_name(f"waypost-{place.directory.name}")
 
 
 class PostfixCopies(_Postfix):

@@ -5,40 +5,46 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from bench.systems.base import Place, first_line
+from bench.systems.base import Place, Plain, first_line
 
 SESSIONS = 500
 """Sessions from one address, and connections to one upstream: above the highest concurrency of the benchmark."""
 
 
-def _program() -> str | None:
+def program() -> str | None:
+    """Where the `waypost` is that is measured: the one of this Python."""
     beside = Path(sys.executable).with_name("waypost")
     return str(beside) if beside.exists() else shutil.which("waypost")
 
 
-class WaypostPass:
+class WaypostPass(Plain):
     """One relay listener, one upstream, nothing stored."""
 
     name = "waypost-pass"
     title = "Waypost, pass"
-    sinks: tuple[str, ...] = ("primary",)
 
     def unavailable(self) -> str | None:
-        program = _program()
-        if program is None:
+        waypost = program()
+        if waypost is None:
             return "waypost is not installed"
-        done = subprocess.run([program, "version"], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([waypost, "version"], capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
             return f"`waypost version` fails: {(done.stderr.strip().splitlines() or ['no words'])[-1]}"
         return None
 
     def version(self) -> str:
-        return first_line([_program() or "waypost", "version"])
+        return first_line([program() or "waypost", "version"])
 
     def configure(self, place: Place) -> list[str]:
-        route: dict[str, object] = {"primary": "primary", "acceptance": "pass"}
-        config: dict[str, object] = {
+        path = place.directory / "waypost.yaml"
+        path.write_text(json.dumps(self.configuration(place), indent=2))  # JSON is YAML
+        return [program() or "waypost", "run", "--config", str(path)]
+
+    def configuration(self, place: Place) -> dict[str, Any]:
+        """The settings, as they stand in the file."""
+        return {
             "hostname": "waypost.bench.test",
             "listeners": [
                 {
@@ -53,17 +59,10 @@ class WaypostPass:
                 for name, port in place.sinks.items()
                 if name in self.sinks
             },
-            "routes": {"all": route},
+            "routes": {"all": {"primary": "primary", "acceptance": "pass"}},
             "rules": [{"route": "all"}],
             "log": {"format": "json"},
         }
-        copies = [name for name in self.sinks if name != "primary"]
-        if copies:
-            route["copies"] = [{"to": name} for name in copies]
-            config["spool"] = {"path": str(place.directory / "spool")}
-        path = place.directory / "waypost.yaml"
-        path.write_text(json.dumps(config, indent=2))  # JSON is YAML
-        return [_program() or "waypost", "run", "--config", str(path)]
 
 
 class WaypostCopies(WaypostPass):
@@ -72,3 +71,8 @@ class WaypostCopies(WaypostPass):
     name = "waypost-copies"
     title = "Waypost, two durable copies"
     sinks = ("primary", "copy1", "copy2")
+
+    def configuration(self, place: Place) -> dict[str, Any]:
+        config = super().configuration(place)
+        config["routes"]["all"]["copies"] = [{"to": name} for name in self.sinks if name != "primary"]
+        return config | {"spool": {"path": str(place.directory / "spool")}}
