@@ -44,7 +44,7 @@ asyncio.run(main())
         ("pwrite64:error=ENOSPC:when=100..103", ["journal_not_written", "journal_written_again"]),
         ("pwrite64:error=EIO:when=200..202", ["journal_not_written", "journal_written_again"]),
         # While the log cannot be folded into the file it grows: nothing has to be said.
-        ("fdatasync:error=EIO:when=4..60", []),
+        ("fdatasync:error=EIO:when=7..60", []),
     ],
 )
 def test_records_wait_for_the_disk_and_each_is_written_once(tmp_path: Path, fault: str, said: list[str]) -> None:
