@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from waypost.delivery.spool import Action, Delivery, Entry, Filter, SpoolError, State
+from waypost.delivery.spool import Action, Delivery, Entry, Filter, State
 from waypost.store import entries, queries
 from waypost.store.claims import Claims
 from waypost.store.database import Database
@@ -57,10 +57,7 @@ class ByHand:
         held, number = self._fresh.get(message_key(id_)), number_of(id_)
         if held is not None and not held.split:
             return (self._entry(id_, held), held.delivery(number)) if held.owed >> number & 1 else None
-        try:
-            found: tuple[Entry, Delivery] | None = await self._writer.read(partial(_read, id_=id_))
-        except queries.UNREADABLE as error:
-            raise SpoolError(f"delivery {id_} cannot be read: {error}") from error
+        found: tuple[Entry, Delivery] | None = await self._writer.read(partial(_read, id_=id_))
         return None if found is None else (self._with_state(found[0]), found[1])
 
     async def alter(self, ids: Sequence[int], action: Action, now: float, expires_at: float) -> Sequence[int]:
@@ -194,5 +191,8 @@ class ByHand:
 
 
 def _read(database: Database, id_: int) -> tuple[Entry, Delivery] | None:
-    row, entry = queries.find_row(database, id_), entries.find_entry(database, id_)
-    return None if row is None or entry is None else (entry, queries.read_delivery(database, row))
+    try:
+        row, entry = queries.find_row(database, id_), entries.find_entry(database, id_)
+        return None if row is None or entry is None else (entry, queries.read_delivery(database, row))
+    except queries.UNREADABLE as error:
+        raise queries.DamagedError(f"delivery {id_}: {error}") from error

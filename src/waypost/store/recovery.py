@@ -71,8 +71,8 @@ def _split(database: Database, now: float) -> None:
     """Gives the deliveries of whole messages their rows."""
     rows: list[DeliveryRow] = []
     for key, id_, received_at, record, planned in database.query(
-        "SELECT m.key, m.id, m.received_at, m.record, w.planned FROM whole w JOIN message m ON m.key = w.message"
-        " WHERE w.live = 1"
+        "SELECT m.key, m.id, m.received_at, CAST(m.record AS BLOB), w.planned"
+        " FROM whole w JOIN message m ON m.key = w.message WHERE w.live = 1"
     ):
         try:
             plans = decode_record(record).planned if planned is None else decode_planned(planned)

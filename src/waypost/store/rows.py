@@ -16,7 +16,7 @@ from waypost.smtp.address import Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
 from waypost.store.files import FileContent, SharedContent
 
-MessageRow = tuple[int, str, float, str, bytes, int | None, int, bool]
+MessageRow = tuple[int, str, float, str | bytes, bytes, int | None, int, bool]
 """key, id, received_at, record, content in the row, size of the file or None, offset in the file, is_ascii."""
 
 WholeRow = tuple[int, int, str | None]
@@ -113,7 +113,7 @@ def encode_record(message: Message, planned: Sequence[Planned]) -> str:
     )
 
 
-def decode_record(record: str) -> Record:
+def decode_record(record: str | bytes) -> Record:
     """What `encode_record` wrote."""
     client, path, parameters, recipients, planned, digest = json.loads(record)
     envelope = Envelope(
