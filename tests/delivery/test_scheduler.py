@@ -144,6 +144,22 @@ async def test_a_backlog_is_not_burnt_on_a_target_that_is_down(stage: Stage) -> 
     assert await stage.queued() == {}
 
 
+async def test_a_backlog_is_not_burnt_on_upstreams_that_are_asleep(stage: Stage) -> None:
+    """A quota is spent: what is owed keeps its place, and one trial at a time finds out when there is a new one."""
+    stage.answers["new"] = LATER
+    stage.sleeping.add("new")
+    stage.limit("new", 5)
+    await stage.queue(*(f"m{number}" for number in range(40)))
+    await stage.calm()
+    assert len(stage.tried) <= 5
+    await stage.pass_time(600)
+    assert len(stage.tried) <= 25
+    stage.answers["new"] = OK
+    stage.sleeping.clear()
+    await stage.pass_time(4000)
+    assert await stage.queued() == {}
+
+
 async def test_a_backlog_expires_while_its_target_is_down(stage: Stage) -> None:
     stage.answers["new"] = DOWN
     await stage.queue(*(f"m{number}" for number in range(200)), lifetime=100)

@@ -434,6 +434,15 @@ async def test_sleep_is_told_and_restored(office: Office) -> None:
     assert other.slept == [], "what others told is not told again"
 
 
+async def test_a_pool_sleeps_when_all_of_it_does(office: Office) -> None:
+    office.upstreams.mail["a"] = QUOTA
+    await office.deliver()
+    assert office.carrier.sleeps(pool_of("a"))
+    assert not office.carrier.sleeps(pool_of("a", "b"))
+    office.clock.advance(3601)
+    assert not office.carrier.sleeps(pool_of("a"))
+
+
 async def test_waking_up_is_told(office: Office) -> None:
     office.upstreams.mail["a"] = QUOTA
     await office.deliver()

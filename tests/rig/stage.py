@@ -107,6 +107,7 @@ class Stage:
         self.set_route("notices")
         self.pauses: dict[str, float] = {}
         self.policies: list[InDoubtPolicy] = []
+        self.sleeping: set[str] = set()
         self.announces = False
         """Whether intents are recorded, for all that is claimed."""
         self.notifier = FakeNotifier()
@@ -140,6 +141,9 @@ class Stage:
 
     def pause(self, pool: Pool) -> float:
         return max(0.0, self.pauses.get(pool.name, 0) - self.clock.monotonic())
+
+    def sleeps(self, pool: Pool) -> bool:
+        return pool.name in self.sleeping
 
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         if self.announces:

@@ -4,8 +4,9 @@ A lane has as many workers as its upstreams may have deliveries at once. A worke
 nothing is due there is no task, only a timer. So a lane that is dead or slow keeps nobody waiting but itself, and a
 million queued messages cost no tasks.
 
-A lane whose upstreams cannot be spoken to is tried with one delivery at a time, after growing pauses, until one gets
-through: its backlog keeps its place instead of failing message by message. Then it gets two at a time, four, and so on.
+A lane whose upstreams cannot be spoken to, or are all asleep, is tried with one delivery at a time, after growing
+pauses, until one gets through: its backlog keeps its place instead of failing message by message. Then it gets two at
+a time, four, and so on.
 """
 
 import asyncio
@@ -42,6 +43,9 @@ class Attempts(Protocol):
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool may be given another message."""
+
+    def sleeps(self, pool: Pool) -> bool:
+        """Whether all upstreams of the pool have said that they take nothing for a while."""
 
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         """These copies will be delivered to this pool: whatever can be recorded for all of them at once."""
@@ -228,7 +232,7 @@ class Lane:
             self._rest(BUSY_PAUSE)
             return
         self._settle(delivery, verdict, outcome, route)
-        if verdict.reached is False:
+        if verdict.reached is False or (verdict.again and place.attempts.sleeps(pool)):
             self._unreachable(verdict)
         elif verdict.reached and self._trials:
             self._trials.succeeded(self._limit())

@@ -57,6 +57,10 @@ class Carrier:
         usable = self.candidates.usable(pool)
         return min(self.pace.wait(member.upstream) for member in usable)
 
+    def sleeps(self, pool: Pool) -> bool:
+        """Whether all upstreams of the pool have said that they take nothing for a while."""
+        return self.candidates.sleeps(pool)
+
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         """Records together the intents of copies that will be delivered to this pool. Does not raise.
 
