@@ -1,6 +1,7 @@
 """The database goes away, in several ways, and comes back."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,8 @@ import pytest
 from rig.postgres import PostgresCluster
 from store.messages import ANN, NOW, claim_ids, claim_one, make_message, plans
 from waypost.delivery.spool import Delivery, Note, Settlement, SpoolError
-from waypost.store.postgres import PostgresSpool
+from waypost.observe.journal import JournalError
+from waypost.store.postgres import PostgresJournal, PostgresSpool
 
 LANE = "copy:new"
 QUICKLY = 8
@@ -195,6 +197,31 @@ async def test_a_database_that_turns_read_only_is_not_written_until_it_is_writab
         await admin.close()
     await back_again(spool)
     assert await spool.lanes() == []
+
+
+async def test_the_journal_waits_for_the_database_and_nobody_for_the_journal(
+    cluster: PostgresCluster, url: str
+) -> None:
+    journal = PostgresJournal(url)
+    await journal.open()
+    lines = [json.dumps({"time": f"2026-01-01T00:00:{n:02}.000Z", "event": "received", "n": n}) for n in range(20)]
+    cluster.stop(signal.SIGQUIT)
+    for line in lines:
+        journal.write("m1", line, ["ann@example.com"])
+    with pytest.raises(JournalError, match="cannot be read"):
+        await journal.events("m1")
+    cluster.start()
+    async with asyncio.timeout(20):
+        while not journal.written:
+            await asyncio.sleep(0.05)  # the pace of asking
+    assert [record["n"] for record in await journal.events("m1")] == list(range(20))
+    assert (journal.written, journal.dropped) == (20, 0)
+
+    cluster.stop(signal.SIGQUIT)
+    journal.write("m2", lines[0])
+    await journal.close()
+    cluster.start()
+    assert (journal.written, journal.dropped) == (20, 1)
 
 
 async def test_a_spool_closed_while_the_database_is_away_says_what_is_not_recorded(

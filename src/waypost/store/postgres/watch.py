@@ -70,13 +70,16 @@ class Watch:
         await self._join(first=True)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="spool watch")
 
-    async def close(self) -> None:
-        """Leaves, if the database can be reached; otherwise the others will notice."""
+    async def close(self, *, leave: bool = True) -> None:
+        """Ends the watch, and leaves if the database can be reached; otherwise the others will notice."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
         connection, self._connection = self._connection, None
         if connection is None:
+            return
+        if not leave:
+            connection.terminate()
             return
         try:
             with self._server.explained():
