@@ -51,11 +51,18 @@ async def write_notes(connection: Connection, notes: Mapping[Key, Note | None]) 
         )
 
 
-async def read_notes(connection: Connection, now: float) -> list[Note]:
-    """All whose time is not over."""
-    rows = await connection.fetch(
-        "SELECT kind, key, value, until FROM waypost.note WHERE until > $1 ORDER BY kind, key", now
-    )
+async def read_notes(connection: Connection, now: float, keys: Collection[Key] | None = None) -> list[Note]:
+    """Those with these keys, or all (None), whose time is not over."""
+    select = "SELECT n.kind, n.key, n.value, n.until FROM waypost.note n"
+    if keys is None:
+        rows = await connection.fetch(f"{select} WHERE n.until > $1 ORDER BY n.kind, n.key", now)
+    else:
+        rows = await connection.fetch(
+            f"{select} JOIN unnest($2::text[], $3::text[]) AS s(kind, key) USING (kind, key) WHERE n.until > $1",
+            now,
+            [kind for kind, _ in keys],
+            [key for _, key in keys],
+        )
     return [Note(*row) for row in rows]
 
 

@@ -240,6 +240,10 @@ class PostgresSpool:
 
     # -- for the watch
 
+    async def begin(self, connection: Connection) -> None:
+        """See `Watcher`."""
+        await self._board.learn(connection)
+
     def numbered(self, number: int, alone: bool) -> None:
         """See `Watcher`."""
         self._writer.instance = number

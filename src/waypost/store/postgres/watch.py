@@ -30,6 +30,9 @@ _log = structlog.get_logger(__name__)
 class Watcher(Protocol):
     """Whoever wants to know."""
 
+    async def begin(self, connection: Connection) -> None:
+        """From now on, notifications are heard."""
+
     def numbered(self, number: int, alone: bool) -> None:
         """This process has this number, and there is nobody else, or there is."""
 
@@ -141,8 +144,10 @@ class Watch:
                     await instances.hold_number(connection, self.number)
                     self._connection = connection
                     if first:
+                        await self._watcher.begin(connection)
                         await self._take_over_predecessors(connection)
-            self._news.append(News("", all=True))
+            if not first:
+                self._news.append(News("", all=True))
             await self._round(connection)
         except BaseException:
             connection.terminate()
