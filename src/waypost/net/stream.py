@@ -181,10 +181,10 @@ class Stream(asyncio.Protocol):
         elif len(data) > _SMALL:
             self.flush()
             self._transport.write(data)
-        else:
-            if not self._unwritten:
-                self._batch.add(self)
+        elif self._unwritten or self._batch.add(self):
             self._unwritten += data
+        else:
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Writes what was waiting for the end of the loop's turn."""
