@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.ports import free_port
-from torture.client import Clients
+from torture.client import Clients, Told
 from torture.promises import Found, broken, ids_of
 from torture.scenario import Crash, Scenario
 from torture.stage import Lost, Nursery, Program, Sinks, configuration
@@ -61,36 +61,44 @@ class Play:
         self.program = Program(
             nursery, folder / "run", configuration(scenario, sinks, self.port, self.spool), self.port
         )
-        self.clients = Clients(scenario.letters, scenario.seed, [self.port])
+        self.told = Told()
+        self.clients: list[Clients] = []
         self._held_until = 0.0
         self._seen = 0
 
     def perform(self) -> Found:
         """All of it; what is found at the end. Raises AssertionError when it does not come to an end."""
-        self.clients.start()
-        for number, crash in enumerate(self.scenario.crashes):
+        for wave, crash in enumerate(self.scenario.crashes):
             try:
-                self.start(crash, number)
+                self.start(wave, crash)
                 self.rest(_LINGER)
                 self.program.stop()
             except Lost:
-                self.clients.up(False)
-        while True:
-            try:
-                if self.program.pid is None:
-                    self.start(None, len(self.scenario.crashes))
-                self.rest()
-                found = self.look()
-                self.program.stop()
-            except Lost as error:  # nothing was ordered that would kill it
-                raise AssertionError(f"Waypost has died by itself:\n{self.program.said()[-3000:]}") from error
-            return Found(**found, left=self.left())
+                self.announce(up=False)
+        try:
+            self.start(len(self.scenario.crashes))
+            self.rest()
+            found = self.look()
+            self.program.stop()
+        except Lost as error:  # nothing was ordered that would kill it
+            raise AssertionError(f"Waypost has died by itself:\n{self.program.said()[-3000:]}") from error
+        return Found(**found, left=self.left())
 
-    def start(self, crash: Crash | None, number: int) -> None:
-        """Starts the program, and lets the clients know."""
-        jumps = self.scenario.jumps
-        self.program.start(crash, jumps[number] if number < len(jumps) else 0.0)
-        self.clients.up(True)
+    def start(self, wave: int, crash: Crash | None = None) -> None:
+        """Begins a wave: troubles, the program, and clients. Raises `Lost`."""
+        scenario = self.scenario
+        self.sinks.begin(wave)
+        letters = [letter for letter in scenario.letters if letter.wave == wave]
+        clients = Clients(letters, scenario.seed, [self.port], self.told)
+        self.clients.append(clients)
+        clients.start()
+        self.program.start(crash, scenario.jumps[wave] if wave < len(scenario.jumps) else 0.0)
+        self.announce(up=True)
+
+    def announce(self, *, up: bool) -> None:
+        """Lets the clients know whether there is anybody to connect to."""
+        for clients in self.clients:
+            clients.up(up)
 
     def rest(self, linger: float = 0.0) -> None:
         """Waits until the clients are through and nothing is owed any more. Raises `Lost`."""
@@ -99,7 +107,7 @@ class Play:
         while True:
             self.program.look()
             now = time.monotonic()
-            if self.clients.done and now >= self.held_until() and self.owes_nothing():
+            if all(clients.done for clients in self.clients) and now >= self.held_until() and self.owes_nothing():
                 since = now if since is None else since
                 if now - since >= linger:
                     return
@@ -134,7 +142,7 @@ class Play:
     def look(self) -> dict[str, Any]:
         """What there is to be seen while the program still runs."""
         stored = self.sinks.stored()
-        told = self.clients.told
+        told = self.told
         ids = ids_of(stored) | {each.id for each in told.tries if each.id is not None}
         journal = {}
         for id_ in sorted(filter(None, ids)):
@@ -158,12 +166,14 @@ class Play:
             queue = self.program.ask("/api/queue")
         except OSError as error:
             queue = [{"error": str(error)}]
-        return f"clients done: {self.clients.done}, queue: {queue}\n{self.program.said()[-3000:]}"
+        done = [clients.done for clients in self.clients]
+        return f"clients done: {done}, queue: {queue}\n{self.program.said()[-3000:]}"
 
     def end(self) -> None:
         """Ends everything that still runs."""
         self.program.kill()
-        self.clients.stop()
+        for clients in self.clients:
+            clients.stop()
 
 
 def left_in(spool: Path) -> list[str]:

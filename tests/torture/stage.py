@@ -34,7 +34,7 @@ TUNED = {
 TUNED_POSTGRES = {"waypost.store.postgres.spool:PostgresSpool.__init__.lease": 1.0}
 
 _READY = 20.0  # seconds until a started program takes connections
-_SLOW = 0.12  # seconds that a slow upstream takes
+_SLOW = 0.3  # seconds that a slow upstream takes
 
 
 class Lost(Exception):  # noqa: N818 - an event, not an error
@@ -220,9 +220,16 @@ class Sinks:
     def __init__(self, scenario: Scenario) -> None:
         self._stack = ExitStack()
         self.by_name = {name: StoringSink(name=f"{name}.example") for name in WHERES}
+        self._troubles = scenario.troubles
         self._timers: list[threading.Timer] = []
-        for trouble in scenario.troubles:
-            self._order(trouble)
+
+    def begin(self, wave: int) -> None:
+        """The troubles of earlier waves are over, those of this one begin."""
+        for sink in self.by_name.values():
+            sink.behave()
+        for trouble in self._troubles:
+            if trouble.wave == wave:
+                self._order(trouble)
 
     def _order(self, trouble: Trouble) -> None:
         sink = self.by_name[trouble.where]
@@ -238,7 +245,9 @@ class Sinks:
                 fault = hang()
             case "slow":
                 release = threading.Event()
-                timer = threading.Timer(_SLOW * 3, release.set)
+                timer = threading.Timer(_SLOW, release.set)
+                timer.daemon = True
+                timer.start()
                 self._timers.append(timer)
                 fault = hold(release)
         sink.on(phase, fault, trouble.times)
@@ -250,9 +259,6 @@ class Sinks:
     def __enter__(self) -> Self:
         for sink in self.by_name.values():
             self._stack.enter_context(sink)
-        for timer in self._timers:
-            timer.daemon = True
-            timer.start()
         return self
 
     def __exit__(
