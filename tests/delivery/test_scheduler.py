@@ -476,6 +476,30 @@ async def test_an_adopted_attempt_that_takes_too_long_stays_in_doubt() -> None:
     ]
 
 
+async def test_what_is_adopted_after_the_stop_is_settled_or_broken_off(stage: Stage) -> None:
+    await stage.scheduler.stop(0)
+    stage.scheduler.adopt(await stage.begin("m1"), outcome_of([ANN], LATER, "old"))
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m2"), late)
+    await stage.scheduler.stop(0)
+    assert late.cancelled()
+    await stage.pass_time(100)
+    assert stage.events == [("deferred", "m1 by 60")]
+    assert stage.tried == []
+
+
+async def test_a_log_that_breaks_does_not_undo_what_was_settled(stage: Stage) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect of the log")
+
+    stage.relayed = broken  # type: ignore[method-assign]
+    await stage.queue("m1", "m2")
+    await stage.calm()
+    await stage.pass_time(10 * FAULT_PAUSE)
+    assert stage.times() == [0, 0]
+    assert await stage.queued() == {}
+
+
 async def test_an_adopted_attempt_that_breaks_is_made_again(stage: Stage) -> None:
     late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     stage.scheduler.adopt(await stage.begin("m1"), late)

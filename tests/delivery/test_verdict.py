@@ -194,7 +194,10 @@ def settled(
 ) -> tuple[Settlement, Log]:
     log = Log()
     follower = Follower(Picky(*told), log, lambda: 0.7)
-    return follower.settle(delivery, delivery.role, verdict, outcome, route, NOW), log
+    settlement = follower.settle(delivery, delivery.role, verdict, outcome, route, NOW)
+    assert log.told == [], "before it is recorded"
+    follower.tell(delivery, verdict, outcome, settlement)
+    return settlement, log
 
 
 def settle(

@@ -243,6 +243,10 @@ class Lane:
         place = self._place
         settlement = place.follower.settle(delivery, self._role, verdict, outcome, route, self._clock.time())
         place.record(settlement)
+        try:
+            place.follower.tell(delivery, verdict, outcome, settlement)
+        except Exception as error:  # a defect of ours: what is settled is settled
+            _log.error("an outcome was not told of", lane=self._name, message=delivery.message.id, exc_info=error)
         if settlement.again:
             self._alarm.set(settlement.at - self._clock.time())
 
