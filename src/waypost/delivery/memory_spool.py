@@ -129,6 +129,8 @@ class MemorySpool:
         await self.check()
         if not planned or message.id in self._prepared:
             raise ValueError(f"message {message.id} cannot be prepared: it is already, or nothing is planned")
+        if any(plan.running for plan in planned):
+            raise ValueError(f"message {message.id}: what is only prepared cannot run")
         self._prepared[message.id] = _stored(message, planned)
 
     def commit(self, message_id: str) -> None:

@@ -130,6 +130,8 @@ class SqliteSpool:
 
     async def prepare(self, message: Message, planned: Sequence[Planned]) -> None:
         self._refuse(message, planned)
+        if any(plan.running for plan in planned):
+            raise ValueError(f"message {message.id}: what is only prepared cannot run")
         held = await self._storing.store(message, planned, live=False)
         if not self._fresh.reserve(held.weight):
             held.drop_content()
