@@ -153,6 +153,9 @@ class Lane:
             while (delivery := await self._next()) is not None:
                 try:
                     await self._attempt(delivery)
+                except asyncio.CancelledError:  # it stays claimed, and is due or in doubt after the restart
+                    delivery.message.content.close()
+                    raise
                 except Exception as error:  # a defect of ours must not cost the message
                     self._broke(delivery, error)
                 if len(self._workers) > self._allowed():
