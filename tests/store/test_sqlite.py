@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from store.messages import ANN, BOB, EVE, NEW, NOW, claim_one, make_message, plans
+from store.messages import ANN, BOB, EVE, NEW, NOW, claim_one, make_message, plan, plans
 from store.sqlite_rig import LARGE, files, one_thread, query, wait_until
 from store.sqlite_rig import queue_sized as queue
-from waypost.delivery.spool import LaneCount, Settlement
+from waypost.delivery.spool import LaneCount, Note, Settlement
 from waypost.store import held
 from waypost.store.files import RESERVE
 from waypost.store.spill import Spill
@@ -197,3 +197,19 @@ async def test_a_message_that_is_done_at_once_costs_no_rows_of_deliveries(start)
         "DELETE FROM message",
         "DELETE FROM whole",
     ]
+
+
+async def test_what_is_only_prepared_cannot_run(start) -> None:
+    """Nobody would be given it by the commit."""
+    spool = await start()
+    with pytest.raises(ValueError, match="m1"):
+        await spool.prepare(make_message(), [plan(NEW, running=True)])
+
+
+async def test_notes_whose_time_is_over_are_removed_with_old_dead_letters(start) -> None:
+    spool = await start()
+    for number in range(3):
+        spool.put(Note("unheard", str(number), "", NOW + number))
+    assert await spool.purge(NOW) == 0
+    await spool.close()
+    assert query(spool, "SELECT key FROM note") == [("1",), ("2",)]

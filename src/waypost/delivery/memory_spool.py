@@ -237,6 +237,7 @@ class MemorySpool:
         old = [id_ for id_, owed in self._owed.items() if owed.state is State.DEAD and owed.died_at < died_before]
         for id_ in old:
             del self._owed[id_]
+        self._notes = {(note.kind, note.key): note for note in await self.notes()}
         return len(old)
 
     # -- notes

@@ -227,6 +227,8 @@ class SqliteSpool:
         return await self._by_hand.alter(ids, action, now, expires_at)
 
     async def purge(self, died_before: float) -> int:
+        now = self._now()
+        await self._writer.read(lambda database: database.query("DELETE FROM note WHERE until <= ?", (now,)))
         return await self._by_hand.purge(died_before)
 
     # -- notes
