@@ -26,6 +26,10 @@ from waypost.delivery.spool import (
 from waypost.mail.content import MemoryContent
 from waypost.mail.message import Message, Recipient
 
+_WAITING = (State.QUEUED, State.HELD, State.DEAD)
+_ALLOWED = {"retry": _WAITING, "hold": (State.QUEUED,), "release": (State.HELD,), "delete": _WAITING}
+"""The states in which each action does something."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -308,13 +312,7 @@ class MemorySpool:
 
     def _alter(self, id_: int, action: Action, now: float, expires_at: float) -> bool:
         owed = self._owed.get(id_)
-        allowed = {
-            "retry": (State.QUEUED, State.HELD, State.DEAD),
-            "hold": (State.QUEUED,),
-            "release": (State.HELD,),
-            "delete": (State.QUEUED, State.HELD, State.DEAD),
-        }
-        if owed is None or owed.state not in allowed[action]:
+        if owed is None or owed.state not in _ALLOWED[action]:
             return False
         delivery = owed.delivery
         if action == "delete":
