@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Literal, Protocol
 
@@ -48,6 +49,11 @@ def _protocol(esmtp: bool, secure: bool, known: bool, utf8: bool) -> str:
     """The word for `Received` (RFC 3848, RFC 6531 section 4.3)."""
     ending = f"SMTP{'S' if secure else ''}{'A' if known else ''}"
     return f"UTF8{ending}" if utf8 else f"E{ending}" if esmtp else "SMTP"
+
+
+@lru_cache(maxsize=8)
+def _greeting(hostname: str) -> Reply:
+    return reply(220, None, f"{hostname} ESMTP Waypost")
 
 
 _PROTOCOLS = {facts: _protocol(*facts) for facts in product((False, True), repeat=4)}
@@ -166,7 +172,7 @@ class Session:
         await asyncio.sleep(0)
         if stream.has_data:
             engine.receive(await stream.read())
-        engine.greet(refusal or reply(220, None, f"{engine.options.hostname} ESMTP Waypost"))
+        engine.greet(refusal or _greeting(engine.options.hostname))
         while True:
             while (event := engine.next_event()) is not None:
                 # What comes with every message is handled here, the rest by `_handle`.
@@ -246,9 +252,8 @@ class Session:
         engine, client = self._engine, self._client
         protocol = _PROTOCOLS[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
         if client.name != engine.client_name or client.protocol != protocol:
-            self._client = client = replace(
-                client, name=engine.client_name, protocol=protocol, tls=self._stream.tls if engine.tls else None
-            )
+            tls = self._stream.tls if engine.tls else None
+            self._client = client = client.introduced(engine.client_name, protocol, tls)
         begun = self._handler.begin(client, mail)
         if isinstance(begun, Reply):
             return begun

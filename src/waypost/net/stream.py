@@ -7,6 +7,7 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from socket import SO_ERROR, SOL_SOCKET
 from typing import cast
 
@@ -179,12 +180,19 @@ class Stream(asyncio.Protocol):
         if self._tls is not None:
             self._tls.write(data)
         elif len(data) > _SMALL:
-            self.flush()
-            self._transport.write(data)
+            self.write_all((data,))
         elif self._unwritten or self._batch.add(self):
             self._unwritten += data
         else:
             self._transport.write(data)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """The same for pieces, which are not joined when they are large: they leave in one call of the system."""
+        if self._tls is not None or sum(map(len, pieces)) <= _SMALL:
+            self.write(b"".join(pieces))
+        elif not self.lost:
+            before, self._unwritten = self._unwritten, b""
+            self._transport.writelines((before, *pieces) if before else pieces)
 
     def flush(self) -> None:
         """Writes what was waiting for the end of the loop's turn."""
