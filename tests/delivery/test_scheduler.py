@@ -294,9 +294,11 @@ async def test_a_rate_is_kept_and_used() -> None:
 
     stage.deliver = paced  # type: ignore[method-assign]
     await stage.scheduler.start()
+    claims = claims_of(stage)
     await stage.queue(*(f"m{number}" for number in range(50)))
     await stage.calm()
     assert stage.times() == [0] * 5, "one second's worth at once"
+    assert {limit for _, limit in claims} == {5}, "nor is more claimed than can be sent soon"
     await stage.pass_time(4)
     assert len(stage.times()) == 25
     await stage.pass_time(5.01)
@@ -570,13 +572,13 @@ def settlements_of(stage: Stage) -> list[Settlement]:
     return settled
 
 
-def claims_of(stage: Stage) -> list[str]:
-    """The lanes that are claimed from, from now on."""
-    claimed: list[str] = []
+def claims_of(stage: Stage) -> list[tuple[str, int]]:
+    """The lanes that are claimed from, from now on, and how much at the most."""
+    claimed: list[tuple[str, int]] = []
     claim = stage.spool.claim
 
     async def remember(lane: str, now: float, limit: int) -> Sequence[Delivery]:
-        claimed.append(lane)
+        claimed.append((lane, limit))
         return await claim(lane, now, limit)
 
     stage.spool.claim = remember  # type: ignore[method-assign]

@@ -27,7 +27,7 @@ from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, Recipi
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 
 PREFETCH = 20
-"""Deliveries that are claimed at once: a claim may have to wait for the disk."""
+"""Deliveries that are claimed at once, or more where many connections are: a claim may have to wait for the disk."""
 
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
@@ -89,6 +89,26 @@ class Workplace:
             self.doubts.discard(delivery.id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What follows for a lane from its pool: deliveries at once, and in one claim; whether somebody has a rate."""
+
+    limit: int
+    batch: int
+    is_paced: bool
+
+
+def _bounds_of(pool: Pool) -> _Bounds:
+    upstreams = [member.upstream for member in pool.members]
+    limits = [max(1, upstream.max_connections) for upstream in upstreams]
+    limit = max(limits) if pool.strategy == "ordered" else sum(limits)
+    batch = max(PREFETCH, 2 * limit)
+    rates = [upstream.rate for upstream in upstreams if upstream.rate is not None]
+    if len(rates) == len(upstreams):  # one second's worth: what is claimed should not have to wait for long
+        batch = max(1, min(batch, int(sum(rates))))
+    return _Bounds(limit, batch, bool(rates))
+
+
 class Lane:
     """The deliveries of one lane."""
 
@@ -111,8 +131,7 @@ class Lane:
         self._rest_until = 0.0  # on the monotonic clock; 0 when it does not rest
         self._last: RecipientOutcome | None = None  # of the last trial
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
-        self._known_limit = 0
-        self._is_paced = False
+        self._bounds = _Bounds(0, PREFETCH, False)
         self._missing: set[str] = set()  # what is not configured any more, and was said to be so
 
     def wake(self) -> None:
@@ -169,8 +188,8 @@ class Lane:
 
     async def _next(self) -> Delivery | None:
         """The next delivery to try; None when there is nothing to do for this worker now."""
-        while not self._stopping and not ((self._rest_until or self._is_paced) and self._rests()):
-            if self._is_full and not self._claiming and len(self._claimed) <= self._known_limit:
+        while not self._stopping and not ((self._rest_until or self._bounds.is_paced) and self._rests()):
+            if self._is_full and not self._claiming and len(self._claimed) <= self._bounds.batch // 2:
                 await self._claim()  # while the others still have something to do
             elif self._claimed:
                 delivery = self._claimed.popleft()
@@ -186,7 +205,7 @@ class Lane:
     async def _claim(self) -> bool:
         """Claims what is due; whether there is something to do. Otherwise a timer is running, if anything waits."""
         self._claiming, self._more, self._is_full = True, False, False
-        limit = max(PREFETCH, 2 * self._known_limit)
+        limit = self._bounds.batch
         try:
             claimed = await self._spool.claim(self._name, self._clock.time(), limit)
             if self._is_copy and len(claimed) > 1 and self._known is not None:
@@ -322,12 +341,8 @@ class Lane:
             return 0
         if pool is not self._known:
             self._missing.discard(self._owner)
-            self._known = pool
-            upstreams = [member.upstream for member in pool.members]
-            limits = [max(1, upstream.max_connections) for upstream in upstreams]
-            self._known_limit = max(limits) if pool.strategy == "ordered" else sum(limits)
-            self._is_paced = any(upstream.rate is not None for upstream in upstreams)
-        return self._known_limit
+            self._known, self._bounds = pool, _bounds_of(pool)
+        return self._bounds.limit
 
     def _pool(self) -> Pool | None:
         if self._is_copy:
