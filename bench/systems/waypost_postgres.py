@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from bench import cluster
+from bench.systems import cluster
 from bench.systems.base import Place
 from bench.systems.waypost_spool import WaypostSpool
 

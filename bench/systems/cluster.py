@@ -52,7 +52,9 @@ class Cluster:
     def command(self) -> list[str]:
         """Runs the server in the foreground."""
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        return _as(_ordinary_user(), [str(_program("postgres")), "-D", str(self._data), "-p", str(self.port), *settings])
+        return _as(
+            _ordinary_user(), [str(_program("postgres")), "-D", str(self._data), "-p", str(self.port), *settings]
+        )
 
     @property
     def ready_command(self) -> list[str]:
