@@ -113,6 +113,7 @@ def test_failover_sends_to_the_next_at_once(scene: Callable[..., Scene], phase: 
     assert it.send().code == 250
     assert it.stored()[1] == 1
     it.archive.wait_for(1)
+    assert [record["upstream"] for record in it.server.told("in_doubt")] == ["first"], "a second arrival has its reason"
 
 
 @pytest.mark.parametrize(("phase", "before"), [("dot", 0), ("stored", 1)])
@@ -123,6 +124,7 @@ def test_retry_same_asks_the_same_upstream_again(scene: Callable[..., Scene], ph
     assert it.stored()[:2] == (before + 1, 0)
     contents = {message.content for message in it.first.messages}
     assert len(contents) == 1, "the same bytes"
+    assert [record["upstream"] for record in it.server.told("in_doubt")] == ["first"]
 
 
 def test_retry_same_that_stays_unclear_is_temporary(scene: Callable[..., Scene]) -> None:

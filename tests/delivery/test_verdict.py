@@ -142,6 +142,9 @@ class Log:
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         self.told.append(("attempted", ()))
 
+    async def recorded(self) -> None:
+        pass
+
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.told.append(("in doubt", ()))
 

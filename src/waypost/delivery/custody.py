@@ -39,9 +39,6 @@ class CustodyLog(Protocol):
     def relayed(self, message: Message, attempt: Attempt, recipients: Sequence[Recipient]) -> None:
         """A primary has the message."""
 
-    def in_doubt(self, message: Message, attempt: Attempt, role: Role) -> None:
-        """A primary did not say whether it has the message."""
-
     def failed(
         self, message: Message, target: str, recipients: Sequence[Recipient], answer: Answer, role: Role
     ) -> None:
@@ -98,8 +95,6 @@ class Custody:
             match relayed:
                 case Relayed(Status.RELAYED, attempt=Attempt() as attempt):
                     self._maillog.relayed(message, attempt, leg.live)
-                case Relayed(Status.IN_DOUBT, attempt=Attempt() as attempt):
-                    self._maillog.in_doubt(message, attempt, Role.PRIMARY)
         statuses = {None if relayed is None else relayed.status for relayed in results.values()}
         if len(live) == len(legs) and not any(leg.owed for leg in live):
             if statuses == {Status.RELAYED}:

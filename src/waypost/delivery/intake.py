@@ -239,8 +239,8 @@ class Reception:
         match relayed.status:
             case Status.RELAYED if relayed.attempt is not None:
                 log.relayed(message, relayed.attempt, recipients)
-            case Status.IN_DOUBT if relayed.attempt is not None:
-                log.in_doubt(message, relayed.attempt, Role.PRIMARY)
+            case Status.IN_DOUBT:
+                pass  # told of at once, before it could be sent again
             case Status.FAILED:
                 log.failed(message, route.primary.name, recipients, answer, Role.PRIMARY)
             case _:

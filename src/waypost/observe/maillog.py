@@ -6,6 +6,7 @@ secrets cannot get into one; the log and the journal get the same line. The even
 two to three microseconds.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _COMMANDS = {
 _SEVERITIES = {4: "transient", 5: "permanent"}
 _ALWAYS_TOLD = {"auth_failed", "limited"}  # of sessions; the others are for debugging
 
+_PATIENCE = 1.0  # seconds for the journal
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
 _MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
@@ -57,6 +59,7 @@ class MailLog:
         self._journal = journal
         self._debug = debug
         self._clock = clock
+        self._flushing: asyncio.Future[None] | None = None
         self._clients = pieces.Clients()
         self._at = -1  # milliseconds since the epoch
         self._time = ""  # how a record of that moment begins
@@ -181,8 +184,18 @@ class MailLog:
 
     def in_doubt(self, message: Message, attempt: Attempt, role: Role, *, target: str = "") -> None:
         """The final dot was sent and no answer came, or is remembered: the upstream may have the message or not."""
-        about = self._about("in_doubt", message, message.envelope.recipients)
-        self._tell(message.id, f'{about},"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}')
+        self.unanswered(message.id, message.envelope, attempt, role, target=target)
+
+    def unanswered(
+        self, message_id: str, envelope: Envelope, attempt: Attempt, role: Role, *, target: str = ""
+    ) -> None:
+        """The same, of a message that is known by its id and envelope."""
+        path, recipients = str(envelope.reverse_path), recipient_texts(envelope.recipients)
+        line = (
+            f'{self._start("in_doubt", message_id)},"reverse_path":{quote(path)},"recipients":{addresses(recipients)}'
+            f',"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}'
+        )
+        self._tell(message_id, line)
         self._measure(attempt, role)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
 
@@ -236,6 +249,16 @@ class MailLog:
         if event in _ALWAYS_TOLD or self._debug:
             more = f",{json_text(facts)[1:-1]}" if facts else ""
             self._emit(f"{self._start(event, None)}{self._clients.piece(client)}{more}}}")
+
+    async def recorded(self) -> None:
+        """Waits until what was told so far is in the journal: before a message that is in doubt may be sent again.
+
+        For a second at most: a journal that cannot be written keeps no mail waiting.
+        """
+        if self._journal is not None:
+            # A task of its own: it goes on when nobody waits any more, and sessions have none.
+            self._flushing = asyncio.ensure_future(self._journal.flush())
+            await asyncio.wait((self._flushing,), timeout=_PATIENCE)
 
     # -- what they share
 
