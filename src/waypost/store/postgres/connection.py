@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from waypost.delivery.spool import SpoolError
+from waypost.delivery.spool import SpoolError, SpoolFullError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -95,6 +95,8 @@ class Server:
             yield
         except TimeoutError as error:
             raise SpoolError(f"the spool {self.name} {what}: no answer in time") from error
+        except driver.DiskFullError as error:
+            raise SpoolFullError(f"the spool {self.name} {what}: {describe(error)}") from error
         except (OSError, driver.PostgresError, driver.InterfaceError, driver.InternalClientError) as error:
             raise SpoolError(f"the spool {self.name} {what}: {describe(error)}") from error
 
