@@ -21,6 +21,7 @@ from waypost.store.rows import (
     decode_planned,
     decode_record,
     delivery_id,
+    planned_of,
     planned_row,
 )
 
@@ -75,7 +76,7 @@ def _split(database: Database, now: float) -> None:
         " FROM whole w JOIN message m ON m.key = w.message WHERE w.live = 1"
     ):
         try:
-            plans = decode_record(record).planned if planned is None else decode_planned(planned)
+            plans = planned_of(record) if planned is None else decode_planned(planned)
         except UNREADABLE as error:
             rows.append(_unreadable(key, id_, received_at, error, now))
         else:

@@ -103,6 +103,11 @@ def decode_record(record: str | bytes) -> Record:
     return Record(Client(*client), envelope, _decoded_plans(planned), bytes.fromhex(digest))
 
 
+def planned_of(record: str | bytes) -> tuple[Planned, ...]:
+    """The planned deliveries of what `encode_record` wrote, without the rest: after a crash there are many."""
+    return _decoded_plans(json.loads(record)[4])
+
+
 def encode_planned(planned: Sequence[Planned]) -> str:
     """Planned deliveries as JSON. That one of them runs is not written down: after a crash none does."""
     return _plans(planned)
