@@ -20,13 +20,14 @@ def start(url: str, name: str, diary: Path, count: int) -> subprocess.Popen[byte
     return subprocess.Popen(words, env={"PYTHONPATH": str(here.parent), "PATH": "/usr/bin"}, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_instances_lose_nothing_and_repeat_only_what_is_in_doubt(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     url, diary = new_database(), tmp_path / "diary"
     diary.touch()
     running = [start(url, f"mx{number}", diary, 10**6) for number in range(2)]
-    for number in range(6):
+    for number in range(4):
         time.sleep(chance.uniform(0.5, 1.2))  # the moment at which one is killed
         which = chance.randrange(2)
         running[which].kill()
