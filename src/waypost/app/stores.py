@@ -34,7 +34,9 @@ def stores_of(
     if where.url is not None:
         from waypost.store.postgres import PostgresJournal, PostgresSpool
 
-        database = PostgresSpool(where.url, instance=_instance(settings), on_due=on_due, on_note=on_note, now=clock.time)
+        database = PostgresSpool(
+            where.url, instance=_instance(settings), on_due=on_due, on_note=on_note, now=clock.time
+        )
         return Stores(database, PostgresJournal(where.url) if keeps_journal else None)
     if where.path is None:
         return Stores()
