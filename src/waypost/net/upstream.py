@@ -166,7 +166,7 @@ class UpstreamConnection:
             for piece in content.chunks():
                 if held:
                     sent = True
-                    stream.write(held)
+                    stream.write_all((held,))
                     if stream.must_drain:
                         await stream.drain(timeouts.block)
                     if stream.at_eof or stream.is_broken or stream.has_data:
