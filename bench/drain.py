@@ -58,7 +58,7 @@ class Backlogged(WaypostPass):
     sinks = SINK
     has_metrics = True
 
-    def __init__(self, spool: dict[str, str], upstream: int, connections: int) -> None:
+    def __init__(self, spool: dict[str, Any], upstream: int, connections: int) -> None:
         self._spool = spool
         self._upstream = upstream
         self._connections = connections
@@ -107,14 +107,14 @@ class Backlog:
     """Where one backlog is."""
 
     directory: Path
-    spool: dict[str, str]
+    spool: dict[str, Any]
     database: int = 0
     """The process of a database, whose CPU time counts, too."""
 
     @property
     def store(self) -> str:
         """As `bench.backlog` names it."""
-        return self.spool.get("url") or f"sqlite:{self.spool['path']}"
+        return str(self.spool.get("url") or f"sqlite:{self.spool['path']}")
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def filled(work: Path, store: str, count: int) -> Iterator[Backlog]:
     directory = Path(tempfile.mkdtemp(prefix="drain-", dir=work))
     try:
         if store == "sqlite":
-            backlog = Backlog(directory, {"path": str(directory / "spool")})
+            backlog = Backlog(directory, {"path": str(directory / "spool"), "allow_temporary": True})
             _fill(backlog, count)
             yield backlog
         else:
