@@ -12,7 +12,7 @@ from typing import Any
 
 from waypost.mail.content import Content, MemoryContent
 from waypost.store.files import FileContent, write_all
-from waypost.store.postgres.connection import Pool
+from waypost.store.postgres.connection import Pool, in_task
 from waypost.store.postgres.numbers import Numbers
 
 INLINE = 64 * 1024
@@ -36,6 +36,9 @@ class ContentStore:
 
         They are durable as soon as the message is, and until then marked as belonging to `owner`.
         """
+        return await in_task(self._upload(content, owner))
+
+    async def _upload(self, content: Content, owner: int) -> int:
         async with self._transfers, self._pool.connection(_patience(content.size)) as connection:
             await self._numbers.ensure(connection, 1)
             key = self._numbers.take()
