@@ -29,6 +29,9 @@ from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 PREFETCH = 20
 """Deliveries that are claimed at once, or more where many connections are: a claim may have to wait for the disk."""
 
+LONGEST_WAIT = 86400.0
+"""Seconds beyond which no delivery waits for its next attempt, unless intervals are configured to be longer."""
+
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
 
@@ -132,6 +135,7 @@ class Lane:
         self._last: RecipientOutcome | None = None  # of the last trial
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
         self._bounds = _Bounds(0, PREFETCH, False)
+        self._longest_wait = LONGEST_WAIT
         self._missing: set[str] = set()  # what is not configured any more, and was said to be so
 
     def wake(self) -> None:
@@ -207,10 +211,13 @@ class Lane:
         self._claiming, self._more, self._is_full = True, False, False
         limit = self._bounds.batch
         try:
-            claimed = await self._spool.claim(self._name, self._clock.time(), limit)
+            now = self._clock.time()
+            claimed = await self._spool.claim(self._name, now, limit)
             if self._is_copy and len(claimed) > 1 and self._known is not None:
                 await self._place.attempts.announce(claimed, self._known)
             at = None if claimed or self._more else await self._spool.next_due(self._name)
+            if at is not None and at - now > self._longest_wait:  # nobody set it so late: the clock has gone back
+                claimed, at = await self._spool.claim(self._name, at, limit), None
         except SpoolError as error:
             _log.warning("the spool cannot be read", lane=self._name, error=str(error))
             self._alarm.set(SPOOL_PAUSE)
@@ -270,7 +277,9 @@ class Lane:
         except Exception as error:  # a defect of ours: what is settled is settled
             _log.error("an outcome was not told of", lane=self._name, message=delivery.message.id, exc_info=error)
         if settlement.again:
-            self._alarm.set(settlement.at - self._clock.time())
+            wait = settlement.at - self._clock.time()
+            self._longest_wait = max(self._longest_wait, wait)
+            self._alarm.set(wait)
 
     async def _see_out(self, delivery: Delivery, attempt: Awaitable[Outcome]) -> None:
         """Waits for an attempt that was begun elsewhere. When it is broken off, what was recorded stands."""
