@@ -3,12 +3,14 @@
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rig.ports import free_port
+from rig.postgres import new_database, shared_cluster
 from torture.client import Clients, Told
 from torture.promises import Found, broken, ids_of
 from torture.scenario import Crash, Scenario
@@ -57,7 +59,7 @@ class Play:
         self.scenario = scenario
         self.sinks = sinks
         self.port = free_port()
-        self.spool = str(folder / "spool")
+        self.spool = str(folder / "spool") if scenario.store == "sqlite" else _database()
         self.program = Program(
             nursery, folder / "run", configuration(scenario, sinks, self.port, self.spool), self.port
         )
@@ -126,8 +128,10 @@ class Play:
         return self._held_until
 
     def owes_nothing(self) -> bool:
-        """Whether the queue is empty but for dead letters."""
-        return all(lane["queued"] == 0 and lane["held"] == 0 for lane in self.ask("/api/queue/summary"))
+        """Whether the queue is empty but for dead letters, and nothing is prepared by a process that has died."""
+        if any(lane["queued"] or lane["held"] for lane in self.ask("/api/queue/summary")):
+            return False
+        return self.scenario.store == "sqlite" or not prepared_in(self.spool)
 
     def ask(self, path: str) -> list[dict[str, Any]]:
         """What the control API says. Raises `Lost`."""
@@ -158,7 +162,7 @@ class Play:
 
     def left(self) -> list[str]:
         """What the stopped program has left in its store, besides dead letters."""
-        return left_in(Path(self.spool))
+        return left_in(Path(self.spool)) if self.scenario.store == "sqlite" else left_in_database(self.spool)
 
     def state(self) -> str:
         """What it is waiting for, for people."""
@@ -174,6 +178,39 @@ class Play:
         self.program.kill()
         for clients in self.clients:
             clients.stop()
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _database() -> str:
+    """The URL of an empty database; the cluster is started by the first who needs it."""
+    with _one_at_a_time:
+        return new_database()
+
+
+def prepared_in(url: str) -> bool:
+    """Whether a message is prepared in a PostgreSQL spool: it is in no queue, and may still be delivered."""
+    return shared_cluster().sql("SELECT count(*) FROM waypost.prepared", url.rpartition("/")[2]) != "0"
+
+
+def left_in_database(url: str) -> list[str]:
+    """Rows of a PostgreSQL spool that no dead letter needs, and instances that have not left."""
+    database = url.rpartition("/")[2]
+    questions = {
+        "message that no delivery needs": "SELECT id FROM waypost.message m WHERE NOT EXISTS"
+        " (SELECT FROM waypost.delivery d WHERE d.message = m.key)",
+        "prepared message": "SELECT message FROM waypost.prepared",
+        "delivery": "SELECT id FROM waypost.delivery WHERE state <> 'dead'",
+        "upload": "SELECT message FROM waypost.upload",
+        "chunk without a message": "SELECT message FROM waypost.chunk c WHERE NOT EXISTS"
+        " (SELECT FROM waypost.message m WHERE m.key = c.message)",
+    }
+    left = []
+    for what, question in questions.items():
+        left += [f"{what} {row}" for row in filter(None, shared_cluster().sql(question, database).split("\n"))]
+    shared_cluster().sql(f"DROP DATABASE {database} WITH (FORCE)")
+    return left
 
 
 def left_in(spool: Path) -> list[str]:

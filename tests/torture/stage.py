@@ -307,5 +307,6 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
         "spool": {"url": spool} if is_url else {"path": spool, "allow_temporary": True},
         "notifications": {"per_hour": 1000},
         "log": {"format": "json"},
+        "limits": {"spill_size": "64KiB"},
         "shutdown_timeout": "5s",
     }
