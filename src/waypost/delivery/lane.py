@@ -73,12 +73,20 @@ class Workplace:
     chance: Callable[[], float]
     doubts: set[int] = field(default_factory=set)
     """Deliveries that are in doubt, and of which that was said."""
+    missing: set[tuple[str, str]] = field(default_factory=set)
+    """Routes and pools that are not configured any more, and of which that was said."""
 
     def say_doubt(self, delivery: Delivery, upstream: str) -> None:
         """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
         if delivery.id not in self.doubts:
             self.doubts.add(delivery.id)
             self.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
+
+    def say_missing(self, kind: str, name: str) -> None:
+        """Says once that mail waits for something that is not configured any more."""
+        if (kind, name) not in self.missing:
+            self.missing.add((kind, name))
+            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
 
     def record(self, settlement: Settlement) -> None:
         """Settles a delivery, and lets go of its content."""
@@ -136,7 +144,6 @@ class Lane:
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
         self._bounds = _Bounds(0, PREFETCH, False)
         self._longest_wait = LONGEST_WAIT
-        self._missing: set[str] = set()  # what is not configured any more, and was said to be so
 
     def wake(self) -> None:
         """Gets workers going, as many as there is work for and the lane allows."""
@@ -239,12 +246,12 @@ class Lane:
             self._claimed.appendleft(delivery)
             return
         if route is None:
-            self._say_missing("route", delivery.route)
+            self._place.say_missing("route", delivery.route)
             reason = f"route {delivery.route} is not configured any more"
             self._settle(delivery, postponed(delivery, reason, self._clock.time()), _NO_ATTEMPT, None)
             return
-        if self._missing:
-            self._missing.discard(delivery.route)
+        if self._place.missing:
+            self._place.missing.discard(("route", delivery.route))
         policy: InDoubtPolicy = route.in_doubt or "retry-same"
         if self._is_copy:
             policy = "retry-same"
@@ -346,10 +353,10 @@ class Lane:
         pool = self._pool()
         if pool is None:
             self._known = None
-            self._say_missing("pool" if self._is_copy else "route", self._owner)
+            self._place.say_missing("pool" if self._is_copy else "route", self._owner)
             return 0
         if pool is not self._known:
-            self._missing.discard(self._owner)
+            self._place.missing.discard(("pool" if self._is_copy else "route", self._owner))
             self._known, self._bounds = pool, _bounds_of(pool)
         return self._bounds.limit
 
@@ -358,13 +365,6 @@ class Lane:
             return self._place.pool(self._owner)
         route = self._place.route(self._owner)
         return None if route is None else route.primary
-
-    # -- what is said
-
-    def _say_missing(self, kind: str, name: str) -> None:
-        if name not in self._missing:
-            self._missing.add(name)
-            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
 
 
 def _assumed(delivery: Delivery, upstream: str) -> Outcome:
