@@ -16,7 +16,7 @@ from bench.drain import Drained, Looked, drain, filled, look
 from bench.drain import render as render_backlog
 from bench.matrix import Cell
 from bench.report import Report, render
-from bench.required import required_rows
+from bench.required import is_needed, required_rows
 from bench.run import Bench, Figures, Run
 from bench.sink import SinkSession, Tally
 from bench.systems import SYSTEMS
@@ -114,6 +114,12 @@ def test_five_times_as_many_is_a_lower_limit() -> None:
     title = "accepted/s, spool, 200 sessions, 1 KB, ÷ Postfix as queueing relay, queue on the same disk"
     assert rows(1999)[title] == "**missed**"
     assert rows(2000)[title] == "met"
+
+
+def test_large_messages_are_sent_quickly_only_where_they_count() -> None:
+    assert is_needed("waypost-pass", Cell("5m", "new", 20))
+    assert not is_needed("postfix-queue", Cell("5m", "new", 20))
+    assert is_needed("waypost-spool-pg", Cell("1k", "reused", 1))
 
 
 def test_the_report_shows_shared_commits_and_the_share_of_a_database() -> None:
