@@ -214,6 +214,51 @@ def test_what_is_refused_after_others_were_accepted_is_told_by_mail(scene: Calla
     it.wait_until_done()
 
 
+@pytest.mark.parametrize(("phase", "said"), [("stored", "250 2.6.0 queued as 4XYZ"), ("dot", "554 5.7.1 no spam here")])
+def test_a_route_without_recipients_does_not_hide_the_primarys_answer(
+    scene: Callable[..., Scene], phase: Any, said: str
+) -> None:
+    it = scene()
+    it.a.recipient_replies["nobody@a.example"] = "550 5.1.1 no such user"
+    it.b.on(phase, say(said))
+    with RawClient(it.port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@a.example>", 250)
+        client.command("RCPT TO:<nobody@a.example>", 550)
+        client.command("RCPT TO:<eve@b.example>", 250)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        answer = client.answer()
+    assert f"{answer.code} {answer.text}".startswith(said)
+    assert it.owed() == {}
+    assert not it.server.told("queued")
+
+
+def test_a_route_that_spends_the_budget_does_not_delay_another(scene: Callable[..., Scene]) -> None:
+    it = scene({"sync_budget": 0.3})
+    it.a.on("rcpt", hang())
+    assert it.send("bob@a.example", "eve@b.example").startswith("250 2.0.0 Queued")
+    assert [m.recipients for m in it.b.wait_for(1)] == [("eve@b.example",)], "nobody had asked, so it is due at once"
+
+
+def test_recipients_beyond_what_the_upstream_takes_go_at_once_in_another_transaction(
+    scene: Callable[..., Scene],
+) -> None:
+    it = scene()
+    it.second.stop()
+    it.a.recipient_replies["cyd@a.example"] = "452 4.5.3 too many recipients"
+    with RawClient(it.port) as client:
+        client.hello()
+        client.mail("ann@a.example", "bob@a.example", "cyd@a.example")
+        it.a.behave()
+        client.send(CONTENT + b".\r\n")
+        client.expect(250)
+    assert [m.recipients for m in it.a.wait_for(2)] == [("bob@a.example",), ("cyd@a.example",)]
+    it.archive.wait_for(2)
+    it.wait_until_done()
+    assert sorted(m.recipients for m in it.archive.messages) == [("bob@a.example",), ("cyd@a.example",)]
+
+
 def test_a_recipient_of_a_route_that_passes_needs_a_transaction_of_its_own(scene: Callable[..., Scene]) -> None:
     it = scene(b={"acceptance": "pass"})
     with RawClient(it.port) as client:
