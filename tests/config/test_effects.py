@@ -40,6 +40,7 @@ OTHER = {
     "listeners.0.tls.certificate": ("cert2.pem", {"listeners.0.tls.key": "key.pem"}),
     "listeners.0.tls.key": ("key2.pem", {"listeners.0.tls.certificate": "cert.pem"}),
     "listeners.0.trusted_networks": ["10.0.0.0/9"],
+    "listeners.0.proxy_protocol": ["10.0.0.5"],
     "listeners.0.allow_plaintext_auth": "true",
     # Without it these networks are refused; with it they are a warning on every start.
     "listeners.0.allow_open_relay": ("true", {"listeners.0.trusted_networks": ["0.0.0.0/0"]}),
@@ -224,6 +225,10 @@ BACKGROUND_20 = dict.fromkeys(("connect", "greeting", "command", "data", "block"
         ({"journal": "1h"}, {"journal": {"keep": "3600"}}),
         ({"rules.0.recipient": "a@b"}, {"rules.0.recipient": ["a@b"]}),
         ({"listeners.0.trusted_networks": "10.0.0.1"}, {"listeners.0.trusted_networks": ["10.0.0.1/32"]}),
+        ({"listeners.0.proxy_protocol": "true"}, {"listeners.0.proxy_protocol": ["trusted"]}),
+        ({"listeners.0.proxy_protocol": "10.0.0.5"}, {"listeners.0.proxy_protocol": ["10.0.0.5/32"]}),
+        ({"listeners.0.proxy_protocol": "trusted"}, {"listeners.0.proxy_protocol": ["10.0.0.0/8"]}),
+        ({"listeners.0.proxy_protocol": "false"}, {}),
         (
             {"listeners.0.tls": "off", "tls": {"certificate": "cert.pem", "key": "key.pem"}},
             {"listeners.0.tls": {"mode": "off"}},

@@ -316,7 +316,7 @@ def test_sessions_are_told_of_only_when_debugging_but_always_counted(told, chatt
     assert told.metric(f'waypost_session_events_total{{event="{event}",listener="127.0.0.1:2525"}} 1.0')
 
 
-@pytest.mark.parametrize("event", ["auth_failed", "limited"])
+@pytest.mark.parametrize("event", ["auth_failed", "proxy_failed", "limited"])
 def test_a_client_turned_away_is_always_told_of(told, client, event):
     told.log.session(client, event, reason="too many")
 
@@ -343,7 +343,7 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
     log.notified(message, message, "failed", recipients)
     log.notice_suppressed(message, 20)
     log.altered("i", "hold", 7, Role.COPY, "t", ["b@example.net"], "root")
-    for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"):
+    for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"):
         log.session(client, event)
 
     assert {record["event"] for record in chatty.records} == set(EVENTS)

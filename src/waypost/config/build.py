@@ -1,7 +1,7 @@
 """From the checked model to the plain values that everybody else works with."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -97,6 +97,7 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         tls = ServerTls(section.tls.certificate, section.tls.key)
     elif model.tls is not None and section.tls.mode != "off":
         tls = ServerTls(model.tls.certificate, model.tls.key)
+    trusted = section.trusted_networks or (LOOPBACK if section.mode == "relay" else ())
     return ListenerSettings(
         name=section.address.text,
         host=section.address.host,
@@ -104,11 +105,17 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         mode=section.mode,
         tls=tls,
         implicit_tls=section.tls.mode == "implicit",
-        trusted_networks=section.trusted_networks or (LOOPBACK if section.mode == "relay" else ()),
+        trusted_networks=trusted,
+        proxies=_peers(section.proxy_protocol, trusted),
         allow_plaintext_auth=section.allow_plaintext_auth,
         limits=_over(_same_named(Limits(), model.limits), section.limits),
         timeouts=_over(_same_named(SessionTimeouts(), model.timeouts), section.timeouts),
     )
+
+
+def _peers(peers: Sequence[Network | str], trusted: Sequence[Network]) -> tuple[Network, ...]:
+    """Networks, with the trusted ones where the word for them stands."""
+    return tuple(network for peer in peers for network in (trusted if isinstance(peer, str) else (peer,)))
 
 
 def _same_named(value: V, section: Section) -> V:

@@ -2,13 +2,15 @@
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 
 from waypost.config.environment import read_secret
 from waypost.config.errors import Path, WrongValueError
 from waypost.config.report import Report
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.trust import everybody, wide
-from waypost.config.values import is_loopback
+from waypost.config.values import TRUSTED, is_loopback
+from waypost.routing.route import Network
 from waypost.smtp.sasl import Secret
 
 _ARGON2 = "$argon2"
@@ -24,6 +26,7 @@ def check(model: Configuration, report: Report) -> None:
         _check_address(index, model, report)
         _check_tls(index, listener, model, report, pairs)
         _check_trust(index, listener, report)
+        _check_peers(("listeners", index, "proxy_protocol"), listener, listener.proxy_protocol, report)
         _check_access(index, listener, model, report)
     _check_admin(model, report)
 
@@ -150,6 +153,19 @@ def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
             "trusts this machine only, so clients on other machines are refused",
             "set `trusted_networks` to theirs",
         )
+
+
+def _check_peers(here: Path, listener: ListenerSection, peers: Sequence[Network | str], report: Report) -> None:
+    """Who may say whose connection it is must be somebody, and not everybody."""
+    if TRUSTED in peers and not listener.trusted_networks and listener.mode == "submission":
+        if not report.is_lost(*here[:-1], "trusted_networks") and not report.is_lost(*here[:-1], "mode"):
+            text = "means the trusted networks, and this listener has none"
+            report.problem(here, text, "name the proxy's address, like 10.0.0.5")
+    networks = [peer for peer in peers if not isinstance(peer, str)]
+    all_of_it = everybody(networks)
+    if all_of_it:
+        text = f"{all_of_it}: this is the internet, so anybody could claim to be any client"
+        report.problem(here, text, "name the addresses of your own proxies")
 
 
 def _check_access(index: int, listener: ListenerSection, model: Configuration, report: Report) -> None:

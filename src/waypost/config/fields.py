@@ -173,6 +173,9 @@ UpstreamAddress = Annotated[
     values.Endpoint, _read(values.upstream_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
 ]
 Network = Annotated[NetworkValue, _read(values.network), _write(str), WithJsonSchema(_STRING), Words("network")]
+Peers = Annotated[
+    NetworkValue | str, _read(values.peers), _write(str), WithJsonSchema(_STRING), Words("network or `trusted`")
+]
 Glob = Annotated[str, _read(values.glob), WithJsonSchema(_STRING), Words("pattern")]
 AddressGlob = Annotated[str, _read(values.address_glob), WithJsonSchema(_STRING), Words("address pattern")]
 Fingerprint = Annotated[str, _read(values.fingerprint), WithJsonSchema(_STRING), Words("SHA-256 fingerprint")]
@@ -207,6 +210,20 @@ def one_word(key: str, words: str, *choices: str) -> Short:
 def listed(words: str) -> Short:
     """A list whose single item needs no brackets."""
     return Short(or_one, _STRING, words)
+
+
+def peers() -> Short:
+    """A list of peers: `true` stands for those in the trusted networks, `false` for none."""
+
+    def expand(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return [values.TRUSTED] if values.truth(value) else []
+            except WrongValueError:
+                pass
+        return or_one(value)
+
+    return Short(expand, {"type": ["string", "boolean"]}, "true or network")
 
 
 def count_of(least: int, most: int) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from waypost.config.fields import (
     Name,
     Network,
     Password,
+    Peers,
     Reference,
     Section,
     Short,
@@ -30,6 +31,7 @@ from waypost.config.fields import (
     listed,
     one_of,
     one_word,
+    peers,
 )
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
@@ -115,6 +117,13 @@ class ListenerSection(Section):
         (),
         description="Clients that may send without authenticating. A relay listener without any trusts this machine "
         "only (`127.0.0.0/8` and `::1/128`).",
+    )
+    proxy_protocol: Annotated[tuple[Peers, ...], peers()] = Field(
+        (),
+        description="Peers, such as HAProxy or a load balancer, whose connections begin with a PROXY header of version "
+        "1 or 2 that says who the client is. Everything else, `trusted_networks` included, is then about that client. "
+        "A peer in these networks that sends no header is not served, and neither is any other that sends one. `true`, "
+        "or `trusted` in the list, is for the `trusted_networks`.",
     )
     allow_plaintext_auth: Flag = Field(
         False, description="Whether clients may authenticate without TLS, their password readable on the way."

@@ -271,6 +271,15 @@ def network(text: str) -> Network:
     raise WrongValueError(f"{text!r} has bits set after its prefix", f"did you mean {right}?")
 
 
+TRUSTED = "trusted"
+"""Stands for the trusted networks of a listener."""
+
+
+def peers(text: str) -> Network | str:
+    """A network, or `trusted`."""
+    return TRUSTED if text == TRUSTED else network(text)
+
+
 def glob(text: str) -> str:
     """A pattern: `*` stands for any text, `?` for one character."""
     line(text)

@@ -12,12 +12,30 @@ class Accepted(Stream):
     def __init__(self, connected: "Callable[[Accepted], None]") -> None:
         super().__init__()
         self._connected = connected
+        self.announced: tuple[str, int] | None = None
+        """The client's address and port as a proxy in front announced them."""
         self.on_end: Callable[[], None] | None = None
         """Called when the client has ended its side: perhaps twice, and also by a reset."""
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The client's address and port: those that were announced, or those of the connection."""
+        return self.announced or super().peer
+
+    @property
+    def proxy(self) -> str | None:
+        """The address of the proxy that announced the client, or None."""
+        return None if self.announced is None else super().peer[0]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connected(self)
+
+    def unread(self, data: bytes) -> None:
+        """Puts octets back that were read, in front of all others."""
+        if data:
+            self._received.insert(0, data)
+            self._size += len(data)
 
     def eof_received(self) -> bool:
         stays = super().eof_received()

@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from waypost.mail.message import Client
 from waypost.net.accepted import Accepted
+from waypost.net.announcing import announced_client
 from waypost.net.certificates import ServerCertificate
 from waypost.net.driver import Driver
+from waypost.net.proxy_protocol import ProxyError
 from waypost.net.session import Checker, MailHandler, Session, SessionLog
 from waypost.net.settings import ListenerSettings
+from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Network
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
@@ -45,6 +49,7 @@ class Listener:
         self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._server: asyncio.Server | None = None
         self._sessions: dict[Driver, Session] = {}
+        self._announcing: set[Driver] = set()  # while a proxy says whose connection it is
         self._emptied: asyncio.Future[None] | None = None
         self._turned_away: set[Driver] = set()  # while they are being told so
         self._addresses: Counter[str] = Counter()  # of the sessions that are served
@@ -64,6 +69,7 @@ class Listener:
         )
         self._trusted = replace(self._untrusted, auth_required=False)
         self._trusts = _trust(settings.trusted_networks)
+        self._is_proxy = _trust(settings.proxies) if settings.proxies else None
 
     @property
     def sessions(self) -> int:
@@ -94,6 +100,8 @@ class Listener:
             self._server.close()
         for session in tuple(self._sessions.values()):
             session.stop()
+        for driver in tuple(self._announcing):
+            driver.cancel()
         await self._wait_empty(timeout)
         for driver in tuple(self._sessions):
             driver.cancel()
@@ -109,6 +117,38 @@ class Listener:
         return Accepted(self._connected)
 
     def _connected(self, stream: Accepted) -> None:
+        if self._is_proxy is None or not self._is_proxy(stream.peer[0]):
+            self._begin(stream)
+        elif len(self._announcing) >= self.settings.limits.connections:
+            stream.abort()
+        else:
+            driver = Driver(self._announce(stream), self._announced)
+            self._announcing.add(driver)
+            driver.resume()
+
+    async def _announce(self, stream: Accepted) -> None:
+        """Lets a proxy say whose connection it is; then the session begins, or there is none."""
+        begun = False
+        try:
+            stream.announced = await announced_client(stream, self.settings.timeouts.handshake)
+            begun = True
+            self._begin(stream)
+        except ConnectionError:
+            pass  # nothing was said: somebody looked whether we are there
+        except (ProxyError, StreamTimeoutError) as error:
+            why = str(error) or "it did not come in time"
+            client = Client(self.settings.name, *stream.peer, submission=self.settings.mode == "submission")
+            self._log.session(client, "proxy_failed", error=why)
+        finally:
+            if not begun:
+                stream.abort()
+
+    def _announced(self, driver: Driver, error: BaseException | None) -> None:
+        self._announcing.discard(driver)
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self._fault(error)
+
+    def _begin(self, stream: Accepted) -> None:
         address = stream.peer[0]
         trusted = self._trusts(address)
         options = self._trusted if trusted else self._untrusted

@@ -27,7 +27,7 @@ from waypost.smtp.sasl import Credentials
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
 
-SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
+SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"]
 
 _CLOSED, _TLS = State.CLOSED, State.TLS  # at hand: before Python 3.12 members are looked up by the metaclass
 _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other sessions have their turn
@@ -139,7 +139,8 @@ class Session:
 
     async def run(self, refusal: Reply | None = None) -> None:
         """Serves the client until the session ends. `refusal` turns it away with its greeting."""
-        self._log.session(self._client, "connected")
+        proxy = self._stream.proxy
+        self._log.session(self._client, "connected", **({} if proxy is None else {"proxy": proxy}))
         why = "fault"
         try:
             why = await self._serve(refusal)

@@ -51,6 +51,8 @@ class ListenerSettings:
     tls: ServerTls | None = None
     implicit_tls: bool = False
     trusted_networks: tuple[Network, ...] = ()
+    proxies: tuple[Network, ...] = ()
+    """Peers whose connections begin with a PROXY header; nobody else's may."""
     allow_plaintext_auth: bool = False
     limits: Limits = Limits()
     timeouts: SessionTimeouts = SessionTimeouts()

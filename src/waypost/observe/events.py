@@ -142,9 +142,10 @@ EVENTS = {
     "auth_succeeded": Event("debug", "AUTH succeeded", _CLIENT),
     "auth_failed": Event("warning", "AUTH failed", _CLIENT),
     "tls_failed": Event("debug", "the TLS handshake with a client failed", _CLIENT),
+    "proxy_failed": Event("warning", "a proxy in front sent no valid PROXY header", _CLIENT),
     "limited": Event("warning", "a client was turned away by a limit", _CLIENT),
 }
-"""Every event. Those of sessions, the last six, may have facts of their own besides."""
+"""Every event. Those of sessions, the last seven, may have facts of their own besides."""
 
 
 def reference() -> str:

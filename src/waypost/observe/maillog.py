@@ -20,7 +20,7 @@ from waypost.observe.record import json_text, timestamp
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
-SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "limited"]
+SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"]
 Fact = str | int | float | bool | None
 
 _COMMANDS = {
@@ -28,7 +28,7 @@ _COMMANDS = {
     "rset", "noop", "help", "vrfy", "expn", "quit", "starttls", "auth",
 }  # fmt: skip
 _SEVERITIES = {4: "transient", 5: "permanent"}
-_ALWAYS_TOLD = {"auth_failed", "limited"}  # of sessions; the others are for debugging
+_ALWAYS_TOLD = {"auth_failed", "proxy_failed", "limited"}  # of sessions; the others are for debugging
 
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
 _MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings

@@ -49,6 +49,7 @@ _EARLY = reply(554, "5.5.1", "The server speaks first")
 _INJECTED = reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
 _ERRORS = reply(421, "4.7.0", "Too many errors")
 _LOST = reply(421, "4.5.4", "How many octets follow that BDAT is not known")
+_NO_PROXY = reply(421, "4.7.0", "A PROXY header is taken from trusted proxies only")
 _BLAMELESS = frozenset({452, 552, 554})  # limits reached, and DATA pipelined behind recipients that were refused
 
 
@@ -153,8 +154,8 @@ class ServerEngine:
         self._output.append(answer.encode())
         if self._errors >= self.options.max_errors:
             self.close(_ERRORS)
-        elif unparsed[:4].upper() == b"BDAT":
-            self.close(_LOST)  # its octets would be taken for commands
+        elif (farewell := _farewell(unparsed)) is not None:
+            self.close(farewell)
 
     # -- in
 
@@ -301,6 +302,15 @@ class ServerEngine:
             self._pending, self.state = None, State.READY  # the exchange is over
             self._refuse(_CANCELLED if isinstance(found, sasl.CancelledError) else _invalid(found))
         return None
+
+
+def _farewell(unparsed: bytes) -> Reply | None:
+    """What ends the session after a line that could not be carried out, if it says that no other can be."""
+    if unparsed[:4].upper() == b"BDAT":
+        return _LOST  # its octets would be taken for commands
+    if unparsed[:6] == b"PROXY " or unparsed == b"\0":  # of version 2 that is the third line
+        return _NO_PROXY  # whoever speaks here is not who is connected
+    return None
 
 
 def _invalid(error: sasl.SaslError) -> Reply:
