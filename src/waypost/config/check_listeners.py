@@ -157,10 +157,10 @@ def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
 
 def _check_peers(here: Path, listener: ListenerSection, peers: Sequence[Network | str], report: Report) -> None:
     """Who may say whose connection it is must be somebody, and not everybody."""
-    if TRUSTED in peers and not listener.trusted_networks and listener.mode == "submission":
-        if not report.is_lost(*here[:-1], "trusted_networks") and not report.is_lost(*here[:-1], "mode"):
-            text = "means the trusted networks, and this listener has none"
-            report.problem(here, text, "name the proxy's address, like 10.0.0.5")
+    nobody = TRUSTED in peers and not listener.trusted_networks and listener.mode == "submission"
+    if nobody and not any(report.is_lost(*here[:-1], other) for other in ("trusted_networks", "mode")):
+        text = "means the trusted networks, and this listener has none"
+        report.problem(here, text, "name the proxy's address, like 10.0.0.5")
     networks = [peer for peer in peers if not isinstance(peer, str)]
     all_of_it = everybody(networks)
     if all_of_it:
