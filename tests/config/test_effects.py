@@ -80,6 +80,7 @@ OTHER = {
     },
     "upstreams.NAME.rewrite_from": "me@example.com",
     "upstreams.NAME.rate": "7/minute",
+    "upstreams.NAME.client_address": "xclient",
     "pools.pool.strategy": "random",
     "pools.pool.upstreams": {"b": "2"},
     "routes.NAME.primary": "pool",

@@ -12,7 +12,7 @@ from waypost.delivery.sender import Fit
 from waypost.delivery.spool import Delivery, Note, SpoolError, copy_lane, primary_lane
 from waypost.delivery.transfer import AT_ONCE, Carrier
 from waypost.mail.content import Content, MemoryContent
-from waypost.mail.message import Recipient
+from waypost.mail.message import Client, Recipient
 from waypost.mail.outcome import (
     Answer,
     Attempt,
@@ -51,7 +51,7 @@ class Upstreams:
         self.trace: list[str] = []
 
     async def begin(
-        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+        self, upstream: Upstream, fit: Fit, *, client: Client, background: bool, content: Content | None = None
     ) -> "Begun | Stopped":
         assert background
         name = upstream.name

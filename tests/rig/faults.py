@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Phase = Literal[
-    "connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "stored", "rset", "quit"
+    "connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "stored", "rset", "quit", "xclient"
 ]
 """Where a fault strikes. `content`: after 354, when the first octets come. `dot`: the content has arrived; it is
 not kept, unless a 2yz is said. `stored`: the message has been kept, and the fault comes in place of the 250."""

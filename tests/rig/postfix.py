@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-import smtplib
+import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -157,8 +157,10 @@ class PostfixInstance:
         started = (self.folder / "log" / "start.log").read_text("utf-8", "backslashreplace")
         assert self._process.poll() is None, f"Postfix did not start:\n{started}\n{self.log()}"
         try:
-            with smtplib.SMTP("127.0.0.1", self.port, timeout=10):
-                return True
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+                if "smtpd_upstream_proxy_protocol" in self._main:
+                    connection.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 25 25\r\n")
+                return connection.recv(4) == b"220 "
         except OSError:
             return False
 

@@ -69,6 +69,12 @@ class SinkSession:
                 case b"RSET":
                     self._transaction = None
                     self._answer("rset", "250 2.0.0 OK")
+                case b"XCLIENT":
+                    self._username = None  # all that was said counts no more
+                    self._helo, self._transaction = "", None
+                    self._answer("xclient", "220 sink.example at your service")
+                case b"XFORWARD":
+                    self._say(b"250 2.0.0 OK\r\n")
                 case b"NOOP":
                     self._say(b"250 2.0.0 OK\r\n")
                 case b"QUIT":

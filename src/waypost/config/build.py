@@ -146,6 +146,7 @@ def _upstream(name: str, section: UpstreamSection, secret: Secret | None) -> Ups
         background_timeouts=_timeouts(section.background_timeouts),
         rewrite_from=section.rewrite_from,
         rate=section.rate,
+        client_address=section.client_address,
     )
 
 

@@ -38,6 +38,7 @@ from waypost.routing.route import (
     BACKGROUND,
     Acceptance,
     Backoff,
+    ClientAddress,
     InDoubtPolicy,
     Pool,
     Route,
@@ -64,6 +65,7 @@ def _choice(*words: str) -> tuple[Any, Any, Any]:
 TlsModeField = Annotated[TlsMode, *_choice("opportunistic", "starttls", "implicit", "off")]
 StrategyField = Annotated[StrategyName, *_choice("ordered", "round_robin", "weighted", "random")]
 InDoubtField = Annotated[InDoubtPolicy, *_choice("tempfail", "retry-same", "failover", "assume-sent")]
+ClientAddressField = Annotated[ClientAddress, *_choice("proxy-v1", "proxy-v2", "xclient", "xforward")]
 AcceptanceField = Annotated[Acceptance, *_choice("pass", "hybrid", "spool")]
 
 
@@ -176,6 +178,14 @@ class UpstreamSection(Section):
         description="Messages that it is given from the spool, at most: `10/second`, `300/minute`, `1000/hour`. They "
         "are spread over the time. What is relayed while a client waits is not slowed, and each instance counts for "
         "itself.",
+    )
+    client_address: ClientAddressField | None = Field(
+        None,
+        description="How this upstream is told who the client is, so that SPF, block lists and greylisting judge the "
+        "client and not Waypost: `proxy-v1` or `proxy-v2`, a PROXY header in front of each connection, which then "
+        "carries mail of one client address only; `xclient`, Postfix's command, with which the upstream takes the "
+        "client for its own; `xforward`, the same for its log only. The last two are said where they are offered. The "
+        "upstream must trust Waypost to say it.",
     )
     rewrite_from: Mailbox | None = Field(
         None,

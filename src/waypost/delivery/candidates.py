@@ -13,6 +13,7 @@ from waypost.clock import Clock
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.delivery.spool import Note
 from waypost.mail.content import Content
+from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
 from waypost.routing.classify import classify, quota_reset_in
 from waypost.routing.health import Health, State
@@ -102,7 +103,7 @@ class Candidates:
         )
 
     async def begin(
-        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+        self, upstream: Upstream, fit: Fit, *, client: Client, background: bool, content: Content | None = None
     ) -> Link | Judged:
         """Opens a transaction; when that fails, the failure is already counted and judged.
 
@@ -114,7 +115,9 @@ class Candidates:
             health = self._health[upstream.name] = Health()
         health.trial_started(began)
         try:
-            begun: Begun | Stopped = await self._sender.begin(upstream, fit, background=background, content=content)
+            begun: Begun | Stopped = await self._sender.begin(
+                upstream, fit, client=client, background=background, content=content
+            )
         except BaseException:
             health.trial_abandoned()
             raise

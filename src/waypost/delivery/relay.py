@@ -13,7 +13,7 @@ from typing import Protocol
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
-from waypost.mail.message import Envelope, Recipient
+from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
 from waypost.mail.rewrite import rewritten_content
 from waypost.routing.classify import summarise
@@ -77,6 +77,7 @@ class LiveRelay:
         self,
         candidates: Candidates,
         route: Route,
+        client: Client,
         mail: c.Mail,
         message_id: str,
         log: RelayLog,
@@ -86,6 +87,7 @@ class LiveRelay:
         self.running: asyncio.Future[Relayed] | None = None  # it never goes on without its client
         self._candidates = candidates
         self._policy = policy
+        self._client = client
         self._mail = mail
         self._message_id = message_id
         self._log = log
@@ -276,7 +278,7 @@ class LiveRelay:
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
             return fit(envelope, upstream, extensions)
 
-        link = await self._candidates.begin(upstream, worded, background=False)
+        link = await self._candidates.begin(upstream, worded, client=self._client, background=False)
         if isinstance(link, Judged):
             self._spent.add(upstream.name)
             self._failures.append((link.attempt.answer, link.verdict))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from waypost.mail.content import Content
-from waypost.mail.message import Envelope, Recipient
+from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.mail.rewrite import rewritten_reverse_path
 from waypost.routing.route import Upstream
@@ -70,9 +70,11 @@ class Sender(Protocol):
     """Opens transactions with upstreams."""
 
     async def begin(
-        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+        self, upstream: Upstream, fit: Fit, *, client: Client, background: bool, content: Content | None = None
     ) -> Begun | Stopped:
         """MAIL and RCPT, worded by `fit`. `background` allows the longer time-outs.
+
+        `client` is who handed the message in, for upstreams that are told.
 
         `content` may be sent along, if the upstream allows it and it is small.
         """

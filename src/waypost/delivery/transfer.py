@@ -253,7 +253,9 @@ class _Attempt:
         worded = partial(fit, envelope, upstream, quiet=self._is_copy)
         if upstream.rate is not None:
             carrier.pace.take(upstream)
-        return await carrier.candidates.begin(upstream, worded, background=True, content=along)
+        return await carrier.candidates.begin(
+            upstream, worded, client=self._delivery.message.client, background=True, content=along
+        )
 
     def _sorted(
         self, link: Link, group: Sequence[Recipient], onward: list[Recipient]

@@ -7,10 +7,12 @@ import asyncio
 import os
 import ssl
 
+from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
 from waypost.net.connect import ResolveError, connect, resolve
 from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.introducing import hello_name, proxy_header, xclient
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
@@ -19,13 +21,17 @@ from waypost.smtp.errors import ProtocolError
 from waypost.smtp.reply import Reply
 
 
-async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
-    """Connects, greets, starts TLS and authenticates as configured.
+async def open_session(
+    dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts, client: Client | None = None
+) -> Stopped | None:
+    """Connects, greets, starts TLS and authenticates as configured. A PROXY header announces `client`.
 
     Returns None when the connection is ready, else what went wrong, with the reply where there was one.
     """
     # A task of its own: asyncio.timeout wants one.
     problem = await asyncio.create_task(_connect(dialogue, upstream, timeouts))
+    if dialogue.stream is not None:
+        dialogue.stream.write(proxy_header(upstream.client_address, client, dialogue.stream))
     if problem is None and upstream.tls.mode == "implicit":
         problem = await _start_tls(dialogue, upstream, timeouts)
     if problem is not None:
@@ -36,6 +42,23 @@ async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, ti
     refused = await _hello(dialogue, hostname, timeouts)
     if refused is None and upstream.tls.mode in ("opportunistic", "starttls"):
         refused = await _upgrade(dialogue, upstream, hostname, timeouts)
+    if refused is None and upstream.credentials is not None:
+        refused = await _authenticate(dialogue, upstream, upstream.credentials, timeouts)
+    return refused
+
+
+async def introduce(
+    dialogue: Dialogue, upstream: Upstream, client: Client, hostname: str, timeouts: Timeouts
+) -> Stopped | None:
+    """Says by XCLIENT who the client is, after which the session starts over; None, or what went wrong.
+
+    A refusal counts as one of MAIL: it is this client that the upstream does not want, not us.
+    """
+    command = xclient(client, dialogue.engine.extensions.xclient)
+    answer = await dialogue.ask(command, Phase.MAIL, timeouts.command)
+    if not is_positive(answer):
+        return Stopped(Phase.MAIL, answer)
+    refused = await _hello(dialogue, hello_name(client, hostname), timeouts)
     if refused is None and upstream.credentials is not None:
         refused = await _authenticate(dialogue, upstream, upstream.credentials, timeouts)
     return refused

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from waypost.mail.content import Content
+from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.net.introducing import PROXY_HEADERS, is_known, is_same, may_carry, xforward
 from waypost.net.upstream import UpstreamConnection
-from waypost.routing.route import Timeouts, Upstream
+from waypost.routing.route import ClientAddress, Timeouts, Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
 from waypost.smtp.values import quick
+
+NOBODY = Client("", "", 0)
+"""The client of mail that nobody handed in."""
 
 Fit = Callable[[Extensions], tuple[c.Mail, Sequence[c.Rcpt]] | Failure]
 """Words a transaction for what an upstream offers, or says that it cannot carry it."""
@@ -102,22 +107,25 @@ class UpstreamPool:
         """Connections that are busy, and that are idle."""
         return self._open - len(self._idle), len(self._idle)
 
-    async def begin(self, fit: Fit, *, background: bool, content: Content | None = None) -> Begun | Stopped:
-        """Opens a transaction, on a connection that is idle if there is one.
+    async def begin(
+        self, fit: Fit, *, background: bool, content: Content | None = None, client: Client = NOBODY
+    ) -> Begun | Stopped:
+        """Opens a transaction, on a connection that is idle if there is one, for mail of this client.
 
         A connection that has gone stale in the meantime is silently replaced, once, by a new one. `content`
         may be sent along where the upstream allows it.
         """
         timeouts = self.upstream.background_timeouts if background else self.upstream.timeouts
-        connection = self._idle_connection() or await self._new_connection(timeouts)
+        connection = self._idle_connection(client) or await self._new_connection(timeouts, client)
         if isinstance(connection, Stopped):
             return connection
+        was_kept = connection.transactions > 0
         try:
-            begun = await self._begin(connection, fit, timeouts, content)
-            if connection.reused and isinstance(begun, Stopped) and _is_stale(begun.answer):
+            begun = await self._begin(connection, fit, timeouts, content, client)
+            if was_kept and isinstance(begun, Stopped) and _is_stale(begun.answer):
                 connection.abort()
-                connection = UpstreamConnection(self.upstream, self._hostname, self._now())
-                begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts, content)
+                connection = self._connection(client)
+                begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts, content, client)
         except BaseException:
             self._discard(connection)
             raise
@@ -126,17 +134,25 @@ class UpstreamPool:
         return begun
 
     async def _begin(
-        self, connection: UpstreamConnection, fit: Fit, timeouts: Timeouts, content: Content | None
+        self, connection: UpstreamConnection, fit: Fit, timeouts: Timeouts, content: Content | None, client: Client
     ) -> Begun | Stopped:
+        forward: Sequence[c.Xforward] = ()
+        told = self.upstream.client_address
+        if told == "xforward":
+            forward = xforward(client, connection.extensions.xforward)
+        elif told == "xclient" and is_known(client):
+            problem = await connection.introduce(client, timeouts)
+            if problem is not None:
+                return problem
         offer = fit(connection.extensions)
         if isinstance(offer, Failure):
             return Stopped(Phase.MAIL, offer)
         mail, recipients = offer
         dot: Answer | None = None
         if content is not None and connection.takes_all_at_once(recipients, content):
-            answer, answers, dot = await connection.begin_with(mail, recipients, content, timeouts)
+            answer, answers, dot = await connection.begin_with(mail, recipients, content, timeouts, forward)
         else:
-            answer, answers = await connection.begin(mail, recipients, timeouts)
+            answer, answers = await connection.begin(mail, recipients, timeouts, forward)
         if isinstance(answer, Reply) and answer.is_positive:
             return Begun(LentConnection(self, connection, timeouts), answers, dot)
         if dot is not None and isinstance(answer, Failure):
@@ -180,27 +196,50 @@ class UpstreamPool:
         self._open -= len(self._idle)
         self._idle.clear()
 
-    def _idle_connection(self) -> UpstreamConnection | None:
+    def _connection(self, client: Client) -> UpstreamConnection:
+        announced = client if self.upstream.client_address in PROXY_HEADERS else None
+        return UpstreamConnection(self.upstream, self._hostname, self._now(), announced)
+
+    def _idle_connection(self, client: Client) -> UpstreamConnection | None:
         """An idle connection that is as it was left; those that are not are closed on the way."""
+        told = self.upstream.client_address
         while self._idle:
-            connection = self._idle.pop()
+            index = -1 if told is None else self._index_for(client, told)
+            if index is None:
+                return None
+            connection = self._idle.pop(index)
             if connection.is_fresh and self._now() - connection.idle_since < self.upstream.idle_timeout:
                 return connection
             connection.quit()
             self._open -= 1
         return None
 
-    async def _new_connection(self, timeouts: Timeouts) -> UpstreamConnection | Stopped:
+    def _index_for(self, client: Client, told: ClientAddress) -> int | None:
+        """Which idle connection may carry mail of this client; one that has carried its mail before, if there is."""
+        found = None
+        for index in reversed(range(len(self._idle))):
+            known, may_tell = self._idle[index].client, bool(self._idle[index].extensions.xclient)
+            if may_carry(told, known, client, may_tell=may_tell):
+                if known is not None and is_same(known, client):
+                    return index
+                found = index if found is None else found
+        return found
+
+    async def _new_connection(self, timeouts: Timeouts, client: Client) -> UpstreamConnection | Stopped:
         """One more connection, or the next that becomes idle when there may not be more."""
         while self._open >= self.upstream.max_connections:
+            if self._idle:  # it is another client's, and was used the longest ago
+                self._idle.pop(0).quit()
+                self._open -= 1
+                break
             if not await asyncio.create_task(self._wait(timeouts.connect)):
                 busy = Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
                 return Stopped(Phase.CONNECT, busy)
-            connection = self._idle_connection()
+            connection = self._idle_connection(client)
             if connection is not None:
                 return connection
         self._open += 1
-        connection = UpstreamConnection(self.upstream, self._hostname, self._now())
+        connection = self._connection(client)
         try:
             problem = await connection.open(timeouts)
         except BaseException:
@@ -253,10 +292,10 @@ class Upstreams:
         self._pools: dict[str, UpstreamPool] = {}
 
     def begin(
-        self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
+        self, upstream: Upstream, fit: Fit, *, client: Client, background: bool, content: Content | None = None
     ) -> Coroutine[Any, Any, Begun | Stopped]:
         """Opens a transaction with an upstream; see `UpstreamPool.begin`."""
-        return self._pool(upstream).begin(fit, background=background, content=content)
+        return self._pool(upstream).begin(fit, background=background, content=content, client=client)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each upstream that was ever used: connections that are busy, and idle."""

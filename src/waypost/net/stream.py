@@ -36,7 +36,7 @@ class Stream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._received: list[bytes] = []
         self._size = 0
-        self._eof = False
+        self._eof = self.lost = False
         self._reader: Driver | None = None  # who waits for data, when a driver runs it
         self._waiter: asyncio.Future[None] | None = None  # and when a task does
         self._drainer: asyncio.Future[None] | None = None
@@ -46,7 +46,6 @@ class Stream(asyncio.Protocol):
         self._read_paused = False
         self._deadline = Deadline(self._loop, self._expired)
         self._tls: TlsLayer | None = None
-        self.lost = False
 
     # -- what the transport calls
 
@@ -106,8 +105,12 @@ class Stream(asyncio.Protocol):
     @property
     def peer(self) -> tuple[str, int]:
         """Address and port of the other side; an IPv4 address in IPv6 clothing is shown as IPv4."""
-        address, port, *_ = self._transport.get_extra_info("peername") or ("", 0)
-        return address.removeprefix("::ffff:") if "." in address else address, port
+        return _endpoint(self._transport.get_extra_info("peername"))
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """Address and port of our side."""
+        return _endpoint(self._transport.get_extra_info("sockname"))
 
     @property
     def has_data(self) -> bool:
@@ -224,8 +227,6 @@ class Stream(asyncio.Protocol):
         if self._tls is None and not self.lost and self._transport.can_write_eof():
             self._transport.write_eof()
 
-    # -- TLS
-
     @property
     def tls(self) -> str | None:
         """Version and cipher, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`, or None."""
@@ -277,3 +278,8 @@ class Stream(asyncio.Protocol):
         for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
                 future.set_exception(StreamTimeoutError())
+
+
+def _endpoint(name: tuple[str, int] | None) -> tuple[str, int]:
+    address, port, *_ = name or ("", 0)
+    return address.removeprefix("::ffff:") if "." in address else address, port

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from waypost.mail.content import Content
+from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.dialogue import Dialogue, is_positive
-from waypost.net.opening import open_session
+from waypost.net.introducing import is_same
+from waypost.net.opening import introduce, open_session
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
@@ -28,11 +30,13 @@ _MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
 class UpstreamConnection:
     """A session with one upstream, seen from its client."""
 
-    def __init__(self, upstream: Upstream, hostname: str, now: float) -> None:
+    def __init__(self, upstream: Upstream, hostname: str, now: float, client: Client | None = None) -> None:
         self.upstream = upstream
         self.opened_at = now
         self.idle_since = now
         self.transactions = 0
+        self.client = client
+        """Whom the upstream takes for its client: said by a PROXY header, or by XCLIENT since."""
         self._hostname = hostname
         self._dialogue = Dialogue()
 
@@ -78,26 +82,44 @@ class UpstreamConnection:
 
     async def open(self, timeouts: Timeouts) -> Stopped | None:
         """Connects, secures and authenticates; None when the connection is ready, else what went wrong."""
-        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts)
+        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts, self.client)
         return None if problem is None else replace(problem, phases=self.phases)
+
+    async def introduce(self, client: Client, timeouts: Timeouts) -> Stopped | None:
+        """Says by XCLIENT, where that is offered, who the client of what follows is; None, or what went wrong."""
+        known = self.client
+        if not self.extensions.xclient or (known is not None and is_same(known, client)):
+            return None
+        await self._be_idle(timeouts)
+        self.client = client
+        problem = await introduce(self._dialogue, self.upstream, client, self._hostname, timeouts)
+        if problem is not None:
+            self.abort()  # who the upstream takes for its client is not certain any more
+            return replace(problem, phases=self.phases)
+        return None
 
     # -- transactions
 
     async def begin(
-        self, mail: c.Mail, recipients: Sequence[c.Rcpt], timeouts: Timeouts
+        self, mail: c.Mail, recipients: Sequence[c.Rcpt], timeouts: Timeouts, forward: Sequence[c.Xforward] = ()
     ) -> tuple[Answer, Sequence[Answer]]:
         """MAIL and RCPT, in one write where the upstream offers PIPELINING; the answer to each.
 
-        The recipients' answers are missing when MAIL was not accepted.
+        The recipients' answers are missing when MAIL was not accepted. `forward` goes before, and what is
+        answered to it makes no difference.
         """
         await self._start_transaction(timeouts)
         if not self.extensions.pipelining or len(recipients) > _GROUP:
+            for line in forward:
+                await self._dialogue.ask(line, Phase.MAIL, timeouts.command)
             answer = await self._dialogue.ask(mail, Phase.MAIL, timeouts.command)
             if not is_positive(answer):
                 return answer, ()
             return answer, await self.add(recipients, timeouts)
-        phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients))
-        answers = await self._dialogue.exchange((mail, *recipients), phases, timeouts.command)
+        phases = (*(Phase.MAIL,) * (len(forward) + 1), *(Phase.RCPT,) * len(recipients))
+        answers = await self._dialogue.exchange((*forward, mail, *recipients), phases, timeouts.command)
+        if forward:
+            answers = answers[len(forward) :]
         first = answers[0]
         return first, answers[1:] if is_positive(first) else ()
 
@@ -113,7 +135,12 @@ class UpstreamConnection:
         )
 
     async def begin_with(
-        self, mail: c.Mail, recipients: Sequence[c.Rcpt], content: Content, timeouts: Timeouts
+        self,
+        mail: c.Mail,
+        recipients: Sequence[c.Rcpt],
+        content: Content,
+        timeouts: Timeouts,
+        forward: Sequence[c.Xforward] = (),
     ) -> tuple[Answer, Sequence[Answer], Answer]:
         """MAIL, RCPT and the content in one write (RFC 3030 section 4.2); the last answer is the one to the content.
 
@@ -122,9 +149,10 @@ class UpstreamConnection:
         """
         await self._start_transaction(timeouts)
         octets = b"".join(unstuffed(content.chunks()))
-        commands: Sequence[c.Command] = (mail, *recipients, c.Bdat(len(octets), last=True))
-        phases = (Phase.MAIL, *(Phase.RCPT,) * len(recipients), Phase.DOT)
-        first, *others, last = await self._dialogue.exchange(commands, phases, timeouts.dot, octets)
+        commands: Sequence[c.Command] = (*forward, mail, *recipients, c.Bdat(len(octets), last=True))
+        phases = (*(Phase.MAIL,) * (len(forward) + 1), *(Phase.RCPT,) * len(recipients), Phase.DOT)
+        answers = await self._dialogue.exchange(commands, phases, timeouts.dot, octets)
+        first, *others, last = answers[len(forward) :]
         return first, others, last
 
     async def _start_transaction(self, timeouts: Timeouts) -> None:
@@ -133,9 +161,13 @@ class UpstreamConnection:
         if self.transactions > 1:
             dialogue.watch.reset()
         if not dialogue.engine.is_idle:
-            # The answer to the RSET that ended the last transaction; when it does not come, the next step fails.
-            dialogue.watch.start()
-            await dialogue.answers((Phase.MAIL,), timeouts.command)
+            await self._be_idle(timeouts)
+
+    async def _be_idle(self, timeouts: Timeouts) -> None:
+        """Reads the answer to the RSET that ended the last transaction; when it does not come, the next step fails."""
+        if not self._dialogue.engine.is_idle:
+            self._dialogue.watch.start()
+            await self._dialogue.answers((Phase.MAIL,), timeouts.command)
 
     async def add(self, recipients: Sequence[c.Rcpt], timeouts: Timeouts) -> Sequence[Answer]:
         """More recipients of the transaction under way; the answer to each."""

@@ -14,6 +14,7 @@ Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
 StrategyName = Literal["ordered", "round_robin", "weighted", "random"]
 InDoubtPolicy = Literal["retry-same", "tempfail", "failover", "assume-sent"]
+ClientAddress = Literal["proxy-v1", "proxy-v2", "xclient", "xforward"]
 Acceptance = Literal["pass", "hybrid", "spool"]
 
 
@@ -69,6 +70,8 @@ class Upstream:
     """The address that replaces reverse-path and From field, for the smtpmux format."""
     rate: float | None = None
     """Messages per second that it is given from the spool, at most; None is no limit."""
+    client_address: ClientAddress | None = None
+    """How it is told who the client is; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True)

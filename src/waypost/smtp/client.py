@@ -25,8 +25,11 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 
 # After these nothing more may be sent until the answer is there (RFC 2920 section 3.1).
 _LAST_OF_GROUP = frozenset(
-    {Kind.CONNECT, Kind.HELLO, Kind.DATA, Kind.NOOP, Kind.QUIT, Kind.STARTTLS, Kind.HANDSHAKE, Kind.AUTH, Kind.RESPONSE}
-)
+    {
+        Kind.CONNECT, Kind.HELLO, Kind.DATA, Kind.NOOP, Kind.QUIT, Kind.STARTTLS, Kind.HANDSHAKE, Kind.AUTH,
+        Kind.RESPONSE, Kind.XCLIENT,
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Extensions:
     starttls: bool = False
     enhanced_codes: bool = False
     auth: tuple[str, ...] = ()
+    xclient: tuple[str, ...] = ()
+    """The attributes that XCLIENT may have here."""
+    xforward: tuple[str, ...] = ()
 
 
 NONE = Extensions()
@@ -193,4 +199,6 @@ def parse_extensions(lines: list[bytes]) -> Extensions:
         starttls="STARTTLS" in words,
         enhanced_codes="ENHANCEDSTATUSCODES" in words,
         auth=tuple(dict.fromkeys(words.get("AUTH", ()))),
+        xclient=tuple(words.get("XCLIENT", ())),
+        xforward=tuple(words.get("XFORWARD", ())),
     )

@@ -12,6 +12,7 @@ from typing import ClassVar
 from waypost.smtp.address import Address
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters, RcptParameters
 from waypost.smtp.values import quick
+from waypost.smtp.xattributes import Attributes
 
 
 class Kind(Enum):
@@ -32,6 +33,8 @@ class Kind(Enum):
     HANDSHAKE = auto()
     AUTH = auto()
     RESPONSE = auto()
+    XCLIENT = auto()
+    XFORWARD = auto()
 
     __hash__ = object.__hash__  # by identity: Enum's own runs in Python, and this is looked up for every command
 
@@ -186,7 +189,23 @@ class AuthResponse:
         return "AuthResponse(...)"
 
 
+@dataclass(frozen=True, slots=True)
+class Xclient:
+    """XCLIENT: a trusted proxy says who the client is; the session starts over at the greeting."""
+
+    kind: ClassVar[Kind] = Kind.XCLIENT
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Xforward:
+    """XFORWARD: who the client of the next transaction was, for the log."""
+
+    kind: ClassVar[Kind] = Kind.XFORWARD
+    attributes: Attributes
+
+
 Command = (
     Connect | Ehlo | Helo | Mail | Rcpt | Data | EndOfContent | Bdat | Rset | Noop | Help | Vrfy | Expn | Quit
-    | StartTls | Auth | AuthResponse
+    | StartTls | Auth | AuthResponse | Xclient | Xforward
 )  # fmt: skip

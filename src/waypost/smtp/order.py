@@ -30,6 +30,8 @@ class ServerOptions:
     auth: bool = False
     auth_required: bool = False
     allow_plaintext_auth: bool = False
+    xclient: bool = False
+    """Whether this client may say, by XCLIENT, that it is another."""
     repair_line_ends: bool = False
     """Bare CR and LF in content become CRLF (submission) instead of being refused (relay)."""
     pipelining: bool = True
@@ -58,6 +60,12 @@ _NO_PARAMETER = reply(555, "5.5.4", "A parameter belongs to an extension that is
 _NOT_ASCII = reply(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 with MAIL")
 _TOO_LATE = reply(503, "5.5.1", "STARTTLS comes before AUTH")
 _TOO_MANY = reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
+
+
+_NO_XCLIENT = reply(550, "5.7.0", "Your address may not say that it is another")
+_NO_XFORWARD = reply(502, "5.5.1", "XFORWARD is not offered here")
+XCLIENT = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
+"""The attributes that are taken. NAME, PROTO and HELO mean nothing here: the EHLO that follows says the latter two."""
 
 
 _ANSWERS: dict[type[c.Command], Reply] = {
@@ -132,6 +140,17 @@ def _check_auth(auth: c.Auth, session: Standing) -> Reply | None:
     return None if auth.mechanism in sasl.MECHANISMS else _MECHANISM
 
 
+def _check_xclient(xclient: c.Xclient, session: Standing) -> Reply | None:
+    if not session.options.xclient:
+        return _NO_XCLIENT
+    unknown = [name for name, _ in xclient.attributes if name not in XCLIENT]
+    return reply(501, "5.5.4", f"Attributes are {' '.join(XCLIENT)}") if unknown else None
+
+
+def _check_xforward(xforward: c.Xforward, session: Standing) -> Reply | None:
+    return _NO_XFORWARD
+
+
 _CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
     Kind.MAIL: _check_mail,
     Kind.RCPT: _check_rcpt,
@@ -140,6 +159,8 @@ _CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
     Kind.LAST_CHUNK: _check_bdat,
     Kind.STARTTLS: _check_starttls,
     Kind.AUTH: _check_auth,
+    Kind.XCLIENT: _check_xclient,
+    Kind.XFORWARD: _check_xforward,
 }
 
 
@@ -182,6 +203,8 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
         lines.append("STARTTLS")
     if options.auth and not authenticated and (tls or options.allow_plaintext_auth):
         lines.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
+    if options.xclient:
+        lines.append(f"XCLIENT {' '.join(XCLIENT)}")
     return Reply(250, tuple(lines))
 
 

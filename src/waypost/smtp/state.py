@@ -49,12 +49,17 @@ def _in_session(here: State, after_hello: State, after_reset: State) -> dict[Kin
 _S = State
 TABLE: dict[State, dict[Kind, dict[int, State]]] = {
     _S.OPENING: {Kind.CONNECT: {2: _S.GREETED, 4: _S.CLOSED, 5: _S.CLOSED}},
-    _S.GREETED: _in_session(_S.GREETED, after_hello=_S.READY, after_reset=_S.GREETED),
+    _S.GREETED: {
+        **_in_session(_S.GREETED, after_hello=_S.READY, after_reset=_S.GREETED),
+        Kind.XCLIENT: _always(_S.GREETED, 2, 4, 5),
+    },
     _S.READY: {
         **_in_session(_S.READY, after_hello=_S.READY, after_reset=_S.READY),
         Kind.MAIL: {2: _S.MAIL, 4: _S.READY, 5: _S.READY},
         Kind.STARTTLS: {2: _S.TLS, 4: _S.READY, 5: _S.READY},
         Kind.AUTH: {2: _S.READY, 3: _S.AUTH, 4: _S.READY, 5: _S.READY},
+        Kind.XCLIENT: {2: _S.GREETED, 4: _S.READY, 5: _S.READY},  # its answer is a new greeting
+        Kind.XFORWARD: _always(_S.READY, 2, 4, 5),
     },
     _S.MAIL: {
         **_in_session(_S.MAIL, after_hello=_S.READY, after_reset=_S.READY),

@@ -27,6 +27,7 @@ from waypost.smtp.parameters import (
     parse_rcpt_parameters,
 )
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.xattributes import Attributes, AttributeSyntaxError, encode_attributes, parse_attributes
 
 _PATH = r'(?P<path><(?:[^"<>\\ ]|"(?:[^"\\]|\\.)*")*>)(?P<words> .*)?'
 _MAIL = re.compile(rf"FROM: *{_PATH}", re.IGNORECASE)
@@ -144,6 +145,16 @@ def _auth(argument: str) -> c.Command:
     return c.Auth(words[0].upper(), words[1] if len(words) == 2 else None)
 
 
+def _attributes(make: Callable[[Attributes], c.Command]) -> Callable[[str], c.Command]:
+    def parser(argument: str) -> c.Command:
+        try:
+            return make(parse_attributes(argument))
+        except AttributeSyntaxError as error:
+            raise _error(501, "5.5.4", f"Attributes are not valid: {error}") from None
+
+    return parser
+
+
 def _alone(verb: str, command: c.Command) -> Callable[[str], c.Command]:
     def parser(argument: str) -> c.Command:
         if argument:
@@ -166,6 +177,8 @@ _PARSERS: dict[str, Callable[[str], c.Command]] = {
     "STARTTLS": _alone("STARTTLS", c.StartTls()),
     "NOOP": lambda argument: c.Noop(),  # RFC 5321 section 4.1.1.9: an argument is to be ignored
     "HELP": lambda argument: c.Help(),
+    "XCLIENT": _attributes(c.Xclient),
+    "XFORWARD": _attributes(c.Xforward),
     "VRFY": c.Vrfy,
     "EXPN": c.Expn,
 }
@@ -201,6 +214,8 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     c.Auth: lambda auth: f"AUTH {auth.mechanism}" + ("" if auth.initial is None else f" {auth.initial or '='}"),
     c.AuthResponse: lambda response: response.text,
     c.StartTls: lambda starttls: "STARTTLS",
+    c.Xclient: lambda xclient: f"XCLIENT{encode_attributes(xclient.attributes)}",
+    c.Xforward: lambda xforward: f"XFORWARD{encode_attributes(xforward.attributes)}",
     c.Rset: lambda rset: "RSET",
     c.Quit: lambda quit_: "QUIT",
     c.Noop: lambda noop: "NOOP",
