@@ -41,6 +41,7 @@ OTHER = {
     "listeners.0.tls.key": ("key2.pem", {"listeners.0.tls.certificate": "cert.pem"}),
     "listeners.0.trusted_networks": ["10.0.0.0/9"],
     "listeners.0.proxy_protocol": ["10.0.0.5"],
+    "listeners.0.xclient": ["10.0.0.5"],
     "listeners.0.allow_plaintext_auth": "true",
     # Without it these networks are refused; with it they are a warning on every start.
     "listeners.0.allow_open_relay": ("true", {"listeners.0.trusted_networks": ["0.0.0.0/0"]}),

@@ -306,7 +306,7 @@ def test_a_copy_that_could_not_be_stored_is_an_error(told, message):
     assert told.metric('waypost_deliveries_total{outcome="not_taken",role="copy",upstream="new"} 1.0')
 
 
-@pytest.mark.parametrize("event", ["connected", "closed", "auth_succeeded", "tls_failed"])
+@pytest.mark.parametrize("event", ["connected", "closed", "auth_succeeded", "tls_failed", "told"])
 def test_sessions_are_told_of_only_when_debugging_but_always_counted(told, chatty, client, event):
     for log in (told.log, chatty.log):
         log.session(client, event, messages=3)
@@ -343,7 +343,16 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
     log.notified(message, message, "failed", recipients)
     log.notice_suppressed(message, 20)
     log.altered("i", "hold", 7, Role.COPY, "t", ["b@example.net"], "root")
-    for event in ("connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"):
+    for event in (
+        "connected",
+        "closed",
+        "auth_failed",
+        "auth_succeeded",
+        "tls_failed",
+        "proxy_failed",
+        "told",
+        "limited",
+    ):
         log.session(client, event)
 
     assert {record["event"] for record in chatty.records} == set(EVENTS)

@@ -107,6 +107,7 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         implicit_tls=section.tls.mode == "implicit",
         trusted_networks=trusted,
         proxies=_peers(section.proxy_protocol, trusted),
+        announcers=_peers(section.xclient, trusted),
         allow_plaintext_auth=section.allow_plaintext_auth,
         limits=_over(_same_named(Limits(), model.limits), section.limits),
         timeouts=_over(_same_named(SessionTimeouts(), model.timeouts), section.timeouts),

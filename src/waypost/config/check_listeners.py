@@ -27,6 +27,7 @@ def check(model: Configuration, report: Report) -> None:
         _check_tls(index, listener, model, report, pairs)
         _check_trust(index, listener, report)
         _check_peers(("listeners", index, "proxy_protocol"), listener, listener.proxy_protocol, report)
+        _check_peers(("listeners", index, "xclient"), listener, listener.xclient, report)
         _check_access(index, listener, model, report)
     _check_admin(model, report)
 

@@ -125,6 +125,11 @@ class ListenerSection(Section):
         "A peer in these networks that sends no header is not served, and neither is any other that sends one. `true`, "
         "or `trusted` in the list, is for the `trusted_networks`.",
     )
+    xclient: Annotated[tuple[Peers, ...], peers()] = Field(
+        (),
+        description="Clients, such as another mail server or nginx in front, that may say by Postfix's command XCLIENT who "
+        "the client is, account (LOGIN) included: they are believed. Written like `proxy_protocol`.",
+    )
     allow_plaintext_auth: Flag = Field(
         False, description="Whether clients may authenticate without TLS, their password readable on the way."
     )

@@ -36,6 +36,10 @@ class Authenticator:
         self._threads = asyncio.Semaphore(_AT_ONCE)
         self._uses_argon2 = any(account.password.startswith("$argon2") for account in accounts.values())
 
+    def account(self, username: str) -> Account | None:
+        """The account of this name, or None, for a proxy that has checked who it is."""
+        return self._accounts.get(username)
+
     async def check(self, credentials: Credentials, address: str) -> Account | None:
         """The account, or None; the answer to a wrong password comes late. `address` is the client's."""
         account = self._accounts.get(credentials.username)

@@ -69,6 +69,7 @@ class Listener:
         )
         self._trusted = replace(self._untrusted, auth_required=False)
         self._trusts = _trust(settings.trusted_networks)
+        self._may_announce = _trust(settings.announcers) if settings.announcers else None
         self._is_proxy = _trust(settings.proxies) if settings.proxies else None
 
     @property
@@ -152,7 +153,11 @@ class Listener:
         address = stream.peer[0]
         trusted = self._trusts(address)
         options = self._trusted if trusted else self._untrusted
-        session = Session(stream, self.settings, options, self._handler, self._checker, self._log, self._certificate)
+        if self._may_announce is not None and self._may_announce(address):
+            options = replace(options, xclient=True)
+        session = Session(
+            stream, self.settings, options, self._handler, self._checker, self._log, self._certificate, self._move
+        )
         refusal = self._refusal(address, trusted)
         driver = Driver(session.run(refusal), self._ended)
         self._sessions[driver] = session
@@ -162,6 +167,23 @@ class Listener:
             self._log.session(session.client, "limited", reply=str(refusal))
             self._turned_away.add(driver)
         driver.resume()
+
+    def _move(self, session: Session, address: str) -> ServerOptions | Reply:
+        """A session turns out to be that of another client: what it is offered, or why it is not served."""
+        trusted = self._trusts(address)
+        if self.settings.mode == "relay" and not trusted:
+            return _NOT_ALLOWED
+        before = session.client.address
+        if address != before and self._addresses[address] >= self.settings.limits.connections_per_address:
+            return _TOO_MANY_OF_YOURS
+        self._addresses[address] += 1
+        self._leave(before)
+        return replace(self._trusted if trusted else self._untrusted, xclient=True)
+
+    def _leave(self, address: str) -> None:
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def _refusal(self, address: str, trusted: bool) -> Reply | None:
         limits = self.settings.limits
@@ -180,9 +202,7 @@ class Listener:
         if driver in self._turned_away:
             self._turned_away.remove(driver)
         else:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+            self._leave(address)
         if error is not None and not isinstance(error, asyncio.CancelledError):
             self._fault(error)
         if not self._sessions and self._emptied is not None and not self._emptied.done():

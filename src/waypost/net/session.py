@@ -6,7 +6,7 @@ connection: time-outs, TLS, who the client is, and how a session ends.
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -21,13 +21,16 @@ from waypost.net.stream import InterruptedReadError, StreamTimeoutError
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
+from waypost.smtp import xattributes as x
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
 from waypost.smtp.sasl import Credentials
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
 
-SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"]
+SessionEvent = Literal[
+    "connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "told", "limited"
+]
 
 _CLOSED, _TLS = State.CLOSED, State.TLS  # at hand: before Python 3.12 members are looked up by the metaclass
 _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other sessions have their turn
@@ -40,6 +43,7 @@ _SENDER_OK = reply(250, "2.1.0", "Sender OK")
 _START_TLS = reply(220, "2.0.0", "Start TLS")
 _WELCOME = reply(235, "2.7.0", "Welcome")
 _WRONG = reply(535, "5.7.8", "User name or password is wrong")
+_NO_LOGIN = reply(501, "5.5.4", "There is no such account")
 _TOO_MANY_GUESSES = reply(421, "4.7.0", "Too many failed attempts to authenticate")
 _SILENT = reply(421, "4.4.2", "You were silent for too long")
 _STOPPING = reply(421, "4.3.2", "Waypost is being stopped; come back in a moment")
@@ -105,6 +109,13 @@ class Checker(Protocol):
     async def check(self, credentials: Credentials, address: str) -> Account | None:
         """The account, or None."""
 
+    def account(self, username: str) -> Account | None:
+        """The account that a trusted proxy has checked already, or None."""
+
+
+Move = Callable[["Session", str], ServerOptions | Reply]
+"""Asks the listener whether a session may be that of a client with another address: what it is offered, or why not."""
+
 
 class Session:
     """One client's session on one listener."""
@@ -118,6 +129,7 @@ class Session:
         checker: Checker,
         log: SessionLog,
         certificate: ServerCertificate | None,
+        move: Move,
     ) -> None:
         self._stream = stream
         self._settings = settings
@@ -125,6 +137,7 @@ class Session:
         self._checker = checker
         self._log = log
         self._certificate = certificate
+        self._move = move
         self._engine = ServerEngine(options)
         address, port = stream.peer
         self._client = Client(settings.name, address, port, submission=settings.mode == "submission")
@@ -258,6 +271,8 @@ class Session:
                 await self._authenticate(mechanism, credentials)
             case c.StartTls():
                 engine.answer(_START_TLS)
+            case c.Xclient(attributes):
+                self._be_told(dict(attributes))
 
     def _begin(self, mail: c.Mail) -> Reply:
         engine, client = self._engine, self._client
@@ -270,6 +285,31 @@ class Session:
             return begun
         self._transaction = begun
         return _SENDER_OK
+
+    def _be_told(self, told: dict[str, str]) -> None:
+        """A trusted proxy says by XCLIENT who the client is: the session starts over."""
+        engine, client = self._engine, self._client
+        login, port = x.known(told.get("LOGIN")), x.known(told.get("PORT"))
+        account = None if login is None else self._checker.account(login)
+        try:
+            address = x.parse_address(x.known(told.get("ADDR")) or client.address)
+            client = replace(client, address=address, port=client.port if port is None else x.parse_port(port))
+        except x.AttributeSyntaxError as error:
+            engine.answer(reply(501, "5.5.4", str(error)))
+            return
+        if login is not None and account is None:
+            engine.answer(_NO_LOGIN)
+            return
+        options = self._move(self, address)
+        if isinstance(options, Reply):
+            self._log.session(client, "limited", reply=str(options))
+            engine.close(options)
+            return
+        engine.options = options
+        engine.answer(_greeting(options.hostname))
+        engine.authenticated = account is not None
+        self._client = replace(client, name="", protocol="SMTP", account=account and account.name)
+        self._log.session(self._client, "told", proxy=self._stream.proxy or self._stream.peer[0])
 
     async def _authenticate(self, mechanism: str, credentials: Credentials) -> None:
         account = await self._checker.check(credentials, self._client.address)

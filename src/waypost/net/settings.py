@@ -53,6 +53,8 @@ class ListenerSettings:
     trusted_networks: tuple[Network, ...] = ()
     proxies: tuple[Network, ...] = ()
     """Peers whose connections begin with a PROXY header; nobody else's may."""
+    announcers: tuple[Network, ...] = ()
+    """Clients that may say, by XCLIENT, who the client is."""
     allow_plaintext_auth: bool = False
     limits: Limits = Limits()
     timeouts: SessionTimeouts = SessionTimeouts()

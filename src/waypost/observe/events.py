@@ -143,9 +143,10 @@ EVENTS = {
     "auth_failed": Event("warning", "AUTH failed", _CLIENT),
     "tls_failed": Event("debug", "the TLS handshake with a client failed", _CLIENT),
     "proxy_failed": Event("warning", "a proxy in front sent no valid PROXY header", _CLIENT),
+    "told": Event("debug", "a trusted proxy said by XCLIENT who the client is", _CLIENT),
     "limited": Event("warning", "a client was turned away by a limit", _CLIENT),
 }
-"""Every event. Those of sessions, the last seven, may have facts of their own besides."""
+"""Every event. Those of sessions, the last eight, may have facts of their own besides."""
 
 
 def reference() -> str:

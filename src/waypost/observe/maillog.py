@@ -20,7 +20,9 @@ from waypost.observe.record import json_text, timestamp
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
-SessionEvent = Literal["connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "limited"]
+SessionEvent = Literal[
+    "connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "told", "limited"
+]
 Fact = str | int | float | bool | None
 
 _COMMANDS = {

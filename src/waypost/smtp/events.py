@@ -1,6 +1,6 @@
 """What the server engine tells its caller, besides commands.
 
-`Mail`, `Data`, `EndOfContent` and `StartTls` come out as the commands they are.
+`Mail`, `Data`, `EndOfContent`, `StartTls` and `Xclient` come out as the commands they are.
 """
 
 from dataclasses import dataclass
@@ -53,5 +53,15 @@ class Closed:
 
 
 Event = (
-    c.Mail | Recipients | c.Data | Content | c.EndOfContent | Refused | Authenticate | c.StartTls | Abandoned | Closed
+    c.Mail
+    | Recipients
+    | c.Data
+    | Content
+    | c.EndOfContent
+    | Refused
+    | Authenticate
+    | c.StartTls
+    | c.Xclient
+    | Abandoned
+    | Closed
 )

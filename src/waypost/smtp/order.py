@@ -64,8 +64,8 @@ _TOO_MANY = reply(452, "4.5.3", "Too many recipients; send the rest in another t
 
 _NO_XCLIENT = reply(550, "5.7.0", "Your address may not say that it is another")
 _NO_XFORWARD = reply(502, "5.5.1", "XFORWARD is not offered here")
-XCLIENT = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
-"""The attributes that are taken. NAME, PROTO and HELO mean nothing here: the EHLO that follows says the latter two."""
+_XCLIENT = ("NAME", "ADDR", "PORT", "PROTO", "HELO")
+"""The attributes that are taken, and LOGIN where there is AUTH. NAME is not used; EHLO says PROTO and HELO again."""
 
 
 _ANSWERS: dict[type[c.Command], Reply] = {
@@ -143,8 +143,13 @@ def _check_auth(auth: c.Auth, session: Standing) -> Reply | None:
 def _check_xclient(xclient: c.Xclient, session: Standing) -> Reply | None:
     if not session.options.xclient:
         return _NO_XCLIENT
-    unknown = [name for name, _ in xclient.attributes if name not in XCLIENT]
-    return reply(501, "5.5.4", f"Attributes are {' '.join(XCLIENT)}") if unknown else None
+    offered = _xclient_attributes(session.options)
+    unknown = any(name not in offered for name, _ in xclient.attributes)
+    return reply(501, "5.5.4", f"Attributes are {' '.join(offered)}") if unknown else None
+
+
+def _xclient_attributes(options: ServerOptions) -> tuple[str, ...]:
+    return (*_XCLIENT, "LOGIN") if options.auth else _XCLIENT
 
 
 def _check_xforward(xforward: c.Xforward, session: Standing) -> Reply | None:
@@ -204,7 +209,7 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
     if options.auth and not authenticated and (tls or options.allow_plaintext_auth):
         lines.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
     if options.xclient:
-        lines.append(f"XCLIENT {' '.join(XCLIENT)}")
+        lines.append(f"XCLIENT {' '.join(_xclient_attributes(options))}")
     return Reply(250, tuple(lines))
 
 

@@ -36,7 +36,7 @@ _LINE_STATES = frozenset({State.GREETED, State.READY, State.MAIL, State.RCPT, St
 _OPENING, _READY, _CONTENT, _CHUNKS = State.OPENING, State.READY, State.CONTENT, State.CHUNKS
 _AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
 _RCPT = Kind.RCPT
-_WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS})
+_WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS, Kind.XCLIENT})
 _MAX_PIPELINED = 100  # recipients that are handed out as one event
 
 _FAULTS = {
@@ -115,6 +115,8 @@ class ServerEngine:
         """What an answer brings with it besides the state."""
         if kind is Kind.MAIL:
             self.recipients = 0
+        elif kind is Kind.XCLIENT and last.code == 220:  # another client, that has said nothing yet
+            self.authenticated = self.esmtp = False
         elif last.code == 235:
             self.authenticated = True
         elif kind is Kind.STARTTLS and self.state is State.TLS and (self._buffer or self._ready is not None):
@@ -233,7 +235,7 @@ class ServerEngine:
         if isinstance(command, c.Mail):
             self.smtputf8 = command.parameters.smtputf8
             return command
-        if isinstance(command, (c.Data, c.StartTls)):
+        if isinstance(command, (c.Data, c.StartTls, c.Xclient)):
             return command
         if isinstance(command, c.Auth):
             self._exchange = sasl.serve(command.mechanism, command.initial)
