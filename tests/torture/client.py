@@ -169,8 +169,12 @@ class _Session:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self._file = self._socket.makefile("rb")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.answer()
-        self.ask("EHLO client.example")
+        try:
+            self.answer()
+            self.ask("EHLO client.example")
+        except OSError:
+            self.close()
+            raise
 
     def ask(self, line: str) -> tuple[int, str]:
         """A command and its answer."""

@@ -17,6 +17,7 @@ from torture.scenario import Crash, Scenario
 from torture.stage import Lost, Nursery, Program, Sinks, configuration
 
 _REST = 25.0  # seconds within which everything must have come to rest
+_PACE = 0.04  # seconds between two looks
 _LINGER = 0.15  # seconds for the last writes, of outcomes and of the journal, of a program that waits to be killed
 
 
@@ -66,7 +67,6 @@ class Play:
         self.told = Told()
         self.clients: list[Clients] = []
         self._held_until = 0.0
-        self._seen = 0
 
     def perform(self) -> Found:
         """All of it; what is found at the end. Raises AssertionError when it does not come to an end."""
@@ -117,13 +117,11 @@ class Play:
                 since = None
             if now > deadline:
                 raise AssertionError(f"not at rest after {_REST:g} s: {self.state()}")
-            time.sleep(0.02)
+            time.sleep(_PACE)
 
     def held_until(self) -> float:
         """Until when copies may be held without being in the queue: as the log says, by this process's clock."""
-        count = sum(record.get("event") in ("copies_held", "in_doubt") for record in self.program.records())
-        if count != self._seen:
-            self._seen = count
+        if self.program.says_more(b'"event":"copies_held"', b'"event":"in_doubt"'):
             self._held_until = time.monotonic() + self.scenario.hold + 0.15
         return self._held_until
 

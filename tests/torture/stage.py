@@ -108,6 +108,7 @@ class Program:
         self._tuned = TUNED | ({} if spool else TUNED_POSTGRES)
         self._store = "sqlite" if spool else "postgres"
         self._clock = folder / "clock"
+        self._looked = {"stdout.log": 0, "stderr.log": 0}
 
     def start(self, crash: Crash | None = None, jump: float = 0.0) -> None:
         """Starts it, with a crash in it. It may be dead before it has come up."""
@@ -192,6 +193,20 @@ class Program:
                         found.append(json.loads(line))
                     except ValueError:
                         continue  # two halves, of the one who died and the one who came after
+        return found
+
+    def says_more(self, *words: bytes) -> bool:
+        """Whether any of these words has been logged since this was asked last."""
+        found = False
+        for name in ("stdout.log", "stderr.log"):
+            path = self.folder / name
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(self._looked[name])
+                    octets = file.read()
+                whole = octets.rfind(b"\n") + 1
+                self._looked[name] += whole
+                found |= any(word in octets[:whole] for word in words)
         return found
 
     def said(self) -> str:
