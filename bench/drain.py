@@ -25,7 +25,7 @@ from bench import ROOT
 from bench.accounting import MIB, Descendants, MemorySampler, forget_peak, peak_resident, resident
 from bench.arrivals import Arrivals, check
 from bench.commits import Stored, read_stored
-from bench.instance import Instance
+from bench.instance import Instance, environment
 from bench.ports import free_port
 from bench.profiling import FILE, Profiled, table
 from bench.report import about_machine, markdown_table
@@ -159,7 +159,8 @@ def look(backlog: Backlog) -> Looked:
 def _timed(command: list[str], backlog: Backlog) -> float:
     """Seconds that a person waits for a command, its own start included."""
     begun = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=backlog.directory, timeout=900)
+    env = environment(backlog.directory)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=backlog.directory, env=env, timeout=900)
     return time.monotonic() - begun
 
 
