@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -181,6 +182,25 @@ class Program:
             raise OSError(str(error)) from error
         finally:
             connection.close()
+
+    def hasten(self) -> None:
+        """Does what an operator may do when the clock was wrong by some minutes or hours: `waypost queue retry --all`.
+
+        What would wait for days must not need it, so that is left alone.
+        """
+        now = time.time() + float(self._clock.read_text())
+        waits = [
+            datetime.fromisoformat(each["next_attempt_at"]).timestamp() - now
+            for each in self.ask("/api/queue?state=queued")
+        ]
+        if waits and all(60 < wait < 86400 for wait in waits):
+            connection = UnixConnection(self._control)
+            try:
+                wish = {"action": "retry", "all": True}
+                connection.request("POST", "/api/queue/actions", json.dumps(wish))
+                connection.getresponse().read()
+            finally:
+                connection.close()
 
     def records(self) -> list[dict[str, Any]]:
         """Everything that was logged by all of them; a line that a crash has cut is left out."""

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from rig.postgres import find_program
+from rig.programs import lacking
 from torture.company import Company
 from torture.provoke import chain, chains
 from torture.report import Report
-from torture.scenario import derive
+from torture.scenario import DISASTERS, derive
 from torture.steps import MODES, STEPS, STORES, Step, Store, find, steps_of
 
 POSTGRES = {
@@ -60,6 +61,17 @@ def test_whatever_a_seed_brings(company: Company) -> None:
     report.results += company.play_all(derive(seed, mode=MODES[seed % 3]) for seed in DRAWN)
     assert not report.failures, report.text()
     assert any(result.struck for result in report.results)
+
+
+@pytest.mark.foreign
+def test_the_disk_fails_for_a_while(company: Company) -> None:
+    """Full, not to be written, not to be synced: for real, so it needs root and strace."""
+    report = Report()
+    report.results += company.play_all(derive(2, mode="spool", disaster=disaster) for disaster in DISASTERS["sqlite"])
+    for result in report.results:
+        if result.impossible:
+            lacking(f"{result.scenario.disaster}: {result.impossible}")
+    assert not report.failures, report.text()
 
 
 @pytest.mark.foreign
