@@ -92,6 +92,9 @@ class Claims:
         if held is None:
             self._intended.add(id_)
         else:
+            if held.grown and not held.split:
+                # What the intent is about has to be on record with it, and so has the outcome that it came of.
+                self._fresh.split(held)
             held.intended |= 1 << number_of(id_)
         self._writer.pending.changes.intents[id_] = upstream
         await self._writer.sync()
