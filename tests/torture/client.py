@@ -101,6 +101,7 @@ class Clients:
 
     def _send_all(self, letters: Sequence[Letter]) -> None:
         waiting = [(letter, letter.recipients, 0) for letter in letters]
+        turn = 0
         while waiting and not self._stopping.is_set():
             self._up.wait(_PATIENCE)
             again: list[tuple[Letter, tuple[str, ...], int]] = []
@@ -108,7 +109,7 @@ class Clients:
             for letter, recipients, tries in waiting:
                 try:
                     if session is None:
-                        session = _Session(self._ports[(tries + letter.connection) % len(self._ports)])
+                        session = _Session(self._ports[(turn + letter.connection) % len(self._ports)])
                     left = self._send(session, letter, recipients)
                 except OSError:  # the connection could not be made: that is no try
                     session, left = None, recipients
@@ -121,7 +122,7 @@ class Clients:
                     again.append((letter, left, tries + 1))
             if session is not None:
                 session.quit()
-            waiting = again
+            waiting, turn = again, turn + 1  # the next time at the next port: this one may be gone for good
             if waiting:
                 self._stopping.wait(_PAUSE)
 

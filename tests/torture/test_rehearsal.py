@@ -39,6 +39,7 @@ def test_every_step_is_a_function_of_the_program(step: Step, store: Store) -> No
         assert callable(function)
 
 
+@pytest.mark.timeout(400)  # half a minute, unless the machine is busy with other things
 def test_killed_at_every_step_with_sqlite(company: Company) -> None:
     report = Report()
     wanted = [scenario for mode in MODES for scenario in chains(1, mode, "sqlite")]
