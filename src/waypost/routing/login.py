@@ -24,7 +24,7 @@ class OAuth2:
     scope: str | None = None
     device_authorization_url: str | None = None
     ca_file: str | None = None
-    timeout: float = 20
+    timeout: float = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,3 @@ def decode(text: str) -> str:
         return base64.b64decode(text, validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         raise SaslError("the response is not base64") from None
-
-
-def encode(text: str) -> str:
-    """A challenge or response in base64; `=` for an empty initial response is the caller's."""
-    return base64.b64encode(text.encode("utf-8")).decode("ascii")
