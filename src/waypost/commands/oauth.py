@@ -80,7 +80,7 @@ def _login(arguments: argparse.Namespace) -> int:
     if not os.access(folder, os.W_OK | os.X_OK):
         return _complain(FAILED, f"{path} could not be written: there is no access to the folder {folder}")
     try:
-        refresh = asyncio.run(log_in(oauth, print))
+        refresh = asyncio.run(log_in(oauth, lambda line: print(line, flush=True)))
         write_refresh_token(path, refresh)
     except LoginError as error:
         return _complain(TEMPORARY if error.temporary else FAILED, str(error))
