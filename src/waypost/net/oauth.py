@@ -95,14 +95,14 @@ async def ask_device_token(oauth: OAuth2, device_code: Secret) -> Granted:
 
 def granted(said: Mapping[str, Any]) -> Granted:
     """The tokens in an answer. Raises `TokenError` when there are none that can be used."""
-    access = _text(said, "access_token")
-    if not access or not access.isascii() or not access.isprintable() or " " in access:
+    access, refresh = _text(said, "access_token"), _text(said, "refresh_token")
+    if not _is_token(access):
         raise TokenError("the answer has no access token in it")
     kind = _text(said, "token_type")
     if kind and kind.lower() != "bearer":
         raise TokenError(f"the token is of the type {printable(kind)[:40]}, not Bearer")
-    refresh = _text(said, "refresh_token")
-    return Granted(Secret(access), _seconds(said, "expires_in", _LIFETIME), Secret(refresh) if refresh else None)
+    kept = Secret(refresh) if _is_token(refresh) else None
+    return Granted(Secret(access), _seconds(said, "expires_in", _LIFETIME), kept)
 
 
 async def _ask(oauth: OAuth2, url: str, fields: dict[str, str], *confided: Secret | None) -> Mapping[str, Any]:
@@ -135,6 +135,11 @@ def _complaint(said: Mapping[str, Any] | None) -> tuple[str, str]:
     code = printable(_text(said, "error"))[:60]
     description = printable(_text(said, "error_description")).strip()
     return code, f"{code}: {description}"[:_MAX_WORDS] if description else code
+
+
+def _is_token(text: str) -> bool:
+    """Printable ASCII without spaces (RFC 6749 appendix A.12)."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _text(said: Mapping[str, Any], key: str) -> str:

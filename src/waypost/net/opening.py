@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 
-from waypost.mail.outcome import Cause, Failure, Phase, Stopped
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
 from waypost.net.connect import ResolveError, connect, resolve
 from waypost.net.dialogue import Dialogue, is_positive
@@ -39,12 +39,17 @@ async def open_session(
     if isinstance(other, Failure):
         dialogue.abort()
         return Stopped(Phase.AUTH, other)
-    if dialogue.is_closed:
-        dialogue.restart()
-        stopped = await _greet(dialogue, upstream, hostname, timeouts)
-        if stopped is not None:
+    if not dialogue.is_closed:
+        stopped = await logins.authenticate(dialogue, upstream, login, other, timeouts)
+        if stopped is None or not _has_gone(stopped.answer):
             return stopped
-    return await logins.authenticate(dialogue, upstream, login, other, timeouts)
+    dialogue.restart()  # some hang up after a refusal
+    stopped = await _greet(dialogue, upstream, hostname, timeouts)
+    return stopped or await logins.authenticate(dialogue, upstream, login, other, timeouts)
+
+
+def _has_gone(answer: Answer) -> bool:
+    return answer.code == 421 if isinstance(answer, Reply) else answer.cause is Cause.CLOSED
 
 
 async def _greet(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
