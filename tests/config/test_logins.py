@@ -1,5 +1,6 @@
 """Credentials for upstreams: what is a mistake, what is warned of, what comes of it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ upstreams:
       AUTH
 routes: {all: {primary: office}}
 """
+PAGE = Path(__file__).parents[2] / "docs" / "upstream-logins.md"
 MICROSOFT = "provider: microsoft, client_id: app"
 APPLICATION = f"{MICROSOFT}, tenant: t, grant: client_credentials, client_secret: c"
 
@@ -31,6 +33,19 @@ def login(load_text: Load, auth: str, **more: str) -> Login:
     found = load_text(text(auth), more).settings.upstreams["office"].credentials
     assert found is not None
     return found
+
+
+SHOWN = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_the_page_shows_passes_the_check(load_text: Load, folder: Path, shown: str) -> None:
+    (folder / "secret").write_text("s")
+    for name in ("/run/secrets/provider", "/run/secrets/gmail-client"):
+        shown = shown.replace(name, "secret")
+    [name] = re.findall(r"^  (\w+):$", shown, re.MULTILINE)
+    rest = f'listeners: [{{address: "127.0.0.1:2525", mode: relay}}]\nroutes: {{all: {{primary: {name}}}}}\n'
+    assert load_text(shown + rest).settings.upstreams[name].credentials is not None
 
 
 def test_microsoft(load_text: Load) -> None:
