@@ -136,6 +136,9 @@ class Office:
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         self.trace.append(f"log {attempt.upstream} {role}")
 
+    async def recorded(self) -> None:
+        pass
+
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.trace.append(f"doubt {attempt.upstream}")
 
@@ -432,6 +435,15 @@ async def test_sleep_is_told_and_restored(office: Office) -> None:
     assert other.candidates.health["a"].state(other.clock.monotonic()) is State.CLOSED
     assert fates(await other.deliver()) == [(ANN, R, "a")]
     assert other.slept == [], "what others told is not told again"
+
+
+async def test_a_pool_sleeps_when_all_of_it_does(office: Office) -> None:
+    office.upstreams.mail["a"] = QUOTA
+    await office.deliver()
+    assert office.carrier.sleeps(pool_of("a"))
+    assert not office.carrier.sleeps(pool_of("a", "b"))
+    office.clock.advance(3601)
+    assert not office.carrier.sleeps(pool_of("a"))
 
 
 async def test_waking_up_is_told(office: Office) -> None:

@@ -3,6 +3,7 @@
 It runs as an ordinary user, for PostgreSQL refuses root. The folder's name is short: it holds the socket.
 """
 
+import asyncio
 import atexit
 import os
 import pwd
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from typing import Any, Self
 from rig.ports import free_port
 from rig.programs import lacking
 from rig.waiting import wait_until
+from waypost.store.postgres import PostgresSpool
 
 USER = "waypost"
 """The superuser of the cluster, who needs no password."""
@@ -118,10 +121,10 @@ class PostgresCluster:
         """The same by the unix socket."""
         return f"postgresql://{USER}@/{database}?host={self.folder}&port={self.port}"
 
-    def create_database(self) -> str:
-        """Makes a new, empty database; its name."""
+    def create_database(self, template: str = "template0") -> str:
+        """Makes a new database, an empty one or a copy of `template`; its name."""
         name = f"test_{secrets.token_hex(6)}"
-        self.sql(f"CREATE DATABASE {name} TEMPLATE template0")
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def sql(self, statement: str, database: str = "postgres") -> str:
@@ -153,10 +156,26 @@ def shared_cluster() -> PostgresCluster:
     return PostgresCluster().__enter__()
 
 
-def new_database() -> str:
-    """The URL of a new, empty database in the shared cluster."""
+def new_database(*, empty: bool = False) -> str:
+    """The URL of a new database in the shared cluster: with an empty spool, or with nothing at all."""
     cluster = shared_cluster()
-    return cluster.url(cluster.create_database())
+    return cluster.url(cluster.create_database() if empty else cluster.create_database(_spool_template()))
+
+
+@cache
+def _spool_template() -> str:
+    """A database that was opened once: to copy it is quicker than to make all tables anew."""
+    cluster = shared_cluster()
+    name = cluster.create_database()
+
+    async def make() -> None:
+        spool = PostgresSpool(cluster.url(name), instance="template")
+        await spool.open()
+        await spool.close()
+
+    with ThreadPoolExecutor(1) as thread:  # a loop may be running in this one
+        thread.submit(asyncio.run, make()).result()
+    return name
 
 
 def _ordinary_user() -> dict[str, Any]:

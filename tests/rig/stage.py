@@ -107,6 +107,7 @@ class Stage:
         self.set_route("notices")
         self.pauses: dict[str, float] = {}
         self.policies: list[InDoubtPolicy] = []
+        self.sleeping: set[str] = set()
         self.announces = False
         """Whether intents are recorded, for all that is claimed."""
         self.notifier = FakeNotifier()
@@ -141,6 +142,9 @@ class Stage:
     def pause(self, pool: Pool) -> float:
         return max(0.0, self.pauses.get(pool.name, 0) - self.clock.monotonic())
 
+    def sleeps(self, pool: Pool) -> bool:
+        return pool.name in self.sleeping
+
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         if self.announces:
             for delivery in deliveries:
@@ -170,6 +174,9 @@ class Stage:
 
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         raise AssertionError("attempts are told of by whoever makes them")
+
+    async def recorded(self) -> None:
+        pass
 
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.events.append(("in doubt", f"{delivery.message.id} at {attempt.upstream}: {attempt.answer}"))

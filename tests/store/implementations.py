@@ -91,11 +91,11 @@ class PostgresStore:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.due: list[str] = []
         self.now = NOW
-        self._url = new_database()
+        self.url = new_database()
         self._running: PostgresSpool | None = None
 
     async def start(self) -> PostgresSpool:
-        spool = PostgresSpool(self._url, instance="test", on_due=self.due.append, now=lambda: self.now)
+        spool = PostgresSpool(self.url, instance="test", on_due=self.due.append, now=lambda: self.now)
         await spool.open()
         self._running = spool
         return spool

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.implementations import MemoryStore, SqliteStore, Store
+from store.implementations import MemoryStore, PostgresStore, SqliteStore, Store
 from store.messages import ANN, APPS, ARCHIVE, BOB, EXPIRES_AT, NEW, RECEIVED_AT, make_message, plan
 from waypost.delivery.spool import Delivery, Entry, Filter, Planned, Settlement, Spool, State
 from waypost.mail.message import Recipient
@@ -152,9 +153,9 @@ def small_bounds() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("kind", [SqliteStore, MemoryStore])
+@pytest.mark.parametrize("kind", [SqliteStore, MemoryStore, PostgresStore])
 def test_any_sequence_of_calls_keeps_what_is_owed(kind: Callable[[Any], Store]) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25 if kind is PostgresStore else 60, deadline=None)
     @given(st.lists(actions, max_size=60))
     def run_all(steps: list[tuple[Any, ...]]) -> None:
         with tempfile.TemporaryDirectory() as folder, small_bounds():
@@ -372,4 +373,19 @@ async def finish(store: Store, spool: Spool, model: Model) -> None:
         for table in ("intent", "whole"):
             (count,) = (await again._writer.read(lambda db, of=table: db.query(f"SELECT count(*) FROM {of}")))[0]
             assert count == (len(model.prepared) if table == "whole" else 0)
+    if isinstance(store, PostgresStore):
+        assert set(await column(store, "SELECT id FROM waypost.message")) == model.prepared.keys() | kept
+        assert await column(store, "SELECT message FROM waypost.upload") == []
+        chunked = "SELECT key FROM waypost.message WHERE content IS NULL ORDER BY key"
+        chunks = "SELECT DISTINCT message FROM waypost.chunk ORDER BY message"
+        assert await column(store, chunks) == await column(store, chunked)
     await store.end()
+
+
+async def column(store: PostgresStore, sql: str) -> list[Any]:
+    """What the database says, one value a row."""
+    connection = await asyncpg.connect(store.url)
+    try:
+        return [row[0] for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()

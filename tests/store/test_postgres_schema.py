@@ -17,7 +17,7 @@ from waypost.store.postgres.schema import prepare_schema
 
 @pytest.fixture
 def url() -> str:
-    return new_database()
+    return new_database(empty=True)
 
 
 async def run(url: str, *statements: str) -> Any:

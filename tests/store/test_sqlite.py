@@ -1,117 +1,18 @@
-"""What only the durable spool does: restart, folder, damage, a full disk."""
+"""What only the spool on SQLite does: files, memory, rows."""
 
 import asyncio
-import os
-import resource
 import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from store.messages import ANN, BOB, EVE, NOW, RECEIVED_AT, make_message, octets, plans
-from waypost.delivery.spool import Delivery, LaneCount, Settlement, SpoolError
+from store.messages import ANN, BOB, EVE, NEW, NOW, claim_one, make_message, plan, plans
+from store.sqlite_rig import LARGE, files, one_thread, query, wait_until
+from store.sqlite_rig import queue_sized as queue
+from waypost.delivery.spool import LaneCount, Note, Settlement
 from waypost.store import held
 from waypost.store.files import RESERVE
 from waypost.store.spill import Spill
-from waypost.store.sqlite import SqliteSpool
-
-LARGE = 100_000
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Callable[[], "asyncio.Future[SqliteSpool]"]]:
-    """Starts the spool, and ends the one that was started before without `close`: as a crash does."""
-    running: list[SqliteSpool] = []
-
-    async def end() -> None:
-        while running:
-            spool = running.pop()
-            writer = spool._writer  # the test stands in for the kernel here
-            if writer._database is not None:
-                await writer._ask(writer._database._connection.close)
-                writer._join()
-
-    async def begin() -> SqliteSpool:
-        await end()
-        spool = SqliteSpool(tmp_path / "spool", now=lambda: NOW)
-        await spool.open()
-        spool.left = await spool.orphans()  # type: ignore[attr-defined]
-        running.append(spool)
-        return spool
-
-    yield begin
-    await end()
-
-
-async def queue(spool: SqliteSpool, id_: str, *targets: str, size: int = 10) -> None:
-    await spool.prepare(make_message(id_, b"x" * size), plans(*targets))
-    spool.commit(id_)
-
-
-async def claim_one(spool: SqliteSpool, target: str, now: float = NOW) -> Delivery:
-    (delivery,) = await spool.claim(target, now, 10)
-    return delivery
-
-
-def files(spool: SqliteSpool) -> list[str]:
-    return sorted(path.name for path in (spool.incoming.parent / "content").iterdir())
-
-
-def one_thread() -> Callable[[], Awaitable[None]]:
-    """Lets background work be done in order from here on; what is returned waits for all of it."""
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    return lambda: loop.run_in_executor(None, lambda: None)
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-@pytest.mark.parametrize("size", [10, LARGE])
-async def test_copies_are_still_owed_after_a_restart_g7(start, size: int) -> None:
-    spool = await start()
-    await queue(spool, "m1", "new", "archive", size=size)
-    await spool.check()  # what was committed before is durable by now
-    spool = await start()
-    assert spool.left == []
-    assert await spool.lanes() == [
-        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
-        LaneCount("new", 1, 0, 0, RECEIVED_AT),
-    ]
-    for target in ("new", "archive"):
-        delivery = await claim_one(spool, target)
-        assert delivery.message.envelope == make_message().envelope
-        assert octets(delivery.message.content) == b"x" * size
-        spool.settle(Settlement(delivery))
-    await spool.check()
-    spool = await start()
-    assert await spool.lanes() == []
-    assert files(spool) == []
-
-
-async def test_what_was_in_flight_is_owed_again(start) -> None:
-    spool = await start()
-    await queue(spool, "m1", "new")
-    await claim_one(spool, "new")
-    await spool.check()
-    spool = await start()
-    assert (await claim_one(spool, "new")).message.id == "m1"
-
-
-async def test_what_is_done_of_a_message_stays_done(start) -> None:
-    spool = await start()
-    await queue(spool, "m1", "new", "archive")
-    spool.settle(Settlement(await claim_one(spool, "new")))
-    await spool.close()
-    spool = await start()
-    assert [count.lane for count in await spool.lanes()] == ["archive"]
 
 
 async def test_half_done_messages_are_recorded_without_a_further_call(start) -> None:
@@ -122,22 +23,6 @@ async def test_half_done_messages_are_recorded_without_a_further_call(start) -> 
     await spool.check()
     spool = await start()
     assert [count.lane for count in await spool.lanes()] == ["archive"]
-
-
-async def test_deferred_and_dead_recipients_survive(start) -> None:
-    spool = await start()
-    await queue(spool, "m1", "new", "archive")
-    delivery = await claim_one(spool, "new")
-    spool.settle(Settlement(delivery, again=(ANN,), at=NOW + 60, dead=(BOB,), reason="550 no"))
-    await spool.check()
-    spool = await start()
-    assert await spool.next_due("new") == NOW + 60
-    again = await claim_one(spool, "new", NOW + 60)
-    assert (again.attempts, again.message.envelope.recipients) == (1, (ANN,))
-    assert await spool.lanes() == [
-        LaneCount("archive", 1, 0, 0, RECEIVED_AT),
-        LaneCount("new", 1, 0, 1, RECEIVED_AT),
-    ]
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
@@ -152,21 +37,6 @@ async def test_a_message_is_kept_for_its_dead_letter(start, size: int) -> None:
     spool = await start()
     assert len(files(spool)) == (1 if size == LARGE else 0)
     assert await spool.lanes() == [LaneCount("new", 0, 0, 1, None)]
-
-
-@pytest.mark.parametrize("size", [10, LARGE])
-async def test_what_was_left_prepared_is_given_back(start, size: int) -> None:
-    spool = await start()
-    for id_ in ("m1", "m2"):
-        await spool.prepare(make_message(id_, b"x" * size), plans("new"))
-    spool = await start()
-    assert [prepared.message.id for prepared in spool.left] == ["m1", "m2"]
-    assert octets(spool.left[0].message.content) == b"x" * size
-    assert await spool.lanes() == []
-    spool.commit("m1")
-    await spool.abort("m2")
-    assert (await claim_one(spool, "new")).message.id == "m1"
-    assert len(files(spool)) == (1 if size == LARGE else 0)
 
 
 async def test_content_collected_in_the_spool_is_renamed_not_copied(start) -> None:
@@ -237,7 +107,7 @@ async def test_a_prepare_that_is_cancelled_leaves_nothing(start) -> None:
     await threads()
     await spool.check()
     spool = await start()
-    assert spool.left == []
+    assert not await spool.orphans()
     assert files(spool) == []
 
 
@@ -299,191 +169,67 @@ async def test_a_large_backlog_is_claimed_at_a_steady_rate(start, tmp_path: Path
     assert max(costs[1:]) < 100, "under 10,000 instructions for 20 deliveries"
 
 
-def query(spool: SqliteSpool, sql: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(spool.incoming.parent / "spool.db")
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
-
-
-async def test_a_second_process_is_refused(start, tmp_path: Path) -> None:
-    await start()
-    script = (
-        "import asyncio, pathlib, sys; from waypost.store.sqlite import SqliteSpool;"
-        "asyncio.run(SqliteSpool(pathlib.Path(sys.argv[1])).open())"
-    )
-    second = subprocess.run([sys.executable, "-c", script, tmp_path / "spool"], capture_output=True, text=True)
-    assert second.returncode != 0
-    assert "in use by another process" in second.stderr
-    with pytest.raises(SpoolError, match="in use by another process"):
-        await SqliteSpool(tmp_path / "spool").open()
-
-
-async def test_a_newer_schema_is_refused_with_both_versions(start, tmp_path: Path) -> None:
-    await (await start()).close()
-    path = tmp_path / "spool" / "spool.db"
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(SpoolError, match=r"newer Waypost.*version 99,.*up to 1\."):
-        await SqliteSpool(tmp_path / "spool").open()
-    assert path.read_bytes() == before
-
-
-async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    connection = sqlite3.connect(tmp_path / "spool" / "spool.db")
-    connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    with pytest.raises(SpoolError, match="another program"):
-        await SqliteSpool(tmp_path / "spool").open()
-
-
-@pytest.mark.parametrize("offset", [0, 4096])
-async def test_a_damaged_database_is_refused_and_not_touched(start, tmp_path: Path, offset: int) -> None:
+async def test_messages_that_come_together_share_a_commit(start) -> None:
     spool = await start()
-    for number in range(50):
-        await queue(spool, f"m{number}", "new", size=LARGE if number == 0 else 500)
-    await spool.close()
-    path = tmp_path / "spool" / "spool.db"
-    data = bytearray(path.read_bytes())
-    data[offset : offset + 4096 * 3] = b"\x5a" * 4096 * 3
-    path.write_bytes(data)
-    with pytest.raises(SpoolError, match=r"(?s)damaged.*Nothing was changed.*\.recover"):
-        await SqliteSpool(tmp_path / "spool").open()
-    assert path.read_bytes() == data
-    assert len(files(spool)) == 1
+    before = spool.commits
+    await asyncio.gather(*(spool.accept(make_message(f"m{number}"), plans(NEW)) for number in range(100)))
+    assert spool.stored == 100
+    assert spool.commits - before <= 3, "the first goes at once, the others with the next one"
 
 
-async def test_a_path_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolError, match="cannot open the spool"):
-        await SqliteSpool(tmp_path / "file" / "spool").open()
-
-
-async def test_a_closed_spool_says_so(tmp_path: Path) -> None:
-    spool = SqliteSpool(tmp_path / "spool")
-    with pytest.raises(SpoolError, match="not open"):
-        await spool.check()
-    await spool.open()
-    await spool.close()
-    with pytest.raises(SpoolError, match="not open"):
-        await spool.prepare(make_message(), plans("new"))
-
-
-class Disk:
-    """A disk that can be full: no file of this process may grow beyond a size."""
-
-    def __init__(self) -> None:
-        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1, self._hard))
-
-    def free(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self._soft, self._hard))
-
-
-@pytest.fixture
-async def disk() -> AsyncIterator[Disk]:
-    made = Disk()
-    yield made
-    made.free()
-
-
-@pytest.mark.parametrize("size", [10, LARGE])
-async def test_no_room_for_a_message_is_an_error_of_that_message(start, disk: Disk, size: int) -> None:
+async def test_a_message_that_is_done_at_once_costs_no_rows_of_deliveries(start) -> None:
     spool = await start()
-    threads = one_thread()
-    disk.fill()
-    with pytest.raises(SpoolError):
-        await spool.prepare(make_message("m1", b"x" * size), plans("new"))
-    with pytest.raises(SpoolError):
-        await spool.check()
-    disk.free()
+    seen: list[str] = []
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(seen.append))
+    await spool.accept(make_message(), plans(NEW))
+    delivery = await claim_one(spool, NEW)
+    await spool.intend(delivery, "new")
+    spool.settle(Settlement(delivery))
     await spool.check()
-    await queue(spool, "m2", "new", size=size)
-    await spool.check()
-    await threads()
-    assert len(files(spool)) == (1 if size == LARGE else 0)
-    spool = await start()
-    assert spool.left == []
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(None))
+    words = [" ".join(statement.split()[:3]) for statement in seen if statement[:6] in ("REPLAC", "DELETE")]
+    assert words == [
+        "REPLACE INTO message",
+        "REPLACE INTO whole",
+        "REPLACE INTO intent",
+        "REPLACE INTO probe",
+        "DELETE FROM intent",
+        "DELETE FROM message",
+        "DELETE FROM whole",
+    ]
 
 
-async def test_when_outcomes_cannot_be_recorded_nothing_is_sent_and_nothing_lost(start, disk: Disk) -> None:
+async def test_what_is_only_prepared_cannot_run(start) -> None:
+    """Nobody would be given it by the commit."""
     spool = await start()
-    due: list[str] = []
-    spool.on_due = due.append
+    with pytest.raises(ValueError, match="m1"):
+        await spool.prepare(make_message(), [plan(NEW, running=True)])
+
+
+async def test_notes_whose_time_is_over_are_removed_with_old_dead_letters(start) -> None:
+    spool = await start()
     for number in range(3):
-        await queue(spool, f"m{number}", "new")
-    await spool.prepare(make_message("m3"), plans("new"))
-    first, second = await spool.claim("new", NOW, 2)
-    await spool.check()
-    disk.fill()
-    spool.settle(Settlement(first))
-    spool.settle(Settlement(second, again=(ANN,), at=NOW + 60))
-    await wait_until(lambda: spool._writer._error is not None)
-    with pytest.raises(SpoolError, match="cannot be written"):
-        await spool.claim("new", NOW, 10)
-    with pytest.raises(SpoolError, match="cannot be written"):
-        await spool.prepare(make_message("m4"), plans("new"))
-    with pytest.raises(SpoolError, match="cannot be written"):
-        await spool.check()
-    spool.commit("m3")
-    due.clear()
-    disk.free()
-    await wait_until(lambda: bool(due))
-    await spool.check()
+        spool.put(Note("unheard", str(number), "", NOW + number))
+    assert await spool.purge(NOW) == 0
+    await spool.close()
+    assert query(spool, "SELECT key FROM note") == [("1",), ("2",)]
+
+
+async def test_a_settlement_is_one_transaction_however_much_is_pending(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the number of changes nor a lack of memory comes between its parts."""
+    monkeypatch.setattr("waypost.store.writer.MANY", 1)
+    monkeypatch.setattr("waypost.store.fresh.HELD_OCTETS", 3 * held.OVERHEAD)
     spool = await start()
-    assert spool.left == []
-    assert sorted(d.message.id for d in await spool.claim("new", NOW, 10)) == ["m2", "m3"]
-    assert [d.message.id for d in await spool.claim("new", NOW + 60, 10)] == ["m1"]
-
-
-async def test_a_disk_that_is_full_indeed(tmp_path: Path) -> None:
-    """On a file system of twelve megabytes: everything that was accepted can be delivered, and makes room."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mount is not possible here: {mounted.stderr.strip()}")
-    try:
-        spool = SqliteSpool(small / "spool", allow_temporary=True)
-        await spool.open()
-        accepted = []
-        try:
-            while True:
-                id_ = f"m{len(accepted)}"
-                await spool.prepare(make_message(id_, b"x" * 20_000), plans("new"))
-                accepted.append(id_)
-                spool.commit(id_)
-        except SpoolError as error:
-            assert "full" in str(error)  # noqa: PT017  # how many get in depends on the page cache
-        assert accepted
-        delivered = []
-        async with asyncio.timeout(20):
-            while len(delivered) < len(accepted):
-                try:
-                    claimed = await spool.claim("new", NOW, 10)
-                except SpoolError:
-                    await asyncio.sleep(0.01)
-                    continue
-                for delivery in claimed:
-                    delivered.append(delivery.message.id)
-                    spool.settle(Settlement(delivery))
-        assert sorted(delivered) == sorted(accepted)
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await spool.check()
-                    break
-                except SpoolError:
-                    await asyncio.sleep(0.01)
-        await queue(spool, "after", "new", size=20_000)
-        await spool.close()
-    finally:
-        subprocess.run(["umount", "--lazy", small], check=True)
+    await spool.accept(make_message("m1"), plans(NEW, "copy:other"))
+    await spool.accept(make_message("m2"), plans("copy:slow"))
+    await spool.accept(make_message("m3"), plans("copy:slow"))
+    delivery = await claim_one(spool, NEW)
+    seen: list[str] = []
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(seen.append))
+    notices = tuple((make_message(f"n{number}", b"x" * 3000), plan("primary:notices")) for number in range(3))
+    spool.settle(Settlement(delivery, dead=(BOB,), reason="no", copies=(plan(NEW),), notices=notices))
+    await spool.check()
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(None))
+    transactions = "\n".join(seen).split("BEGIN IMMEDIATE")[1:]
+    (settled,) = [text for text in transactions if "550 no" in text or "'no'" in text]
+    assert all(f"'n{number}'" in settled for number in range(3))

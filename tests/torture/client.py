@@ -16,6 +16,7 @@ _ID = re.compile(r"\(id ([0-9A-Za-z]+)\)")
 _PATIENCE = 15.0  # seconds for one reply: longer than anything in a scenario takes
 _PAUSE = 0.08  # seconds until the next try
 _TRIES = 12
+_PATIENT_TRIES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Told:
     tries: list[Try] = field(default_factory=list)
     refused: set[tuple[int, str]] = field(default_factory=set)
     """Message and recipient, refused for good at RCPT."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def content_of(letter: Letter, seed: int) -> bytes:
@@ -60,13 +62,15 @@ def message_id(number: int, seed: int) -> str:
 
 
 class Clients:
-    """One thread for each connection; they come again on the same port until they are through."""
+    """The clients of one wave, a thread for each connection; they come again until they are through."""
 
-    def __init__(self, letters: Sequence[Letter], seed: int, ports: Sequence[int]) -> None:
-        self.told = Told()
+    def __init__(
+        self, letters: Sequence[Letter], seed: int, ports: Sequence[int], told: Told, *, patient: bool = False
+    ) -> None:
+        self.told = told
+        self._tries = _PATIENT_TRIES if patient else _TRIES
         self._seed = seed
         self._ports = list(ports)
-        self._lock = threading.Lock()
         self._up = threading.Event()
         self._stopping = threading.Event()
         groups: dict[int, list[Letter]] = {}
@@ -113,7 +117,7 @@ class Clients:
                 if session.lost:
                     session.close()
                     session = None
-                if left and letter.stubborn and tries + 1 < _TRIES:
+                if left and letter.stubborn and tries + 1 < self._tries:
                     again.append((letter, left, tries + 1))
             if session is not None:
                 session.quit()
@@ -135,7 +139,7 @@ class Clients:
                 elif answer // 100 == 4:
                     put_off.append(recipient)
                 else:
-                    with self._lock:
+                    with self.told.lock:
                         self.told.refused.add((letter.number, recipient))
             if accepted:
                 code, text = session.ask("DATA")
@@ -152,7 +156,7 @@ class Clients:
         except OSError:
             code, text = None, ""
             session.lost = True
-        with self._lock:
+        with self.told.lock:
             self.told.tries.append(Try(letter.number, tuple(accepted), code, text, dotted))
         if code == 421:
             session.lost = True
@@ -169,8 +173,12 @@ class _Session:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self._file = self._socket.makefile("rb")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.answer()
-        self.ask("EHLO client.example")
+        try:
+            self.answer()
+            self.ask("EHLO client.example")
+        except OSError:
+            self.close()
+            raise
 
     def ask(self, line: str) -> tuple[int, str]:
         """A command and its answer."""

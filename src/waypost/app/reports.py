@@ -18,11 +18,14 @@ class DeliveryReports:
         self._maillog.attempted(message_id, attempt, role)
 
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
-        self._maillog.in_doubt(delivery.message, attempt, delivery.role)
+        self._maillog.in_doubt(delivery.message, attempt, delivery.role, target=read_lane(delivery.lane)[1])
+
+    async def recorded(self) -> None:
+        await self._maillog.recorded()
 
     def relayed(self, delivery: Delivery, recipients: Sequence[Recipient], attempt: Attempt) -> None:
         if delivery.role is Role.COPY:
-            self._maillog.copied(delivery.message, attempt, recipients)
+            self._maillog.copied(delivery.message, attempt, recipients, target=read_lane(delivery.lane)[1])
         else:
             self._maillog.relayed(delivery.message, attempt, recipients)
 

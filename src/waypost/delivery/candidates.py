@@ -93,6 +93,14 @@ class Candidates:
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
         return usable or pool.members
 
+    def sleeps(self, pool: Pool) -> bool:
+        """Whether every member of a pool is asleep: a quota is spent, a login refused."""
+        now, health = self._clock.monotonic(), self._health
+        return all(
+            (known := health.get(member.upstream.name)) is not None and known.state(now) is State.ASLEEP
+            for member in pool.members
+        )
+
     async def begin(
         self, upstream: Upstream, fit: Fit, *, background: bool, content: Content | None = None
     ) -> Link | Judged:

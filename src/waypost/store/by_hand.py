@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from waypost.delivery.spool import Action, Delivery, Entry, Filter, SpoolError, State
+from waypost.delivery.spool import Action, Delivery, Entry, Filter, State
 from waypost.store import entries, queries
 from waypost.store.claims import Claims
 from waypost.store.database import Database
@@ -39,15 +39,19 @@ class ByHand:
         if where.states == frozenset((State.RUNNING,)):
             where = replace(where, ids=self._claims.ids if where.ids is None else where.ids & self._claims.ids)
         lanes = list(self._fresh.lanes)
+        in_memory: dict[int, Entry] = {}
+        known: float = after  # up to which id `in_memory` is complete
         while True:
             # Memory first: what gets a row in the meantime is seen twice then, not missed.
-            found, upto = self._find_in_memory(where, after)
+            if known <= after:
+                in_memory, known = self._find_in_memory(where, after)
             page: entries.Page = await self._writer.read(
                 partial(entries.find, where=where, lanes=lanes, after=after, limit=limit)
             )
-            found |= {entry.id: self._with_state(entry) for entry in page.entries}
-            upto = min(upto, inf if page.upto is None else page.upto)
-            admitted = [entry for id_, entry in sorted(found.items()) if id_ <= upto and where.admits(entry)]
+            found = in_memory | {entry.id: self._with_state(entry) for entry in page.entries}
+            upto = min(known, inf if page.upto is None else page.upto)
+            some = [found[id_] for id_ in sorted(found) if after < id_ <= upto]
+            admitted = [entry for entry in some if where.admits(entry)]
             if admitted or upto == inf:
                 return admitted[:limit]
             after = int(upto)
@@ -57,10 +61,7 @@ class ByHand:
         held, number = self._fresh.get(message_key(id_)), number_of(id_)
         if held is not None and not held.split:
             return (self._entry(id_, held), held.delivery(number)) if held.owed >> number & 1 else None
-        try:
-            found: tuple[Entry, Delivery] | None = await self._writer.read(partial(_read, id_=id_))
-        except queries.UNREADABLE as error:
-            raise SpoolError(f"delivery {id_} cannot be read: {error}") from error
+        found: tuple[Entry, Delivery] | None = await self._writer.read(partial(_read, id_=id_))
         return None if found is None else (self._with_state(found[0]), found[1])
 
     async def alter(self, ids: Sequence[int], action: Action, now: float, expires_at: float) -> Sequence[int]:
@@ -194,5 +195,8 @@ class ByHand:
 
 
 def _read(database: Database, id_: int) -> tuple[Entry, Delivery] | None:
-    row, entry = queries.find_row(database, id_), entries.find_entry(database, id_)
-    return None if row is None or entry is None else (entry, queries.read_delivery(database, row))
+    try:
+        row, entry = queries.find_row(database, id_), entries.find_entry(database, id_)
+        return None if row is None or entry is None else (entry, queries.read_delivery(database, row))
+    except queries.UNREADABLE as error:
+        raise queries.DamagedError(f"delivery {id_}: {error}") from error

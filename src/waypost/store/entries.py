@@ -18,7 +18,7 @@ _STATES = {QUEUED: State.QUEUED, HELD: State.HELD, DEAD: State.DEAD}
 _NAMED_AT_ONCE = 500  # values of one kind that a question names: SQLite's limit is some thousands
 
 _SELECT = (
-    "SELECT d.*, m.record, length(m.content) + coalesce(m.file_size - m.file_start, 0)"
+    "SELECT d.*, CAST(m.record AS BLOB), length(m.content) + coalesce(m.file_size - m.file_start, 0)"
     " FROM delivery d LEFT JOIN message m ON m.key = d.id >> 16 WHERE "
 )
 

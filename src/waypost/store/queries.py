@@ -11,8 +11,8 @@ from waypost.mail.message import Message
 from waypost.store.database import Database
 from waypost.store.rows import DEAD, DeliveryRow, decode_message, message_key
 
-MESSAGE = "m.key, m.id, m.received_at, m.record, m.content, m.file_size, m.file_start, m.is_ascii"
-"""The columns of a `MessageRow`."""
+MESSAGE = "m.key, m.id, m.received_at, CAST(m.record AS BLOB), m.content, m.file_size, m.file_start, m.is_ascii"
+"""The columns of a `MessageRow`. What is no text any more is no error of the whole question but of one record."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 """What is raised by reading a row that holds something else than was written."""

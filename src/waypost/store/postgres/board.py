@@ -30,9 +30,13 @@ class NoticeBoard:
         self._writer.pending.changes.notes[kind, key] = None
         self._writer.changed()
 
+    async def learn(self, connection: Connection) -> None:
+        """Takes note of what is there already: `Spool.notes` tells of it."""
+        self._known = {(note.kind, note.key): note for note in await read_notes(connection, self._now())}
+
     async def compare(self, connection: Connection, keys: Collection[Key] | None) -> None:
         """Finds out what others have changed: of the notes with these keys, or of all of them (None)."""
-        there = {(note.kind, note.key): note for note in await read_notes(connection, self._now())}
+        there = {(note.kind, note.key): note for note in await read_notes(connection, self._now(), keys)}
         mine = self._writer.unwritten_notes()
         for key in list(self._known.keys() | there.keys()) if keys is None else keys:
             note, known = there.get(key), self._known.get(key)

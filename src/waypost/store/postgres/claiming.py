@@ -60,11 +60,11 @@ class Claims:
     async def claim(self, lane: str, now: float, limit: int, owner: int) -> Sequence[Delivery]:
         """Up to `limit` deliveries that are due. At most one of them, the last, is large.
 
-        So however many large messages are due, they are fetched as they are delivered and not all at once. Once
-        others have taken over what this process runs, it does not claim the same again until its own attempt
-        has ended.
+        So however many large messages are due, they are fetched as they are delivered and not all at once. What
+        runs here is not claimed again although it is queued, because others have taken it over and given it up,
+        or a crash of the database has undone the claim: its attempt ends first.
         """
-        running = [id_ for id_, number in self._owners.items() if number != owner]
+        running = list(self._owners)
         async with self._pool.connection() as connection:
             rows = await connection.fetch(_CLAIM, lane, now, limit, owner, running)
         # The claim is not awaited on disk. If it is lost, so is everything after it: no intent can be recorded.

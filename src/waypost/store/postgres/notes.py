@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from waypost.delivery.spool import Note
 from waypost.store.postgres.connection import Connection
+from waypost.store.postgres.rows import plain
 
 CHANNEL = "waypost"
 
@@ -30,14 +31,18 @@ class News:
 
 async def write_notes(connection: Connection, notes: Mapping[Key, Note | None]) -> None:
     """Puts notes, and drops those that are None. Part of a transaction."""
-    put = [(note.kind, note.key, note.value, note.until) for _, note in sorted(notes.items()) if note is not None]
+    put = [
+        (plain(note.kind), plain(note.key), plain(note.value), note.until)
+        for _, note in sorted(notes.items())
+        if note is not None
+    ]
     if put:
         await connection.execute(
             "INSERT INTO waypost.note SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::float8[])"
             " ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, until = excluded.until",
             *zip(*put, strict=True),
         )
-    dropped = [key for key, note in sorted(notes.items()) if note is None]
+    dropped = [(plain(kind), plain(key)) for (kind, key), note in sorted(notes.items()) if note is None]
     if dropped:
         await connection.execute(
             "DELETE FROM waypost.note n USING unnest($1::text[], $2::text[]) AS s(kind, key)"
@@ -46,11 +51,18 @@ async def write_notes(connection: Connection, notes: Mapping[Key, Note | None]) 
         )
 
 
-async def read_notes(connection: Connection, now: float) -> list[Note]:
-    """All whose time is not over."""
-    rows = await connection.fetch(
-        "SELECT kind, key, value, until FROM waypost.note WHERE until > $1 ORDER BY kind, key", now
-    )
+async def read_notes(connection: Connection, now: float, keys: Collection[Key] | None = None) -> list[Note]:
+    """Those with these keys, or all (None), whose time is not over."""
+    select = "SELECT n.kind, n.key, n.value, n.until FROM waypost.note n"
+    if keys is None:
+        rows = await connection.fetch(f"{select} WHERE n.until > $1 ORDER BY n.kind, n.key", now)
+    else:
+        rows = await connection.fetch(
+            f"{select} JOIN unnest($2::text[], $3::text[]) AS s(kind, key) USING (kind, key) WHERE n.until > $1",
+            now,
+            [kind for kind, _ in keys],
+            [key for _, key in keys],
+        )
     return [Note(*row) for row in rows]
 
 

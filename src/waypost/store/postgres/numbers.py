@@ -1,5 +1,6 @@
 """Keys and ids: taken from the database in blocks, handed out in memory."""
 
+from waypost.store.postgres.batch import Batch
 from waypost.store.postgres.connection import Connection
 
 BLOCK = 1000
@@ -29,3 +30,18 @@ class Numbers:
             self._ranges[0] = block[1:]
         self._left -= 1
         return block[0]
+
+
+async def number_rows(connection: Connection, batch: Batch, numbers: Numbers) -> None:
+    """Gives every new row of a batch its number, unless it has one from an earlier try."""
+    notices = [notice for settled in batch.changes.settled for notice in settled.notices]
+    messages = [message for message in (*batch.messages, *notices) if not message.key]
+    deliveries = [delivery for delivery in batch.new_deliveries() if not delivery.id]
+    await numbers.ensure(connection, len(messages) + len(deliveries))
+    for message in messages:
+        message.key = numbers.take()
+    for message in (*batch.messages, *notices):
+        for delivery in message.deliveries:
+            delivery.message = message.key
+    for delivery in deliveries:
+        delivery.id = numbers.take()

@@ -52,7 +52,9 @@ def _ignore(lane: str) -> None:
 class PostgresSpool:
     """The `Spool` port on the database at `url`, as the instance called `instance`.
 
-    Two processes that work at the same time must not have the same name. `on_due` is called with a lane's name
+    An earlier process of the same name, when it is not connected any more, is taken over from at once, others after
+    `lease` seconds of silence: so a name should be the same after a restart. The URL must lead to the server, or to
+    a pooler that keeps sessions: notifications and locks belong to them. `on_due` is called with a lane's name
     whenever it may have something newly due, `on_note` with notes that other instances have put; both may be
     set later. Large content is handed out in temporary files in `directory`, the system's by default.
     """
@@ -120,10 +122,12 @@ class PostgresSpool:
 
     async def close(self) -> None:
         await self._outcomes.finished()
+        reachable = False
         try:
             await self._writer.close()
+            reachable = True
         finally:
-            await self._watch.close()
+            await self._watch.close(leave=reachable)
             await self._pool.close()
 
     async def orphans(self) -> Sequence[Prepared]:
@@ -235,6 +239,10 @@ class PostgresSpool:
             return await instances.all_instances(connection)
 
     # -- for the watch
+
+    async def begin(self, connection: Connection) -> None:
+        """See `Watcher`."""
+        await self._board.learn(connection)
 
     def numbered(self, number: int, alone: bool) -> None:
         """See `Watcher`."""

@@ -30,6 +30,9 @@ _log = structlog.get_logger(__name__)
 class Watcher(Protocol):
     """Whoever wants to know."""
 
+    async def begin(self, connection: Connection) -> None:
+        """From now on, notifications are heard."""
+
     def numbered(self, number: int, alone: bool) -> None:
         """This process has this number, and there is nobody else, or there is."""
 
@@ -70,13 +73,16 @@ class Watch:
         await self._join(first=True)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="spool watch")
 
-    async def close(self) -> None:
-        """Leaves, if the database can be reached; otherwise the others will notice."""
+    async def close(self, *, leave: bool = True) -> None:
+        """Ends the watch, and leaves if the database can be reached; otherwise the others will notice."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
         connection, self._connection = self._connection, None
         if connection is None:
+            return
+        if not leave:
+            connection.terminate()
             return
         try:
             with self._server.explained():
@@ -138,8 +144,10 @@ class Watch:
                     await instances.hold_number(connection, self.number)
                     self._connection = connection
                     if first:
+                        await self._watcher.begin(connection)
                         await self._take_over_predecessors(connection)
-            self._news.append(News("", all=True))
+            if not first:
+                self._news.append(News("", all=True))
             await self._round(connection)
         except BaseException:
             connection.terminate()

@@ -17,7 +17,7 @@ import structlog
 from waypost.delivery.spool import SpoolError
 from waypost.store.postgres.batch import Batch, Commit, Intent, NewMessage, Written
 from waypost.store.postgres.connection import COMMAND_TIMEOUT, Connection, Server, part
-from waypost.store.postgres.numbers import Numbers
+from waypost.store.postgres.numbers import Numbers, number_rows
 from waypost.store.postgres.writing import write
 
 FLUSH_AFTER = 0.005
@@ -57,8 +57,9 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._tell_timer: asyncio.TimerHandle | None = None
         self._writing: Batch | None = None
-        self._closing = False
+        self._closing = asyncio.Event()
         self._told_at = 0.0
         self._error: str | None = None
         self._failures = 0
@@ -73,11 +74,12 @@ class Writer:
         task, self._task = self._task, None
         if task is None:
             return
-        self._closing = True
+        self._closing.set()
         self._wanted.set()
         await task
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._tell_timer):
+            if timer is not None:
+                timer.cancel()
         if self._connection is not None:
             await part(self._connection)
         if self.pending.changes:
@@ -96,7 +98,7 @@ class Writer:
         try:
             self.raise_unless_writable()
             self.pending.messages.append(message)
-            self._hurry()
+            self._wanted.set()
             await message.recorded
         except BaseException:
             if message in self.pending.messages:
@@ -111,7 +113,7 @@ class Writer:
         try:
             self.raise_unless_writable()
             (self.pending.aborts if aborted else self.pending.commits).append(commit)
-            self._hurry()
+            self._wanted.set()
             return await commit.recorded
         except BaseException:
             for queue in (self.pending.aborts, self.pending.commits):
@@ -125,7 +127,7 @@ class Writer:
         self.raise_unless_writable()
         recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.pending.intents.append(Intent(id_, owner, upstream, recorded))
-        self._hurry()
+        self._wanted.set()
         return await recorded
 
     async def sync(self, *, probe: bool = False) -> None:
@@ -135,7 +137,7 @@ class Writer:
             waiting = asyncio.get_running_loop().create_future()
             self.pending.waiting.append(waiting)
             self.pending.probe |= probe
-            self._hurry()
+            self._wanted.set()
             await waiting
 
     def unwritten_notes(self) -> set[tuple[str, str]]:
@@ -157,17 +159,14 @@ class Writer:
         self._timer = None
         self._wanted.set()
 
-    def _hurry(self) -> None:
-        self._wanted.set()
-
     async def _run(self) -> None:
         while True:
-            if not self._closing:
+            if not self._closing.is_set():
                 await self._wanted.wait()
             self._wanted.clear()
             batch = self._take()
             if not batch and not batch.changes.told:
-                if self._closing:
+                if self._closing.is_set():
                     return
                 if self._error is None:
                     continue
@@ -179,14 +178,22 @@ class Writer:
                 written = await self._write(batch)
             except Exception as error:  # a defect of ours too must be told to those who wait
                 self._failed(batch, error)
-                if self._closing:
+                if self._closing.is_set():
                     return
-                await asyncio.sleep(_PAUSES[min(self._failures, len(_PAUSES)) - 1])
-                self._wanted.set()
+                await self._pause(_PAUSES[min(self._failures, len(_PAUSES)) - 1])
             else:
                 self._succeeded(batch, written)
             finally:
                 self._writing = None
+
+    async def _pause(self, seconds: float) -> None:
+        """Lets some time pass before the next try; less when the spool is closed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+        self._wanted.set()
 
     def _take(self) -> Batch:
         batch, self.pending = self.pending, Batch()
@@ -208,10 +215,10 @@ class Writer:
                 if connection is None or connection.is_closed():
                     connection = self._connection = await self._server.connect(durable=True)
                 try:
-                    await self._number(connection, batch)
+                    await number_rows(connection, batch, self._numbers)
                     # Notes are told at once, lanes not more often than is useful.
                     talks = self.others and (
-                        bool(batch.changes.notes) or self._closing or loop.time() >= self._told_at + TELL_EVERY
+                        bool(batch.changes.notes) or self._closing.is_set() or loop.time() >= self._told_at + TELL_EVERY
                     )
                     written = await write(connection, batch, self.instance, self.sender if talks else None)
                 except BaseException:
@@ -229,22 +236,12 @@ class Writer:
     def _tell_later(self, lanes: set[str]) -> None:
         if lanes:
             self.pending.changes.told |= lanes
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(TELL_EVERY, self._tick)
+            if self._tell_timer is None:
+                self._tell_timer = asyncio.get_running_loop().call_later(TELL_EVERY, self._tell_now)
 
-    async def _number(self, connection: Connection, batch: Batch) -> None:
-        """Gives every new row its number."""
-        notices = [notice for settled in batch.changes.settled for notice in settled.notices]
-        messages = [message for message in (*batch.messages, *notices) if not message.key]
-        deliveries = [delivery for delivery in batch.new_deliveries() if not delivery.id]
-        await self._numbers.ensure(connection, len(messages) + len(deliveries))
-        for message in messages:
-            message.key = self._numbers.take()
-        for message in (*batch.messages, *notices):
-            for delivery in message.deliveries:
-                delivery.message = message.key
-        for delivery in deliveries:
-            delivery.id = self._numbers.take()
+    def _tell_now(self) -> None:
+        self._tell_timer = None
+        self._wanted.set()
 
     def _succeeded(self, batch: Batch, written: Written) -> None:
         self.stored += len(batch.messages)
@@ -256,12 +253,7 @@ class Writer:
         for settled in batch.changes.settled:
             for notice in settled.settlement.notices:
                 notice[0].content.close()
-        for commit in batch.changes.commits:
-            if commit.key in written.lost_commits:
-                _log.warning("a prepared message was taken over by another instance", id=commit.message_id)
-        for lost in written.lost_settlements:
-            delivery = lost.settlement.delivery
-            _log.warning("an outcome comes too late", id=delivery.message.id, lane=delivery.lane, delivery=delivery.id)
+        _say_what_is_lost(batch, written)
         if recovered:
             _log.info("the spool can be written again", spool=self._server.name)
             self._on_recovered()
@@ -279,3 +271,12 @@ class Writer:
                 self.withdraw(message.key, message.owner)
         batch.refuse(known)
         late.refuse(known)
+
+
+def _say_what_is_lost(batch: Batch, written: Written) -> None:
+    for commit in batch.changes.commits:
+        if commit.key in written.lost_commits:
+            _log.warning("a prepared message was taken over by another instance", id=commit.message_id)
+    for lost in written.lost_settlements:
+        delivery = lost.settlement.delivery
+        _log.warning("an outcome comes too late", id=delivery.message.id, lane=delivery.lane, delivery=delivery.id)
