@@ -171,6 +171,8 @@ def test_but_not_where_somebody_else_may_hear_it(make_sink: MakeSink, sink: Stor
     server = sent(in_the_clear(first), upstream("second", sink.port))
     assert first.verbs().count("AUTH") == 1
     assert server.told("attempted")[0]["classification"] == "login-refused"
+    [warned] = [record for record in server.operational if record["event"] == "mechanism_in_vain"]
+    assert "verified TLS, or `mechanism: PLAIN`" in warned["advice"]
 
 
 def test_iterations_without_end_are_not_carried_out(make_sink: MakeSink, sink: StoringSink) -> None:

@@ -102,14 +102,16 @@ class Logins:
         name = instead if known is upstream and instead in names else names[0]
         answer = await self._exchange(dialogue, upstream, name, proof, binding, timeouts)
         plain = next((other for other in names if other in ("PLAIN", "LOGIN")), None)
-        if private and plain is not None and name.startswith("SCRAM-") and _is_refused(answer, dialogue):
-            # Many servers offer what their passwords are not stored for. The upstream is who it says, so it may
-            # hear the password as it did before.
-            answer = await self._exchange(dialogue, upstream, plain, proof, None, timeouts)
-            if is_positive(answer):
-                self._instead[upstream.name] = (upstream, plain)
-                advice = f"set `mechanism: {plain}` below the upstream's `auth`"
-                log.warning("mechanism_in_vain", upstream=upstream.name, mechanism=name, advice=advice)
+        if plain is not None and name not in ("PLAIN", "LOGIN") and _is_refused(answer, dialogue):
+            if private:
+                # Many servers offer what their passwords are not stored for. The upstream is who it says, so it
+                # may hear the password as it did before.
+                answer = await self._exchange(dialogue, upstream, plain, proof, None, timeouts)
+                if is_positive(answer):
+                    self._instead[upstream.name] = (upstream, plain)
+                    _warn(upstream, name, f"set `mechanism: {plain}` below the upstream's `auth`")
+            else:
+                _warn(upstream, name, f"if the password is right: verified TLS, or `mechanism: {plain}` in its `auth`")
         return None if is_positive(answer) else Stopped(Phase.AUTH, answer)
 
     async def _exchange(
@@ -151,6 +153,10 @@ def is_refused(stopped: Stopped | None) -> bool:
     if stopped is None or stopped.phase is not Phase.AUTH:
         return False
     return isinstance(stopped.answer, Reply) and stopped.answer.code in _REFUSED
+
+
+def _warn(upstream: Upstream, name: str, advice: str) -> None:
+    log.warning("mechanism_in_vain", upstream=upstream.name, mechanism=name, advice=advice)
 
 
 def _is_refused(answer: Answer, dialogue: Dialogue) -> bool:
