@@ -318,7 +318,7 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
         "acceptance": scenario.mode,
         "backoff": ["100ms"],
         "in_doubt_hold": f"{scenario.hold * 1000:.0f}ms",
-        # Beyond any jump of the clock: what expires is not delivered, which is another matter.
+        # This and what is kept below is beyond any jump of the clock: what expires or is forgotten is another matter.
         "lifetime": "365d",
         "sync_budget": "200ms",
     }
@@ -339,7 +339,8 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
             {"recipient": ["*@sender.example"], "route": "back"},
             {"recipient": ["*"], "route": "all"},
         ],
-        "spool": {"url": spool} if is_url else {"path": spool, "allow_temporary": True},
+        "spool": {"keep_dead": "365d", **({"url": spool} if is_url else {"path": spool, "allow_temporary": True})},
+        "journal": "365d",
         "notifications": {"per_hour": 1000},
         "log": {"format": "json"},
         "limits": {"spill_size": "64KiB"},

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rig.postgres import find_program
-from rig.programs import lacking
+from rig.programs import require
 from torture.company import Company
 from torture.provoke import chain, chains
 from torture.report import Report
@@ -66,12 +66,14 @@ def test_whatever_a_seed_brings(company: Company) -> None:
 @pytest.mark.foreign
 def test_the_disk_fails_for_a_while(company: Company) -> None:
     """Full, not to be written, not to be synced: for real, so it needs root and strace."""
+    require("strace")
     report = Report()
     report.results += company.play_all(derive(2, mode="spool", disaster=disaster) for disaster in DISASTERS["sqlite"])
-    for result in report.results:
-        if result.impossible:
-            lacking(f"{result.scenario.disaster}: {result.impossible}")
     assert not report.failures, report.text()
+    # Mounts and ptrace are often forbidden in containers: that is no lack of a program.
+    skipped = [f"{result.scenario.disaster}: {result.impossible}" for result in report.results if result.impossible]
+    if skipped:
+        pytest.skip("; ".join(skipped))
 
 
 @pytest.mark.foreign
