@@ -114,7 +114,8 @@ async def test_while_it_lives_a_failure_to_renew_it_harms_nobody(endpoint: Token
     assert len(endpoint.asked) == 2, "asked again at once"
     stage.time += 31
     assert await stage.token() == "access-1"
-    await until(lambda: len(endpoint.asked) == 3)
+    await until(lambda: stage.told == ["fetched", "failed", "failed"])
+    assert len(endpoint.asked) == 3
     stage.time += 300
     assert await stage.token() == "access-2", "its end has come, so this one waits"
 

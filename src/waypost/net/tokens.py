@@ -112,11 +112,7 @@ class TokenSource:
     def _renew(self) -> "asyncio.Task[Secret | TokenError]":
         if self._running is None:
             self._running = asyncio.create_task(self._request())
-            self._running.add_done_callback(self._ended)
         return self._running
-
-    def _ended(self, task: "asyncio.Task[Secret | TokenError]") -> None:
-        self._running = None
 
     async def _request(self) -> Secret | TokenError:
         try:
@@ -124,12 +120,14 @@ class TokenSource:
             if self._oauth.grant == "refresh_token":
                 refresh = await asyncio.to_thread(self._refresh_token)
             new = await fetch_token(self._oauth, refresh)
+            self._learn(new)
+            if new.refresh is not None and new.refresh != refresh:
+                await self._keep(new.refresh)  # before anybody asks again: the old one may be worth nothing now
         except TokenError as error:
             self._failed(error)
             return error
-        self._learn(new)
-        if new.refresh is not None and new.refresh != refresh:
-            await self._keep(new.refresh)
+        finally:
+            self._running = None
         log.info("token_fetched", upstream=self._name, lifetime=round(new.lifetime))
         self._told(self._name, "fetched")
         return new.access
@@ -166,7 +164,7 @@ class TokenSource:
         return self._rotated or configured
 
     async def _keep(self, rotated: Secret) -> None:
-        """Keeps a refresh token that the endpoint gave in the place of the old one, which may be worth nothing now."""
+        """Keeps a refresh token that the endpoint gave in the place of the old one."""
         path = self._oauth.refresh_token_file
         why = "it is not in a file: set `refresh_token_file`"
         if path is not None:
