@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from rig.stage import ANN, BOB, BUSY, DOWN, LATER, NEVER, OK, SILENT, Stage, outcome_of, pool_of
 from waypost.delivery.lane import PREFETCH
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.pace import Pace
-from waypost.delivery.spool import Delivery, Settlement
+from waypost.delivery.spool import Delivery, Filter, Settlement, State
 from waypost.delivery.trials import LONGEST_PAUSE
 from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE
 from waypost.mail.outcome import Outcome
@@ -157,6 +158,33 @@ async def test_a_backlog_is_not_burnt_on_upstreams_that_are_asleep(stage: Stage)
     stage.answers["new"] = OK
     stage.sleeping.clear()
     await stage.pass_time(4000)
+    assert await stage.queued() == {}
+
+
+async def test_what_waits_for_a_target_that_is_down_is_not_running(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue(*(f"m{number}" for number in range(50)))
+    for _ in range(3):
+        await stage.calm()
+        assert await stage.spool.find(Filter(states=frozenset({State.RUNNING}))) == []
+        await stage.pass_time(20)
+    assert len(await stage.reasons(State.QUEUED)) == 50
+
+
+async def test_who_retries_by_hand_does_not_wait_for_the_next_trial(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue("m1", "m2", "m3")
+    await stage.calm()
+    await stage.pass_time(300)
+    found = [entry.id for entry in await stage.spool.find(Filter())]
+    for expected, answer in ((1, DOWN), (1, DOWN), (3, OK)):
+        stage.answers["new"] = answer
+        stage.tried.clear()
+        now = stage.clock.time()
+        assert list(await stage.spool.alter(found, "retry", now, now)) == found
+        stage.scheduler.hasten("copy:new")
+        await stage.calm()
+        assert len(stage.tried) == expected, "one trial while it is down, then all of them"
     assert await stage.queued() == {}
 
 
@@ -352,15 +380,14 @@ async def test_a_primary_follows_its_route_as_it_is_now(stage: Stage) -> None:
     assert stage.events == [("deferred", "m1 by 60"), ("relayed", "m1")]
 
 
-async def test_a_primary_whose_route_is_gone_waits_and_that_is_said_once(
-    stage: Stage, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_primary_whose_route_is_gone_waits_and_that_is_said_once(stage: Stage) -> None:
     stage.routes["migration"] = None
-    await stage.accept("m1", "m2")
-    await stage.calm()
-    await stage.pass_time(10 * FAULT_PAUSE)
+    with capture_logs() as said:
+        await stage.accept("m1", "m2")
+        await stage.calm()
+        await stage.pass_time(10 * FAULT_PAUSE)
     assert stage.tried == []
-    assert capsys.readouterr().out.count("its route is not configured any more") == 1
+    assert len([record for record in said if "its route is not configured any more" in record["event"]]) == 1
     stage.set_route("migration")
     await stage.pass_time(FAULT_PAUSE)
     assert len(stage.times("old")) == 2

@@ -14,12 +14,13 @@ from waypost.mail.content import MemoryContent
 from waypost.mail.message import Client
 from waypost.mail.outcome import Failure, Stopped
 from waypost.net.pool import NOBODY, Begun, UpstreamPool
+from waypost.routing.login import Login
 from waypost.routing.route import Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
-from waypost.smtp.sasl import Credentials, Secret
+from waypost.smtp.sasl import Secret
 
 ANN = Client("l", "192.0.2.1", 1001, "ann.example", "ESMTP")
 BOB = Client("l", "2001:db8::2", 1002, "bob+.example", "ESMTPSA", "bob=1")
@@ -100,7 +101,7 @@ async def test_after_xclient_we_authenticate_again(
     pool_of: MakePool, make_sink: Callable[[StoringSink], StoringSink]
 ) -> None:
     sink = make_sink(StoringSink(extensions=XCLIENT, accounts={"me": "secret"}))
-    more = {"credentials": Credentials("me", Secret("secret")), "allow_plaintext_auth": True}
+    more = {"credentials": Login("me", Secret("secret")), "allow_plaintext_auth": True}
     pool = pool_of(upstream("first", sink.port, client_address="xclient", **more))
     await send(pool, ANN)
     await send(pool, BOB)

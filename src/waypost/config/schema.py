@@ -127,8 +127,8 @@ class ListenerSection(Section):
     )
     xclient: Annotated[tuple[Peers, ...], peers()] = Field(
         (),
-        description="Clients, such as another mail server or nginx in front, that may say by Postfix's command XCLIENT who "
-        "the client is, account (LOGIN) included: they are believed. Written like `proxy_protocol`.",
+        description="Clients, such as another mail server or nginx in front, that may say by Postfix's command XCLIENT "
+        "who the client is, account (LOGIN) included: they are believed. Written like `proxy_protocol`.",
     )
     allow_plaintext_auth: Flag = Field(
         False, description="Whether clients may authenticate without TLS, their password readable on the way."

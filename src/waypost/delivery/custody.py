@@ -166,7 +166,11 @@ class Custody:
             if leg.is_partial or relayed is None or relayed.status is not Status.RELAYED:
                 routes[leg.route.name] = None
         if prepared:
-            running = await self._spool.commit_as(message.id, planned)
+            try:
+                running = await self._spool.commit_as(message.id, planned)
+            except SpoolError:  # the client is told to come again, so this try leaves nothing behind
+                await self._copies.abort(message.id)
+                raise
         else:
             running = await self._spool.accept(message, planned)
         await self._copies.supersede(message)

@@ -153,12 +153,13 @@ class Listener:
         address = stream.peer[0]
         trusted = self._trusts(address)
         options = self._trusted if trusted else self._untrusted
-        if self._may_announce is not None and self._may_announce(address):
+        announces = self._may_announce is not None and self._may_announce(address)
+        if announces:
             options = replace(options, xclient=True)
         session = Session(
             stream, self.settings, options, self._handler, self._checker, self._log, self._certificate, self._move
         )
-        refusal = self._refusal(address, trusted)
+        refusal = self._refusal(address, trusted, many=announces)
         driver = Driver(session.run(refusal), self._ended)
         self._sessions[driver] = session
         if refusal is None:
@@ -185,14 +186,15 @@ class Listener:
         if not self._addresses[address]:
             del self._addresses[address]
 
-    def _refusal(self, address: str, trusted: bool) -> Reply | None:
+    def _refusal(self, address: str, trusted: bool, *, many: bool) -> Reply | None:
+        """Why a client is turned away, or None. `many` may come from its address: it speaks for others."""
         limits = self.settings.limits
         if self.settings.mode == "relay" and not trusted:
             return _NOT_ALLOWED
         # Whoever is being turned away takes nobody's place: one address must not be able to shut out the others.
         if len(self._sessions) - len(self._turned_away) >= limits.connections:
             return _TOO_MANY
-        if self._addresses[address] >= limits.connections_per_address:
+        if self._addresses[address] >= limits.connections_per_address and not many:
             return _TOO_MANY_OF_YOURS
         return None
 

@@ -14,6 +14,7 @@ from waypost.mail.content import Content
 from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.introducing import PROXY_HEADERS, is_known, is_same, may_carry, xforward
+from waypost.net.login import Logins
 from waypost.net.upstream import UpstreamConnection
 from waypost.routing.route import ClientAddress, Timeouts, Upstream
 from waypost.smtp import commands as c
@@ -89,8 +90,11 @@ class LentConnection:
 class UpstreamPool:
     """The connections of one upstream. `now` is the loop's clock, in seconds."""
 
-    def __init__(self, upstream: Upstream, hostname: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, upstream: Upstream, hostname: str, now: Callable[[], float], logins: Logins | None = None
+    ) -> None:
         self.upstream = upstream
+        self._logins = logins or Logins(now=now)
         self._hostname = hostname
         self._now = now
         self._idle: list[UpstreamConnection] = []  # the one used last at the end: it is the likeliest to be open
@@ -198,7 +202,7 @@ class UpstreamPool:
 
     def _connection(self, client: Client) -> UpstreamConnection:
         announced = client if self.upstream.client_address in PROXY_HEADERS else None
-        return UpstreamConnection(self.upstream, self._hostname, self._now(), announced)
+        return UpstreamConnection(self.upstream, self._hostname, self._now(), self._logins, announced)
 
     def _idle_connection(self, client: Client) -> UpstreamConnection | None:
         """An idle connection that is as it was left; those that are not are closed on the way."""
@@ -287,8 +291,9 @@ def _is_stale(answer: Answer) -> bool:
 class Upstreams:
     """The pools of all upstreams, made when they are first needed: the `Sender` of `waypost.delivery`."""
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, logins: Logins | None = None) -> None:
         self._hostname = hostname
+        self._logins = logins or Logins()
         self._pools: dict[str, UpstreamPool] = {}
 
     def begin(
@@ -312,6 +317,7 @@ class Upstreams:
         """Closes what is idle, and what is given back from now on."""
         for pool in self._pools.values():
             pool.close()
+        self._logins.close()
 
     def _pool(self, upstream: Upstream) -> UpstreamPool:
         pool = self._pools.get(upstream.name)
@@ -319,5 +325,5 @@ class Upstreams:
             if pool is not None:
                 pool.close()
             now = asyncio.get_running_loop().time
-            pool = self._pools[upstream.name] = UpstreamPool(upstream, self._hostname, now)
+            pool = self._pools[upstream.name] = UpstreamPool(upstream, self._hostname, now, self._logins)
         return pool

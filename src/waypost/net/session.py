@@ -308,7 +308,7 @@ class Session:
         engine.options = options
         engine.answer(_greeting(options.hostname))
         engine.authenticated = account is not None
-        self._client = replace(client, name="", protocol="SMTP", account=account and account.name)
+        self._client = replace(client, name="", protocol="SMTP", account=login)
         self._log.session(self._client, "told", proxy=self._stream.proxy or self._stream.peer[0])
 
     async def _authenticate(self, mechanism: str, credentials: Credentials) -> None:

@@ -1,7 +1,7 @@
 """One connection to an upstream: opened, greeted, secured, authenticated, and then used for transactions.
 
 Everything here returns a `Reply`, or a `Failure` when there was none; nothing raises for what an upstream
-does. Secrets are revealed only in the line that carries them.
+does.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.dialogue import Dialogue, is_positive
 from waypost.net.introducing import is_same
+from waypost.net.login import Logins
 from waypost.net.opening import introduce, open_session
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
@@ -30,13 +31,15 @@ _MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
 class UpstreamConnection:
     """A session with one upstream, seen from its client."""
 
-    def __init__(self, upstream: Upstream, hostname: str, now: float, client: Client | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, hostname: str, now: float, logins: Logins, client: Client | None = None
+    ) -> None:
         self.upstream = upstream
+        self._logins = logins
         self.opened_at = now
         self.idle_since = now
         self.transactions = 0
-        self.client = client
-        """Whom the upstream takes for its client: said by a PROXY header, or by XCLIENT since."""
+        self.client = client  # whom the upstream takes for its client, by a PROXY header or by XCLIENT since
         self._hostname = hostname
         self._dialogue = Dialogue()
 
@@ -82,21 +85,20 @@ class UpstreamConnection:
 
     async def open(self, timeouts: Timeouts) -> Stopped | None:
         """Connects, secures and authenticates; None when the connection is ready, else what went wrong."""
-        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts, self.client)
+        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts, self._logins, self.client)
         return None if problem is None else replace(problem, phases=self.phases)
 
     async def introduce(self, client: Client, timeouts: Timeouts) -> Stopped | None:
         """Says by XCLIENT, where that is offered, who the client of what follows is; None, or what went wrong."""
-        known = self.client
-        if not self.extensions.xclient or (known is not None and is_same(known, client)):
+        if not self.extensions.xclient or (self.client is not None and is_same(self.client, client)):
             return None
         await self._be_idle(timeouts)
         self.client = client
-        problem = await introduce(self._dialogue, self.upstream, client, self._hostname, timeouts)
-        if problem is not None:
-            self.abort()  # who the upstream takes for its client is not certain any more
-            return replace(problem, phases=self.phases)
-        return None
+        problem = await introduce(self._dialogue, self.upstream, client, self._hostname, timeouts, self._logins)
+        if problem is None:
+            return None
+        self.abort()  # who the upstream takes for its client is not certain any more
+        return replace(problem, phases=self.phases)
 
     # -- transactions
 
@@ -105,8 +107,7 @@ class UpstreamConnection:
     ) -> tuple[Answer, Sequence[Answer]]:
         """MAIL and RCPT, in one write where the upstream offers PIPELINING; the answer to each.
 
-        The recipients' answers are missing when MAIL was not accepted. `forward` goes before, and what is
-        answered to it makes no difference.
+        The recipients' answers are missing when MAIL was not accepted; what is answered to `forward` is ignored.
         """
         await self._start_transaction(timeouts)
         if not self.extensions.pipelining or len(recipients) > _GROUP:

@@ -62,8 +62,7 @@ class ServerEngine:
         self.tls = tls
         self.authenticated = False
         self.client_name = ""
-        self.esmtp = False
-        self.has_quit = False
+        self.esmtp = self.has_quit = False
         self._buffer = Buffer()
         self._lines = LineReader(self._buffer)
         self._output: list[bytes] = []

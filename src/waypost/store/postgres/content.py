@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from waypost.delivery.spool import SpoolError
 from waypost.mail.content import Content, MemoryContent
 from waypost.store.files import FileContent, write_all
 from waypost.store.postgres.connection import Pool, in_task
@@ -58,7 +59,11 @@ class ContentStore:
         """
         if row["content"] is not None:
             return MemoryContent(row["content"])
-        fd = await asyncio.to_thread(_temporary_file, self._directory)
+        try:
+            fd = await asyncio.to_thread(_temporary_file, self._directory)
+        except OSError as error:
+            where = self._directory or tempfile.gettempdir()
+            raise SpoolError(f"content cannot be fetched to {where}: {error.strerror or error}") from error
         try:
             async with self._transfers, self._pool.connection(_patience(row["size"])) as connection:
                 number = 0
