@@ -1,4 +1,4 @@
-"""Postfix as the upstream that is told who the client is, by each of its protocols."""
+"""Postfix as the upstream that is told who the client is, by each of its protocols; swaks as a client that tells us."""
 
 import smtplib
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from rig.postfix import PostfixInstance
+from rig.programs import run, transcript
 from rig.settings import relaying
+from rig.sink import StoringSink
 from rig.waypost import WaypostProcess
 
 Start = Callable[[dict[str, Any]], WaypostProcess]
@@ -37,3 +39,16 @@ def test_postfix_knows_the_client_of_each_message(start: Start, port: int, way: 
     # With XFORWARD a connection carries everybody's mail. With a PROXY header it is one client's, and so with
     # XCLIENT, which Postfix does not offer any more to whom it has been told of.
     assert len(sessions) == (2 if way == "xforward" else 3)  # with the one that looked whether it is up
+
+
+def test_swaks_announces_a_client_by_xclient(start: Start, port: int, sink: StoringSink) -> None:
+    settings = relaying(port, sink.address)
+    settings["listeners"][0] |= {"xclient": ["127.0.0.1"], "trusted_networks": ["127.0.0.1", "192.0.2.0/24"]}
+    start(settings)
+    attributes = "--xclient-addr 192.0.2.7 --xclient-port 4711 --xclient-proto ESMTP --xclient-helo one.example"
+    result = run(
+        f"swaks --server 127.0.0.1:{port} --from a@example.com --to b@example.org --helo two.example {attributes}"
+    )
+    assert result.returncode == 0, transcript(result)
+    [message] = sink.wait_for(1)
+    assert b"Received: from two.example ([192.0.2.7])" in message.trace
