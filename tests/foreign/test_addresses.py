@@ -45,10 +45,9 @@ def test_swaks_announces_a_client_by_xclient(start: Start, port: int, sink: Stor
     settings = relaying(port, sink.address)
     settings["listeners"][0] |= {"xclient": ["127.0.0.1"], "trusted_networks": ["127.0.0.1", "192.0.2.0/24"]}
     start(settings)
-    attributes = "--xclient-addr 192.0.2.7 --xclient-port 4711 --xclient-proto ESMTP --xclient-helo one.example"
-    result = run(
-        f"swaks --server 127.0.0.1:{port} --from a@example.com --to b@example.org --helo two.example {attributes}"
-    )
+    told = "--xclient-addr 192.0.2.7 --xclient-port 4711 --xclient-proto ESMTP --xclient-helo one.example"
+    words = "--from a@example.com --to b@example.org --helo two.example"
+    result = run(f"swaks --server 127.0.0.1:{port} {words} {told}")
     assert result.returncode == 0, transcript(result)
     [message] = sink.wait_for(1)
     assert b"Received: from two.example ([192.0.2.7])" in message.trace
