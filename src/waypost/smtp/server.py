@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
-from waypost.smtp import sasl
+from waypost.smtp import sasl, sasl_server
 from waypost.smtp.buffer import Buffer, Fault, LineReader
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
@@ -23,6 +23,7 @@ from waypost.smtp.incoming import Chunk, IncomingContent
 from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, own_answer
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.scram_server import Sought, Verifier
 from waypost.smtp.state import State, after
 from waypost.smtp.wire import CommandError, parse
 
@@ -60,6 +61,8 @@ class ServerEngine:
         self.state = State.OPENING
         self.tls = tls
         self.authenticated = False
+        self.identified = False
+        self.mechanisms = options.mechanisms
         self.client_name = ""
         self.esmtp = False
         self.has_quit = False
@@ -72,7 +75,7 @@ class ServerEngine:
         self.recipients = 0  # accepted in this transaction
         self.smtputf8 = False  # said with MAIL
         self._errors = 0
-        self._exchange: sasl.Exchange | None = None
+        self._exchange: sasl_server.Exchange | None = None
         self._content: IncomingContent | None = None
         self._chunk: Chunk | None = None
         self._ready: bytes | None = None  # a line that came alone, as most do: it need not pass the buffer
@@ -235,7 +238,7 @@ class ServerEngine:
         if isinstance(command, (c.Data, c.StartTls)):
             return command
         if isinstance(command, c.Auth):
-            self._exchange = sasl.serve(command.mechanism, command.initial)
+            self._exchange = sasl_server.serve(command.mechanism, command.initial)
             return self._advance(self._exchange, None)
         return self._answer_itself(command)
 
@@ -290,17 +293,25 @@ class ServerEngine:
 
     # -- authentication
 
-    def _advance(self, exchange: sasl.Exchange, response: str | None) -> e.Event | None:
+    def _advance(self, exchange: sasl_server.Exchange, response: str | None) -> e.Event | None:
         """Goes on with the exchange: a challenge, a failure, or somebody to be looked up."""
         found = exchange.advance(response)
-        if isinstance(found, sasl.Credentials):
-            return e.Authenticate(exchange.mechanism, found)
         if isinstance(found, str):
             self.answer(Reply(334, (found,)))
-        else:
+            return None
+        if isinstance(found, sasl.SaslError):
             self._pending, self.state = None, State.READY  # the exchange is over
             self._refuse(_CANCELLED if isinstance(found, sasl.CancelledError) else _invalid(found))
-        return None
+            return None
+        if isinstance(found, Sought):
+            return e.VerifierWanted(exchange.mechanism, found.username)
+        return e.Authenticate(exchange.mechanism, found)
+
+    def supply(self, verifier: Verifier, nonce: str) -> None:
+        """Answers `VerifierWanted` with what is stored, and a fresh random nonce. A refusal is an `answer` instead."""
+        if self._exchange is None:
+            raise LocalProtocolError("there is no exchange under way")
+        self.answer(Reply(334, (self._exchange.supply(verifier, nonce),)))
 
 
 def _invalid(error: sasl.SaslError) -> Reply:
