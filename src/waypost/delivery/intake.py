@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Sequence
 
 import structlog
 
+from waypost.delivery.allowances import Share
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
@@ -50,9 +51,13 @@ class Intake:
         if not desk.router.may_send_as(client.account, mail.reverse_path):
             desk.log.refused(client, "mail", NOT_OWNED, reverse_path=mail.reverse_path)
             return NOT_OWNED
+        share = None if desk.allowances is None else desk.allowances.share(client.account)
+        if isinstance(share, Reply):
+            desk.log.refused(client, "mail", share, reverse_path=mail.reverse_path)
+            return share
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
-        reception = Reception(desk, client, mail, message_id, self._waiting)
+        reception = Reception(desk, client, mail, message_id, self._waiting, share)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
@@ -71,12 +76,21 @@ class Intake:
 class Reception:
     """One transaction: the `Transaction` of `waypost.net`."""
 
-    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, waiting: "set[Reception]") -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        client: Client,
+        mail: c.Mail,
+        message_id: str,
+        waiting: "set[Reception]",
+        share: Share | None = None,
+    ) -> None:
         self._desk = desk
         self._client = client
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
+        self._share = share  # of what the account may send, when there is a limit
         self._legs = Legs(desk, client, mail, message_id)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
@@ -96,12 +110,17 @@ class Reception:
             leg = self._legs.for_recipient(command.forward_path)
             if isinstance(leg, Reply):
                 answers[index] = leg
+            elif self._share is not None and (spent := self._share.reserve("recipients")) is not None:
+                answers[index] = spent
             else:
                 asked.setdefault(leg, []).append(index)
         self._busy = True
         for leg, indexes in asked.items():
             recipients = [Recipient(commands[index].forward_path, commands[index].parameters) for index in indexes]
-            answers.update(zip(indexes, await leg.recipients(recipients), strict=True))
+            told = await leg.recipients(recipients)
+            answers.update(zip(indexes, told, strict=True))
+            if self._share is not None:
+                self._share.give_back(sum(not answer.is_positive for answer in told))
         self._busy = False
         self._silent_since = self._desk.clock.monotonic()
         for index, answer in answers.items():
@@ -146,6 +165,8 @@ class Reception:
                 leg.release()
         if not answer.is_positive:
             self._log_refusal("content", answer)
+        elif self._share is not None:
+            self._share.accepted()
         return answer
 
     async def _see_through(self) -> Reply:
@@ -272,6 +293,8 @@ class Reception:
 
     def _drop(self) -> None:
         self._waiting.discard(self)
+        if self._share is not None:
+            self._share.released()
         for leg in self._legs:
             leg.release()
         if self._sink is not None:

@@ -7,8 +7,9 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from socket import SO_ERROR, SOL_SOCKET
-from typing import cast
+from typing import Any, cast
 
 from waypost.net.batch import batch_of
 from waypost.net.deadline import Deadline
@@ -236,6 +237,11 @@ class Stream(asyncio.Protocol):
     def peer_certificate(self) -> bytes | None:
         """The certificate that the other side showed, in DER form."""
         return None if self._tls is None else self._tls.session.getpeercert(True)
+
+    @property
+    def peer_names(self) -> Mapping[str, Any]:
+        """The names in that certificate, as `ssl` tells them; nothing when it was not verified."""
+        return {} if self._tls is None else (self._tls.session.getpeercert() or {})
 
     async def start_tls(
         self,
