@@ -6,13 +6,13 @@ import sys
 from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command
 
 _EXAMPLES = """\
-  waypost hash-password                          asks twice, without showing it
+  waypost hash-password                 asks twice, without showing it
   waypost hash-password < /run/secrets/password
-  waypost hash-password --scheme scram-sha-256   for clients that never say it
+  waypost hash-password --scheme scram-sha-256
 
-What it prints is for `password` or `password_file` of an account. Beside argon2id, which is
-the best of them, the schemes are for what else has to read the hash; scram-sha-256 is the one
-with which clients can use SCRAM-SHA-256, and serves those that use PLAIN as well.
+What it prints is for `password` or `password_file` of an account. argon2id is
+the best of them; with scram-sha-256 clients can use SCRAM-SHA-256, in which the
+password is never said, and PLAIN as well.
 """
 
 
@@ -23,10 +23,12 @@ def register(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "hash-password",
-        summary="Print what to store of a password, which is asked for or read from standard input.",
+        summary="Print what to store of a password; it is asked for, or read from stdin.",
         examples=_EXAMPLES,
     )
-    parser.add_argument("--scheme", choices=tuple(SCHEMES), default=next(iter(SCHEMES)), help="default: %(default)s")
+    default, *others = SCHEMES
+    words = f"{default} (the default), {', '.join(others)}"
+    parser.add_argument("--scheme", choices=tuple(SCHEMES), default=default, metavar="SCHEME", help=words)
     parser.set_defaults(run=_hash_password)
 
 

@@ -18,7 +18,7 @@ from waypost.net.certificates import ServerCertificate
 from waypost.net.client_certificates import ShownCertificate, shown
 from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
+from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError, names_of_peer
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
@@ -129,14 +129,14 @@ class Session:
         self._checker = checker
         self._log = log
         self._certificate = certificate
+        if options.auth and (offered := checker.mechanisms(settings.mechanisms)) != options.mechanisms:
+            options = replace(options, mechanisms=offered)
         self._engine = ServerEngine(options)
         address, port = stream.peer
         self._client = Client(settings.name, address, port, submission=settings.mode == "submission")
         self._transaction: Transaction | None = None
         self._certified: Account | None = None
         self._failed_auth = 0
-        if options.auth:
-            self._engine.mechanisms = checker.mechanisms(settings.mechanisms)
         self._stopping = False
 
     @property
@@ -305,14 +305,13 @@ class Session:
         certificate = self._stream.peer_certificate
         if certificate is None or not self._client.submission:
             return
-        account = self._checker.certified(shown(certificate, self._stream.peer_names))
+        account = self._checker.certified(shown(certificate, names_of_peer(self._stream)))
         if account is None:
             return
-        engine, wanted = self._engine, self._settings.mechanisms
+        options, wanted = self._engine.options, self._settings.mechanisms
+        mechanisms = (*options.mechanisms, EXTERNAL) if not wanted or EXTERNAL in wanted else options.mechanisms
+        self._engine.options = replace(options, auth_required=False, mechanisms=mechanisms)
         self._certified = account
-        engine.identified = True
-        if not wanted or EXTERNAL in wanted:
-            engine.mechanisms = (*(name for name in engine.mechanisms if name != EXTERNAL), EXTERNAL)
         self._client = replace(self._client, account=account.name)
         self._log.session(self._client, "auth_succeeded", mechanism="certificate")
 

@@ -238,11 +238,6 @@ class Stream(asyncio.Protocol):
         """The certificate that the other side showed, in DER form."""
         return None if self._tls is None else self._tls.session.getpeercert(True)
 
-    @property
-    def peer_names(self) -> Mapping[str, Any]:
-        """The names in that certificate, as `ssl` tells them; nothing when it was not verified."""
-        return {} if self._tls is None else (self._tls.session.getpeercert() or {})
-
     async def start_tls(
         self,
         context: ssl.SSLContext,
@@ -284,3 +279,8 @@ class Stream(asyncio.Protocol):
         for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
                 future.set_exception(StreamTimeoutError())
+
+
+def names_of_peer(stream: Stream) -> Mapping[str, Any]:
+    """The names in the other side's certificate, as `ssl` tells them; nothing when it was not verified."""
+    return {} if stream._tls is None else stream._tls.names

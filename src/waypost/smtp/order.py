@@ -32,7 +32,7 @@ class ServerOptions:
     tls_required: bool = False
     """No transaction without TLS, as where clients must show a certificate."""
     mechanisms: tuple[str, ...] = WITH_PASSWORD
-    """What AUTH takes, unless the session has its own."""
+    """What AUTH takes."""
     allow_plaintext_auth: bool = False
     repair_line_ends: bool = False
     """Bare CR and LF in content become CRLF (submission) instead of being refused (relay)."""
@@ -82,8 +82,6 @@ class Standing(Protocol):
     options: ServerOptions
     tls: bool
     authenticated: bool
-    identified: bool  # by something other than AUTH, which MAIL then does not need
-    mechanisms: tuple[str, ...]
     esmtp: bool
     smtputf8: bool  # said with MAIL
     recipients: int  # accepted in this transaction
@@ -102,7 +100,7 @@ def _check_mail(mail: c.Mail, session: Standing) -> Reply | None:
     options = session.options
     if options.tls_required and not session.tls:
         return _MAIL_NEEDS_TLS
-    if options.auth_required and not session.authenticated and not session.identified:
+    if options.auth_required and not session.authenticated:
         return _AUTH_FIRST
     parameters = mail.parameters
     return None if parameters is NO_MAIL_PARAMETERS else _objection_to_parameters(parameters, session)
@@ -139,7 +137,7 @@ def _check_auth(auth: c.Auth, session: Standing) -> Reply | None:
         return _TWICE
     if not (session.tls or options.allow_plaintext_auth):
         return _TLS_FIRST
-    return None if auth.mechanism in session.mechanisms else _MECHANISM
+    return None if auth.mechanism in options.mechanisms else _MECHANISM
 
 
 _CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
@@ -176,7 +174,7 @@ def _out_of_order(state: State, kind: Kind) -> Reply:
 
 
 @lru_cache(maxsize=256)
-def offers(options: ServerOptions, tls: bool, authenticated: bool, mechanisms: tuple[str, ...]) -> Reply:
+def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
     """The answer to EHLO: the name, and what is offered at this point of the session."""
     extensions = (
         ("PIPELINING", options.pipelining),
@@ -190,8 +188,8 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool, mechanisms: t
     lines = [options.hostname, *(keyword for keyword, offered in extensions if offered)]
     if options.starttls and not tls and not authenticated:
         lines.append("STARTTLS")
-    if options.auth and mechanisms and not authenticated and (tls or options.allow_plaintext_auth):
-        lines.append(f"AUTH {' '.join(mechanisms)}")
+    if options.auth and options.mechanisms and not authenticated and (tls or options.allow_plaintext_auth):
+        lines.append(f"AUTH {' '.join(options.mechanisms)}")
     return Reply(250, tuple(lines))
 
 
@@ -199,7 +197,7 @@ def own_answer(command: c.Command, session: Standing) -> Reply:
     """The answer to a command that needs nobody's decision."""
     match command:
         case c.Ehlo():
-            return offers(session.options, session.tls, session.authenticated, session.mechanisms)
+            return offers(session.options, session.tls, session.authenticated)
         case c.Helo():
             return reply(250, None, session.options.hostname)
         case _:

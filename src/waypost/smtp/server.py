@@ -61,8 +61,6 @@ class ServerEngine:
         self.state = State.OPENING
         self.tls = tls
         self.authenticated = False
-        self.identified = False
-        self.mechanisms = options.mechanisms
         self.client_name = ""
         self.esmtp = False
         self.has_quit = False
@@ -91,7 +89,7 @@ class ServerEngine:
 
     def greet(self, answer: Reply) -> None:
         """Opens the session with 220, or refuses it with 421 or 554."""
-        self._ask(Kind.CONNECT)
+        self._pending, self._unanswered = Kind.CONNECT, 1
         self.answer(_EARLY if self._early else answer)
 
     def answer(self, *replies: Reply) -> None:
@@ -146,10 +144,6 @@ class ServerEngine:
         self.tls = True
         self.client_name = ""
 
-    def _ask(self, kind: Kind, count: int = 1) -> None:
-        self._pending = kind
-        self._unanswered = count
-
     def _refuse(self, answer: Reply, unparsed: bytes = b"") -> None:
         """Answers a command that cannot be carried out, and counts it unless the client could not know."""
         self._errors += answer.code not in _BLAMELESS
@@ -187,7 +181,7 @@ class ServerEngine:
                 found = self._command(line)
             elif self._queued is not None:
                 (found, kind), self._queued = self._queued, None
-                self._ask(kind)
+                self._pending, self._unanswered = kind, 1
             elif self._chunk is not None:
                 if not self._buffer and self._chunk.left:
                     return None
@@ -208,7 +202,7 @@ class ServerEngine:
                 if exchange is None:
                     found = self._command(cut)
                 else:
-                    self._ask(Kind.RESPONSE)
+                    self._pending, self._unanswered = Kind.RESPONSE, 1
                     found = self._advance(exchange, cut.decode("ascii", "backslashreplace"))
             if found is not None:
                 return found
@@ -283,7 +277,7 @@ class ServerEngine:
         if complete and (command.last or content.finding is not None):
             self._end(content, command.kind)
         elif complete:
-            self._ask(Kind.CHUNK)
+            self._pending, self._unanswered = Kind.CHUNK, 1
             self.answer(reply(250, "2.0.0", f"{command.size} octets received"))
         return e.Content(piece) if piece else None
 
@@ -298,20 +292,23 @@ class ServerEngine:
         found = exchange.advance(response)
         if isinstance(found, str):
             self.answer(Reply(334, (found,)))
-            return None
-        if isinstance(found, sasl.SaslError):
+        elif isinstance(found, sasl.SaslError):
             self._pending, self.state = None, State.READY  # the exchange is over
             self._refuse(_CANCELLED if isinstance(found, sasl.CancelledError) else _invalid(found))
-            return None
-        if isinstance(found, Sought):
-            return e.VerifierWanted(exchange.mechanism, found.username)
-        return e.Authenticate(exchange.mechanism, found)
+        else:
+            return _question(exchange.mechanism, found)
+        return None
 
     def supply(self, verifier: Verifier, nonce: str) -> None:
         """Answers `VerifierWanted` with what is stored, and a fresh random nonce. A refusal is an `answer` instead."""
-        if self._exchange is None:
-            raise LocalProtocolError("there is no exchange under way")
+        assert self._exchange is not None  # noqa: S101  # it has asked
         self.answer(Reply(334, (self._exchange.supply(verifier, nonce),)))
+
+
+def _question(mechanism: str, found: sasl_server.Claim | Sought) -> e.Event:
+    if isinstance(found, Sought):
+        return e.VerifierWanted(mechanism, found.username)
+    return e.Authenticate(mechanism, found)
 
 
 def _invalid(error: sasl.SaslError) -> Reply:
