@@ -29,6 +29,7 @@ class Count:
     recipients: int  # different ones
     repeated: int  # recipients that came again
     last: float  # time.monotonic() of the last message
+    first: float = 0.0
 
 
 class Arrivals:
@@ -76,12 +77,19 @@ class Arrivals:
         """Sets all counts to nothing."""
         self._ask(b"reset")
 
+    @property
+    def pid(self) -> int:
+        """The process that takes the messages."""
+        return self._process.pid
+
     def count(self) -> dict[str, Count]:
         """The counts by port name."""
         return {name: Count(**figures) for name, figures in json.loads(self._ask(b"count")).items()}
 
-    def wait_all(self, names: tuple[str, ...], messages: int, stalled_after: float) -> dict[str, Count]:
-        """Waits until each of `names` has `messages`.
+    def wait_all(
+        self, names: tuple[str, ...], messages: int, stalled_after: float, poll: float = POLL
+    ) -> dict[str, Count]:
+        """Waits until each of `names` has `messages`; asks every `poll` seconds.
 
         Raises MissingError when nothing has come for `stalled_after` seconds.
         """
@@ -95,7 +103,7 @@ class Arrivals:
                 best, since = sum(arrived), time.monotonic()
             elif time.monotonic() - since > stalled_after:
                 raise MissingError(describe(counts, names, messages))
-            time.sleep(POLL)
+            time.sleep(poll)
 
 
 def check(counts: dict[str, Count], names: tuple[str, ...], messages: int, octets: int) -> None:

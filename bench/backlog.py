@@ -6,6 +6,7 @@ The store is `sqlite:FOLDER` (a spool is made in it, and removed), `memory`, or 
 database. Everything goes through the port: senders prepare and commit messages with one copy each, nobody
 delivers them; the spool is closed, opened again and looked at; then workers claim and settle all of it. Each
 backlog has a process of its own. What should not depend on the backlog is compared: the first tenth with the last.
+CPU is that of this process, so it says more than a rate does on a machine that is busy with other things.
 """
 
 import argparse
@@ -40,8 +41,12 @@ MIB = 1024 * 1024
 COLUMNS = {
     "enqueued_first": "enqueue, first tenth",
     "enqueued_last": "last tenth",
+    "cpu_enqueued_first": "CPU of it, first tenth",
+    "cpu_enqueued_last": "last tenth",
     "settled_first": "claim and settle, first tenth",
     "settled_last": "last tenth",
+    "cpu_settled_first": "CPU of it, first tenth",
+    "cpu_settled_last": "last tenth",
     "memory_before": "RSS, empty",
     "memory_after": "RSS, full",
     "ready": "start to ready",
@@ -69,19 +74,21 @@ class Meter:
     def __init__(self, count: int) -> None:
         self._count = count
         self._done = 0
-        self._marks = [time.perf_counter()]
+        self._marks = [(time.perf_counter(), time.process_time())]
 
     def add(self, done: int) -> None:
         """That much more is done."""
         self._done += done
         while len(self._marks) <= 10 * self._done // self._count:
-            self._marks.append(time.perf_counter())
+            self._marks.append((time.perf_counter(), time.process_time()))
 
-    def rates(self) -> tuple[float, float]:
-        """How many a second, in the first tenth and in the last."""
-        tenth = self._count / 10
-        first, last = self._marks[1] - self._marks[0], self._marks[10] - self._marks[9]
-        return tenth / first, tenth / last
+    def figures(self, name: str) -> dict[str, float]:
+        """How many a second, and seconds of this process's CPU for each, in the first tenth and in the last."""
+        figures = {}
+        for which, begun, ended in ("first", *self._marks[:2]), ("last", *self._marks[9:11]):
+            figures[f"{name}_{which}"] = self._count / 10 / (ended[0] - begun[0])
+            figures[f"cpu_{name}_{which}"] = (ended[1] - begun[1]) / (self._count / 10)
+        return figures
 
 
 async def fill(spool: Spool, count: int, senders: int) -> Meter:
@@ -142,7 +149,7 @@ async def measure(store: str, count: int, senders: int, workers: int) -> dict[st
     await fill(spool, 1000, senders)  # warm
     await drain(spool, 1000, workers)
     figures = {"memory_before": memory()}
-    figures["enqueued_first"], figures["enqueued_last"] = (await fill(spool, count, senders)).rates()
+    figures |= (await fill(spool, count, senders)).figures("enqueued")
     figures["memory_after"] = memory()
     if store != "memory":
         await spool.close()
@@ -155,7 +162,7 @@ async def measure(store: str, count: int, senders: int, workers: int) -> dict[st
     figures["find_first"] = await timed(spool.find(Filter(), limit=100))
     figures["find_rare"] = await timed(spool.find(Filter(sender="nobody@*"), limit=100))
     figures["lanes"] = await timed(spool.lanes())
-    figures["settled_first"], figures["settled_last"] = (await drain(spool, count, workers)).rates()
+    figures |= (await drain(spool, count, workers)).figures("settled")
     await spool.close()
     return figures
 
@@ -188,6 +195,8 @@ def _shown(name: str, value: float | None) -> str:
         return "–"
     if name.startswith(("enqueued", "settled")):
         return f"{value:,.0f}/s"
+    if name.startswith("cpu"):
+        return f"{value * 1e6:,.0f} µs"
     if name.startswith(("memory", "disk")):
         return f"{value:,.0f} MiB"
     return f"{value * 1000:,.1f} ms"

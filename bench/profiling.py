@@ -60,14 +60,15 @@ def profile(system: System, cell: Cell, messages: int, work: Path) -> str:
             Load(profiled, cell, arrivals, instance).send(messages)
         if not (directory / FILE).exists():
             return "no profile: the program was ended before it could write one"
-        return _table(directory / FILE)
+        return table(directory / FILE)
     except (MissingError, NotStartedError, LoadFailedError, OSError, subprocess.SubprocessError) as error:
         return f"no profile: {error}"
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _table(path: Path) -> str:
+def table(path: Path) -> str:
+    """The functions that take most time of their own, out of a file that cProfile wrote."""
     text = io.StringIO()
     pstats.Stats(str(path), stream=text).strip_dirs().sort_stats("tottime").print_stats(LINES)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

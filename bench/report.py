@@ -37,7 +37,11 @@ def render(report: Report) -> str:
         ["# Benchmark results"],
         _about(report),
         _systems(report),
-        ["## Required ratios", "", *_table(("Requirement", "Measured", "Limit", ""), required_rows(report.runs))],
+        [
+            "## Required ratios",
+            "",
+            *markdown_table(("Requirement", "Measured", "Limit", ""), required_rows(report.runs)),
+        ],
         _cpu_summary(report),
         _start_and_rest(report),
         *_commits(report),
@@ -55,8 +59,7 @@ def _about(report: Report) -> list[str]:
         + (", **interrupted before its end**" if report.interrupted else "")
         + f", {report.rounds} round{'' if report.rounds == 1 else 's'}, systems interleaved: `{report.command}`",
         "",
-        f"- CPU: {_cpu_model()}, {os.cpu_count()} cores; memory {_memory() / 1024 / MIB:.0f} GiB",
-        f"- kernel: {platform.system()} {platform.release()}; Python {platform.python_version()}",
+        *about_machine(),
         f"- CPU time from: {', '.join(sorted(methods)) or 'no complete run'}",
         "",
         "Figures are medians over the rounds, with lowest and highest in parentheses. README.md beside this file says",
@@ -64,10 +67,18 @@ def _about(report: Report) -> list[str]:
     ]
 
 
+def about_machine() -> list[str]:
+    """Items of a list that say what this was measured on."""
+    return [
+        f"- CPU: {_cpu_model()}, {os.cpu_count()} cores; memory {_memory() / 1024 / MIB:.0f} GiB",
+        f"- kernel: {platform.system()} {platform.release()}; Python {platform.python_version()}",
+    ]
+
+
 def _systems(report: Report) -> list[str]:
     rows = [(title, f"`{name}`", report.versions[name]) for name, title in report.titles.items()]
     rows += [(title, "skipped", reason) for title, reason in report.skipped.items()]
-    return ["## Systems", "", *_table(("System", "Name", "Version"), rows)]
+    return ["## Systems", "", *markdown_table(("System", "Name", "Version"), rows)]
 
 
 def _cpu_summary(report: Report) -> list[str]:
@@ -81,7 +92,7 @@ def _cpu_summary(report: Report) -> list[str]:
     return [
         f"## CPU seconds per 1,000 messages, {busiest} session{'' if busiest == 1 else 's'}",
         "",
-        *_table(("System", *heads), rows),
+        *markdown_table(("System", *heads), rows),
     ]
 
 
@@ -94,7 +105,7 @@ def _start_and_rest(report: Report) -> list[str]:
         rows.append((title, start, rest))
     heads = ("System", "Start to first 220, s", "Resident at rest, MiB")
     note = "Resident memory is the sum over all processes; what they share counts in each."
-    return ["## Start and rest", "", *_table(heads, rows), "", note]
+    return ["## Start and rest", "", *markdown_table(heads, rows), "", note]
 
 
 def _commits(report: Report) -> list[list[str]]:
@@ -116,7 +127,7 @@ def _commits(report: Report) -> list[list[str]]:
         "From the first message to the last arrival, so commits that record what is going out and what went out are in",
         "it: a message that is stored and delivered alone needs three.",
     ]
-    return [["## Group commit", "", *_table(heads, rows), "", *note]]
+    return [["## Group commit", "", *markdown_table(heads, rows), "", *note]]
 
 
 COLUMNS: tuple[tuple[str, Callable[[Figures], float]], ...] = (
@@ -137,7 +148,7 @@ def _cell(report: Report, cell: Cell) -> list[str]:
     return [
         f"## {cell.title}",
         "",
-        *_table(("System", *(head for head, _ in COLUMNS)), rows),
+        *markdown_table(("System", *(head for head, _ in COLUMNS)), rows),
         *_databases(report, cell),
     ]
 
@@ -159,7 +170,7 @@ def _failures(report: Report) -> list[str]:
         return ["## Failed runs", "", "None."]
     titles = report.titles
     rows = [(titles[run.system], run.cell.title, str(run.round), run.failure) for run in failed]
-    return ["## Failed runs", "", *_table(("System", "Cell", "Round", "Reason"), rows)]
+    return ["## Failed runs", "", *markdown_table(("System", "Cell", "Round", "Reason"), rows)]
 
 
 def _spread(report: Report, name: str, cell: Cell, value: Callable[[Figures], float]) -> str:
@@ -170,7 +181,8 @@ def _spread(report: Report, name: str, cell: Cell, value: Callable[[Figures], fl
     return text + (f" **failed {failed} of {len(runs)}**" if failed else "")
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """The lines of one table."""
     heads = list(heads)
     lines = [_row(heads), "|" + "---|" * len(heads)]
     return lines + [_row(row) for row in rows]

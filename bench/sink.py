@@ -79,7 +79,8 @@ class Tally:
     messages: int = 0
     octets: int = 0
     recipients: Counter[bytes] = field(default_factory=Counter)
-    last: float = 0.0  # time.monotonic(), the same for all processes of one machine
+    first: float = 0.0  # time.monotonic(), the same for all processes of one machine
+    last: float = 0.0
     known: set[bytes] = field(default_factory=set)
 
     def wants(self, recipient: bytes) -> bool:
@@ -95,13 +96,14 @@ class Tally:
         self.octets += octets
         self.recipients.update(recipients)
         self.last = time.monotonic()
+        self.first = self.first or self.last
 
     def reset(self) -> None:
         """Forgets all; sessions go on with the same object."""
         self.messages = self.octets = 0
         self.recipients.clear()
         self.known.clear()
-        self.last = 0.0
+        self.first = self.last = 0.0
 
     def summary(self) -> dict[str, float]:
         """The figures, as the control channel gives them."""
@@ -110,6 +112,7 @@ class Tally:
             "octets": self.octets,
             "recipients": len(self.recipients),
             "repeated": self.recipients.total() - len(self.recipients),
+            "first": self.first,
             "last": self.last,
         }
 

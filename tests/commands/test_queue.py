@@ -127,6 +127,15 @@ async def test_a_command_line_that_makes_no_sense(various, parts, queue, words, 
     assert parts.altered == []
 
 
+async def test_instances(queue):
+    code, shown, _ = await queue("instances")
+    assert code == FINE
+    head, line = shown.splitlines()
+    assert head.split() == ["INSTANCE", "UP", "SEEN"]
+    _, said, _ = await queue("instances", "--json")
+    assert line.split()[0] == json.loads(said)["instance"]
+
+
 async def test_summary(various, queue):
     code, shown, _ = await queue("summary")
 
@@ -412,7 +421,9 @@ def test_the_socket_is_that_of_the_configured_spool(tmp_path, capsys):
     assert main(["queue", "list", "--config", str(config)]) == CONFIGURATION
 
 
-@pytest.mark.parametrize("name", ["list", "summary", "show", "retry", "hold", "release", "delete", "export"])
+@pytest.mark.parametrize(
+    "name", ["list", "summary", "instances", "show", "retry", "hold", "release", "delete", "export"]
+)
 def test_help_of_every_subcommand_fits_80_columns_and_has_examples(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -294,9 +294,11 @@ async def test_a_rate_is_kept_and_used() -> None:
 
     stage.deliver = paced  # type: ignore[method-assign]
     await stage.scheduler.start()
+    claims = claims_of(stage)
     await stage.queue(*(f"m{number}" for number in range(50)))
     await stage.calm()
     assert stage.times() == [0] * 5, "one second's worth at once"
+    assert {limit for _, limit in claims} == {5}, "nor is more claimed than can be sent soon"
     await stage.pass_time(4)
     assert len(stage.times()) == 25
     await stage.pass_time(5.01)
@@ -476,6 +478,30 @@ async def test_an_adopted_attempt_that_takes_too_long_stays_in_doubt() -> None:
     ]
 
 
+async def test_what_is_adopted_after_the_stop_is_settled_or_broken_off(stage: Stage) -> None:
+    await stage.scheduler.stop(0)
+    stage.scheduler.adopt(await stage.begin("m1"), outcome_of([ANN], LATER, "old"))
+    late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    stage.scheduler.adopt(await stage.begin("m2"), late)
+    await stage.scheduler.stop(0)
+    assert late.cancelled()
+    await stage.pass_time(100)
+    assert stage.events == [("deferred", "m1 by 60")]
+    assert stage.tried == []
+
+
+async def test_a_log_that_breaks_does_not_undo_what_was_settled(stage: Stage) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect of the log")
+
+    stage.relayed = broken  # type: ignore[method-assign]
+    await stage.queue("m1", "m2")
+    await stage.calm()
+    await stage.pass_time(10 * FAULT_PAUSE)
+    assert stage.times() == [0, 0]
+    assert await stage.queued() == {}
+
+
 async def test_an_adopted_attempt_that_breaks_is_made_again(stage: Stage) -> None:
     late: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     stage.scheduler.adopt(await stage.begin("m1"), late)
@@ -546,13 +572,13 @@ def settlements_of(stage: Stage) -> list[Settlement]:
     return settled
 
 
-def claims_of(stage: Stage) -> list[str]:
-    """The lanes that are claimed from, from now on."""
-    claimed: list[str] = []
+def claims_of(stage: Stage) -> list[tuple[str, int]]:
+    """The lanes that are claimed from, from now on, and how much at the most."""
+    claimed: list[tuple[str, int]] = []
     claim = stage.spool.claim
 
     async def remember(lane: str, now: float, limit: int) -> Sequence[Delivery]:
-        claimed.append(lane)
+        claimed.append((lane, limit))
         return await claim(lane, now, limit)
 
     stage.spool.claim = remember  # type: ignore[method-assign]

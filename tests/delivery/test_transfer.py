@@ -136,6 +136,9 @@ class Office:
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         self.trace.append(f"log {attempt.upstream} {role}")
 
+    async def recorded(self) -> None:
+        pass
+
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.trace.append(f"doubt {attempt.upstream}")
 

@@ -142,6 +142,9 @@ class Log:
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         self.told.append(("attempted", ()))
 
+    async def recorded(self) -> None:
+        pass
+
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.told.append(("in doubt", ()))
 
@@ -194,7 +197,10 @@ def settled(
 ) -> tuple[Settlement, Log]:
     log = Log()
     follower = Follower(Picky(*told), log, lambda: 0.7)
-    return follower.settle(delivery, delivery.role, verdict, outcome, route, NOW), log
+    settlement = follower.settle(delivery, delivery.role, verdict, outcome, route, NOW)
+    assert log.told == [], "before it is recorded"
+    follower.tell(delivery, verdict, outcome, settlement)
+    return settlement, log
 
 
 def settle(

@@ -22,6 +22,7 @@ FACTS = Facts(
         SpoolFacts("copy:archive", queued=0, dead=0, oldest=None),
     ),
     spool_writable=True,
+    instances={"mx1": 2.5},
     spool_messages=500,
     spool_commits=20,
     journal_written=1000,
@@ -47,6 +48,7 @@ def test_facts_become_gauges():
     assert found["waypost_spool_oldest_seconds", ("lane", "copy:new")] == 61.5
     assert found["waypost_spool_oldest_seconds", ("lane", "copy:archive")] == 0
     assert found["waypost_spool_writable",] == 1
+    assert found["waypost_instance_seen_seconds", ("instance", "mx1")] == 2.5
     assert found["waypost_spool_messages_total",] == 500
     assert found["waypost_spool_commits_total",] == 20
     assert found["waypost_journal_records_total",] == 1000

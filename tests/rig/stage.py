@@ -175,6 +175,9 @@ class Stage:
     def attempted(self, message_id: str, attempt: Attempt, role: Role) -> None:
         raise AssertionError("attempts are told of by whoever makes them")
 
+    async def recorded(self) -> None:
+        pass
+
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self.events.append(("in doubt", f"{delivery.message.id} at {attempt.upstream}: {attempt.answer}"))
 

@@ -59,6 +59,16 @@ async def test_copies_follow_the_primary_for_those_it_relayed(spool: Spool, stor
 
 
 @pytest.mark.parametrize("times", [0, 1])
+async def test_a_copy_never_gets_the_number_of_the_delivery_that_it_came_from(spool: Spool, times: int) -> None:
+    await spool.accept(make_message(), plans(APPS))
+    await deferred(spool, times=times)
+    primary = await claim_one(spool, APPS)
+    spool.settle(Settlement(primary, copies=(plan(NEW), plan(ARCHIVE))))
+    copies = [await claim_one(spool, lane) for lane in (NEW, ARCHIVE)]
+    assert len({primary.id, *(copy.id for copy in copies)}) == 3
+
+
+@pytest.mark.parametrize("times", [0, 1])
 async def test_dead_letters_and_copies_get_ids_of_their_own(spool: Spool, times: int) -> None:
     await spool.accept(make_message(), plans(APPS))
     await deferred(spool, times=times)

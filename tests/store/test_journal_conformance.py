@@ -216,3 +216,13 @@ async def test_writing_never_raises_even_when_closed(make: Opened) -> None:
     await journal.close()
 
     assert journal.dropped == 1
+
+
+async def test_what_was_flushed_is_there_without_a_look(journal: Journal) -> None:
+    """In doubt is on record before a message is sent again: `flush` does not wait for the next round of writing."""
+    write(journal, record(id_at(0), "in_doubt"))
+    assert journal.written == 0
+    await journal.flush()
+    assert journal.written == 1
+    await journal.flush()
+    assert journal.written == 1

@@ -155,6 +155,20 @@ async def test_an_instance_that_was_held_up_neither_sends_nor_settles_what_is_no
         assert sorted(child.do("claim", lane=LANE, limit=10) + list(await claimed_by(spool, 0))) == ["m1", "m2"]
 
 
+async def test_a_claim_that_a_crash_of_the_database_undid_is_not_made_twice_here(url: str, opened: Opened) -> None:
+    """Claims are not awaited on disk: what runs may be queued again, while its attempt goes on."""
+    spool = await opened("one")
+    await spool.accept(make_message("m1"), plans(LANE))
+    (delivery,) = await spool.claim(LANE, NOW, 1)
+    await rows(url, "UPDATE waypost.delivery SET state = 'queued', owner = NULL RETURNING id")
+    assert not await spool.claim(LANE, NOW, 1)
+    with pytest.raises(SpoolError, match="taken over"):
+        await spool.intend(delivery, "new-1")
+    spool.settle(Settlement(delivery))
+    (again,) = await spool.claim(LANE, NOW, 1)
+    await spool.intend(again, "new-1")
+
+
 async def test_nothing_is_claimed_by_two(opened: Opened) -> None:
     spools = [await opened(name) for name in "abc"]
     count = 400

@@ -4,14 +4,14 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import asyncpg
 import pytest
 
 from rig.postgres import PostgresCluster
 from store.messages import ANN, NOW, claim_ids, claim_one, make_message, plans
-from waypost.delivery.spool import Delivery, Note, Settlement, SpoolError
+from waypost.delivery.spool import Delivery, Instance, Note, Settlement, SpoolError
 from waypost.observe.journal import JournalError
 from waypost.store.postgres import PostgresJournal, PostgresSpool
 
@@ -153,6 +153,44 @@ async def test_what_was_accepted_is_there_once_and_what_was_refused_is_not(
     await back_again(spool)
     assert refused
     assert await claim_ids(spool, LANE) == sorted(accepted)
+
+
+async def test_instances_that_lost_the_database_together_do_not_take_over_from_each_other(
+    cluster: PostgresCluster, url: str
+) -> None:
+    """Nor does one whose clock is far off."""
+    lease = 1.0
+    days = iter(range(1, 10**6))
+    spools = [
+        PostgresSpool(url, instance="one", lease=lease),
+        PostgresSpool(url, instance="two", lease=lease, now=lambda: time.time() + 86400 * next(days)),
+    ]
+    for spool in spools:
+        await spool.open()
+    running = []
+    for spool, id_ in zip(spools, ("m1", "m2"), strict=True):
+        await spool.accept(make_message(id_), plans(LANE))
+        running.append(await claim_one(spool, LANE))
+        await spool.check()  # a durable commit: now the claim is so too
+    before = await spools[0].instances()
+    cluster.stop(signal.SIGQUIT)
+    await asyncio.sleep(2 * lease)  # nothing tells that time has passed but time
+    cluster.start()
+    for spool in spools:
+        await back_again(spool)
+    async with asyncio.timeout(20):  # they go on to look at each other for a while
+        while any(new.seen_at < old.seen_at + 4 * lease for new, old in zip(await seen(spools), before, strict=True)):
+            await asyncio.sleep(0.05)  # the pace of asking
+    for spool, delivery in zip(spools, running, strict=True):
+        await spool.intend(delivery, "new-1")
+        spool.settle(Settlement(delivery))
+        await spool.check()
+        await spool.close()
+
+
+async def seen(spools: list[PostgresSpool]) -> Sequence[Instance]:
+    """The instances, when they can be asked for."""
+    return await spools[0].instances()
 
 
 async def test_a_server_that_hangs_is_given_up_and_nothing_stays_of_what_was_refused(

@@ -8,8 +8,9 @@ import pytest
 
 from rig.postgres import new_database
 from store.messages import ANN, NOW, claim_ids, claim_one, make_message, plans
-from waypost.delivery.spool import Note, Settlement, State
+from waypost.delivery.spool import Note, Settlement, SpoolFullError, State
 from waypost.store.postgres import PostgresSpool
+from waypost.store.postgres.connection import Server
 
 LANE = "copy:new"
 
@@ -75,3 +76,8 @@ async def test_text_that_the_database_cannot_hold_stops_nothing(spool: PostgresS
     assert found[0].state is State.QUEUED
     assert found[0].reason == "550 \N{REPLACEMENT CHARACTER}\\udcff\u2028 no"
     assert [note.value for note in await spool.notes()] == ["value\\udcff"]
+
+
+def test_a_full_disk_is_told_from_other_trouble(url: str) -> None:
+    with pytest.raises(SpoolFullError, match="could not extend file"), Server(url).explained():
+        raise asyncpg.DiskFullError("could not extend file: No space left on device")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from store.messages import ANN, BOB, EVE, NEW, NOW, claim_one, make_message, plans
+from store.messages import ANN, BOB, EVE, NEW, NOW, claim_one, make_message, plan, plans
 from store.sqlite_rig import LARGE, files, one_thread, query, wait_until
 from store.sqlite_rig import queue_sized as queue
-from waypost.delivery.spool import LaneCount, Settlement
+from waypost.delivery.spool import LaneCount, Note, Settlement
 from waypost.store import held
 from waypost.store.files import RESERVE
 from waypost.store.spill import Spill
@@ -197,3 +197,39 @@ async def test_a_message_that_is_done_at_once_costs_no_rows_of_deliveries(start)
         "DELETE FROM message",
         "DELETE FROM whole",
     ]
+
+
+async def test_what_is_only_prepared_cannot_run(start) -> None:
+    """Nobody would be given it by the commit."""
+    spool = await start()
+    with pytest.raises(ValueError, match="m1"):
+        await spool.prepare(make_message(), [plan(NEW, running=True)])
+
+
+async def test_notes_whose_time_is_over_are_removed_with_old_dead_letters(start) -> None:
+    spool = await start()
+    for number in range(3):
+        spool.put(Note("unheard", str(number), "", NOW + number))
+    assert await spool.purge(NOW) == 0
+    await spool.close()
+    assert query(spool, "SELECT key FROM note") == [("1",), ("2",)]
+
+
+async def test_a_settlement_is_one_transaction_however_much_is_pending(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the number of changes nor a lack of memory comes between its parts."""
+    monkeypatch.setattr("waypost.store.writer.MANY", 1)
+    monkeypatch.setattr("waypost.store.fresh.HELD_OCTETS", 3 * held.OVERHEAD)
+    spool = await start()
+    await spool.accept(make_message("m1"), plans(NEW, "copy:other"))
+    await spool.accept(make_message("m2"), plans("copy:slow"))
+    await spool.accept(make_message("m3"), plans("copy:slow"))
+    delivery = await claim_one(spool, NEW)
+    seen: list[str] = []
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(seen.append))
+    notices = tuple((make_message(f"n{number}", b"x" * 3000), plan("primary:notices")) for number in range(3))
+    spool.settle(Settlement(delivery, dead=(BOB,), reason="no", copies=(plan(NEW),), notices=notices))
+    await spool.check()
+    await spool._writer.read(lambda database: database._connection.set_trace_callback(None))
+    transactions = "\n".join(seen).split("BEGIN IMMEDIATE")[1:]
+    (settled,) = [text for text in transactions if "550 no" in text or "'no'" in text]
+    assert all(f"'n{number}'" in settled for number in range(3))

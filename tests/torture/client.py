@@ -42,6 +42,7 @@ class Told:
     tries: list[Try] = field(default_factory=list)
     refused: set[tuple[int, str]] = field(default_factory=set)
     """Message and recipient, refused for good at RCPT."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def content_of(letter: Letter, seed: int) -> bytes:
@@ -60,13 +61,12 @@ def message_id(number: int, seed: int) -> str:
 
 
 class Clients:
-    """One thread for each connection; they come again on the same port until they are through."""
+    """The clients of one wave, a thread for each connection; they come again until they are through."""
 
-    def __init__(self, letters: Sequence[Letter], seed: int, ports: Sequence[int]) -> None:
-        self.told = Told()
+    def __init__(self, letters: Sequence[Letter], seed: int, ports: Sequence[int], told: Told) -> None:
+        self.told = told
         self._seed = seed
         self._ports = list(ports)
-        self._lock = threading.Lock()
         self._up = threading.Event()
         self._stopping = threading.Event()
         groups: dict[int, list[Letter]] = {}
@@ -135,7 +135,7 @@ class Clients:
                 elif answer // 100 == 4:
                     put_off.append(recipient)
                 else:
-                    with self._lock:
+                    with self.told.lock:
                         self.told.refused.add((letter.number, recipient))
             if accepted:
                 code, text = session.ask("DATA")
@@ -152,7 +152,7 @@ class Clients:
         except OSError:
             code, text = None, ""
             session.lost = True
-        with self._lock:
+        with self.told.lock:
             self.told.tries.append(Try(letter.number, tuple(accepted), code, text, dotted))
         if code == 421:
             session.lost = True
@@ -169,8 +169,12 @@ class _Session:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self._file = self._socket.makefile("rb")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.answer()
-        self.ask("EHLO client.example")
+        try:
+            self.answer()
+            self.ask("EHLO client.example")
+        except OSError:
+            self.close()
+            raise
 
     def ask(self, line: str) -> tuple[int, str]:
         """A command and its answer."""

@@ -83,6 +83,14 @@ class _Check:
             if record["event"] == "in_doubt"
         }
         self.in_doubt = {id_ for id_, _ in self.doubts}
+        numbers = {arrival.id: arrival.number for arrival in self.arrivals}
+        numbers |= {each.id: each.letter for each in found.told.tries if each.id is not None}
+        self.dead = {
+            (str(row["lane"]), numbers.get(str(row["id"])), str(recipient))
+            for row in found.dead
+            for recipient in row["recipients"]
+        }
+        """Dead letters of messages, under whichever id."""
         self.tries: dict[int, list[Try]] = {}
         for each in found.told.tries:
             self.tries.setdefault(each.letter, []).append(each)
@@ -99,9 +107,12 @@ class _Check:
         yield from self.once()
         yield from self.notices_are_true()
         yield from (f"left behind: {each}" for each in self.found.left)
-        for record in self.found.records:
-            if "exception" in record or record.get("event") in ("fault", "a delivery broke", "a notice broke"):
-                yield f"something broke inside: {record}"
+        faults = Counter(
+            f"{record['event']}: {str(record['exception']).strip()[-300:]}"
+            for record in self.found.records
+            if "exception" in record
+        )
+        yield from (f"something broke inside, {count} times: {fault}" for fault, count in faults.items())
 
     def contents(self) -> Iterator[str]:
         """Everybody has got the octets that the author sent, and an envelope that somebody sent."""
@@ -122,6 +133,8 @@ class _Check:
         assumed = self.scenario.in_doubt == "assume-sent" and id_ in self.in_doubt
         for recipient in told.accepted:
             is_there = (id_, recipient) in self.at_primary
+            if is_there and self.is_given_up(id_, told.letter, recipient):
+                continue
             if is_there or assumed:
                 for copy in self.scenario.targets:
                     if not self.is_at(copy, id_, recipient) and not self.is_dead(f"copy:{copy}", id_, recipient):
@@ -147,8 +160,10 @@ class _Check:
         for arrival in self.arrivals:
             if arrival.where not in ("primary", "second"):
                 continue
+            if self.is_given_up(arrival.id, arrival.number, arrival.recipient):
+                continue
             for copy in self.scenario.targets:
-                is_dead = self.is_dead(f"copy:{copy}", arrival.id, arrival.recipient)
+                is_dead = (f"copy:{copy}", arrival.number, arrival.recipient) in self.dead
                 if (copy, arrival.number, arrival.recipient) not in at_copies and not is_dead:
                     yield f"message {arrival.number} for {arrival.recipient} is at {arrival.where} and not at {copy}"
 
@@ -204,6 +219,11 @@ class _Check:
         return any(
             row["lane"] == lane and row["id"] == id_ and recipient in row["recipients"] for row in self.found.dead
         )
+
+    def is_given_up(self, id_: str, number: int, recipient: str) -> bool:
+        """Whether the primary took it, did not say so, and refused it when it was asked again: it counts as failed."""
+        said = self.is_notified(number, recipient) or self.is_dead("primary:all", id_, recipient)
+        return said and id_ in self.in_doubt
 
     def is_notified(self, number: int, recipient: str) -> bool:
         return any(notice.number == number and recipient in notice.recipients for notice in self.notices)

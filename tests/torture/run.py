@@ -3,18 +3,21 @@
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rig.ports import free_port
-from torture.client import Clients
+from rig.postgres import new_database, shared_cluster
+from torture.client import Clients, Told
 from torture.promises import Found, broken, ids_of
 from torture.scenario import Crash, Scenario
 from torture.stage import Lost, Nursery, Program, Sinks, configuration
 
 _REST = 25.0  # seconds within which everything must have come to rest
+_PACE = 0.04  # seconds between two looks
 _LINGER = 0.15  # seconds for the last writes, of outcomes and of the journal, of a program that waits to be killed
 
 
@@ -57,40 +60,47 @@ class Play:
         self.scenario = scenario
         self.sinks = sinks
         self.port = free_port()
-        self.spool = str(folder / "spool")
+        self.spool = str(folder / "spool") if scenario.store == "sqlite" else _database()
         self.program = Program(
             nursery, folder / "run", configuration(scenario, sinks, self.port, self.spool), self.port
         )
-        self.clients = Clients(scenario.letters, scenario.seed, [self.port])
+        self.told = Told()
+        self.clients: list[Clients] = []
         self._held_until = 0.0
-        self._seen = 0
 
     def perform(self) -> Found:
         """All of it; what is found at the end. Raises AssertionError when it does not come to an end."""
-        self.clients.start()
-        for number, crash in enumerate(self.scenario.crashes):
+        for wave, crash in enumerate(self.scenario.crashes):
             try:
-                self.start(crash, number)
+                self.start(wave, crash)
                 self.rest(_LINGER)
                 self.program.stop()
             except Lost:
-                self.clients.up(False)
-        while True:
-            try:
-                if self.program.pid is None:
-                    self.start(None, len(self.scenario.crashes))
-                self.rest()
-                found = self.look()
-                self.program.stop()
-            except Lost as error:  # nothing was ordered that would kill it
-                raise AssertionError(f"Waypost has died by itself:\n{self.program.said()[-3000:]}") from error
-            return Found(**found, left=self.left())
+                self.announce(up=False)
+        try:
+            self.start(len(self.scenario.crashes))
+            self.rest()
+            found = self.look()
+            self.program.stop()
+        except Lost as error:  # nothing was ordered that would kill it
+            raise AssertionError(f"Waypost has died by itself:\n{self.program.said()[-3000:]}") from error
+        return Found(**found, left=self.left())
 
-    def start(self, crash: Crash | None, number: int) -> None:
-        """Starts the program, and lets the clients know."""
-        jumps = self.scenario.jumps
-        self.program.start(crash, jumps[number] if number < len(jumps) else 0.0)
-        self.clients.up(True)
+    def start(self, wave: int, crash: Crash | None = None) -> None:
+        """Begins a wave: troubles, the program, and clients. Raises `Lost`."""
+        scenario = self.scenario
+        self.sinks.begin(wave)
+        letters = [letter for letter in scenario.letters if letter.wave == wave]
+        clients = Clients(letters, scenario.seed, [self.port], self.told)
+        self.clients.append(clients)
+        clients.start()
+        self.program.start(crash, scenario.jumps[wave] if wave < len(scenario.jumps) else 0.0)
+        self.announce(up=True)
+
+    def announce(self, *, up: bool) -> None:
+        """Lets the clients know whether there is anybody to connect to."""
+        for clients in self.clients:
+            clients.up(up)
 
     def rest(self, linger: float = 0.0) -> None:
         """Waits until the clients are through and nothing is owed any more. Raises `Lost`."""
@@ -99,7 +109,7 @@ class Play:
         while True:
             self.program.look()
             now = time.monotonic()
-            if self.clients.done and now >= self.held_until() and self.owes_nothing():
+            if all(clients.done for clients in self.clients) and now >= self.held_until() and self.owes_nothing():
                 since = now if since is None else since
                 if now - since >= linger:
                     return
@@ -107,19 +117,19 @@ class Play:
                 since = None
             if now > deadline:
                 raise AssertionError(f"not at rest after {_REST:g} s: {self.state()}")
-            time.sleep(0.02)
+            time.sleep(_PACE)
 
     def held_until(self) -> float:
         """Until when copies may be held without being in the queue: as the log says, by this process's clock."""
-        count = sum(record.get("event") in ("copies_held", "in_doubt") for record in self.program.records())
-        if count != self._seen:
-            self._seen = count
+        if self.program.says_more(b'"event":"copies_held"', b'"event":"in_doubt"'):
             self._held_until = time.monotonic() + self.scenario.hold + 0.15
         return self._held_until
 
     def owes_nothing(self) -> bool:
-        """Whether the queue is empty but for dead letters."""
-        return all(lane["queued"] == 0 and lane["held"] == 0 for lane in self.ask("/api/queue/summary"))
+        """Whether the queue is empty but for dead letters, and nothing is prepared by a process that has died."""
+        if any(lane["queued"] or lane["held"] for lane in self.ask("/api/queue/summary")):
+            return False
+        return self.scenario.store == "sqlite" or not prepared_in(self.spool)
 
     def ask(self, path: str) -> list[dict[str, Any]]:
         """What the control API says. Raises `Lost`."""
@@ -134,7 +144,7 @@ class Play:
     def look(self) -> dict[str, Any]:
         """What there is to be seen while the program still runs."""
         stored = self.sinks.stored()
-        told = self.clients.told
+        told = self.told
         ids = ids_of(stored) | {each.id for each in told.tries if each.id is not None}
         journal = {}
         for id_ in sorted(filter(None, ids)):
@@ -150,7 +160,7 @@ class Play:
 
     def left(self) -> list[str]:
         """What the stopped program has left in its store, besides dead letters."""
-        return left_in(Path(self.spool))
+        return left_in(Path(self.spool)) if self.scenario.store == "sqlite" else left_in_database(self.spool)
 
     def state(self) -> str:
         """What it is waiting for, for people."""
@@ -158,12 +168,47 @@ class Play:
             queue = self.program.ask("/api/queue")
         except OSError as error:
             queue = [{"error": str(error)}]
-        return f"clients done: {self.clients.done}, queue: {queue}\n{self.program.said()[-3000:]}"
+        done = [clients.done for clients in self.clients]
+        return f"clients done: {done}, queue: {queue}\n{self.program.said()[-3000:]}"
 
     def end(self) -> None:
         """Ends everything that still runs."""
         self.program.kill()
-        self.clients.stop()
+        for clients in self.clients:
+            clients.stop()
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _database() -> str:
+    """The URL of an empty database; the cluster is started by the first who needs it."""
+    with _one_at_a_time:
+        return new_database()
+
+
+def prepared_in(url: str) -> bool:
+    """Whether a message is prepared in a PostgreSQL spool: it is in no queue, and may still be delivered."""
+    return shared_cluster().sql("SELECT count(*) FROM waypost.prepared", url.rpartition("/")[2]) != "0"
+
+
+def left_in_database(url: str) -> list[str]:
+    """Rows of a PostgreSQL spool that no dead letter needs, and instances that have not left."""
+    database = url.rpartition("/")[2]
+    questions = {
+        "message that no delivery needs": "SELECT id FROM waypost.message m WHERE NOT EXISTS"
+        " (SELECT FROM waypost.delivery d WHERE d.message = m.key)",
+        "prepared message": "SELECT message FROM waypost.prepared",
+        "delivery": "SELECT id FROM waypost.delivery WHERE state <> 'dead'",
+        "upload": "SELECT message FROM waypost.upload",
+        "chunk without a message": "SELECT message FROM waypost.chunk c WHERE NOT EXISTS"
+        " (SELECT FROM waypost.message m WHERE m.key = c.message)",
+    }
+    left = []
+    for what, question in questions.items():
+        left += [f"{what} {row}" for row in filter(None, shared_cluster().sql(question, database).split("\n"))]
+    shared_cluster().sql(f"DROP DATABASE {database} WITH (FORCE)")
+    return left
 
 
 def left_in(spool: Path) -> list[str]:

@@ -34,7 +34,7 @@ TUNED = {
 TUNED_POSTGRES = {"waypost.store.postgres.spool:PostgresSpool.__init__.lease": 1.0}
 
 _READY = 20.0  # seconds until a started program takes connections
-_SLOW = 0.12  # seconds that a slow upstream takes
+_SLOW = 0.3  # seconds that a slow upstream takes
 
 
 class Lost(Exception):  # noqa: N818 - an event, not an error
@@ -108,6 +108,7 @@ class Program:
         self._tuned = TUNED | ({} if spool else TUNED_POSTGRES)
         self._store = "sqlite" if spool else "postgres"
         self._clock = folder / "clock"
+        self._looked = {"stdout.log": 0, "stderr.log": 0}
 
     def start(self, crash: Crash | None = None, jump: float = 0.0) -> None:
         """Starts it, with a crash in it. It may be dead before it has come up."""
@@ -194,6 +195,20 @@ class Program:
                         continue  # two halves, of the one who died and the one who came after
         return found
 
+    def says_more(self, *words: bytes) -> bool:
+        """Whether any of these words has been logged since this was asked last."""
+        found = False
+        for name in ("stdout.log", "stderr.log"):
+            path = self.folder / name
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(self._looked[name])
+                    octets = file.read()
+                whole = octets.rfind(b"\n") + 1
+                self._looked[name] += whole
+                found |= any(word in octets[:whole] for word in words)
+        return found
+
     def said(self) -> str:
         """What it wrote."""
         paths = [self.folder / name for name in ("stdout.log", "stderr.log")]
@@ -220,9 +235,16 @@ class Sinks:
     def __init__(self, scenario: Scenario) -> None:
         self._stack = ExitStack()
         self.by_name = {name: StoringSink(name=f"{name}.example") for name in WHERES}
+        self._troubles = scenario.troubles
         self._timers: list[threading.Timer] = []
-        for trouble in scenario.troubles:
-            self._order(trouble)
+
+    def begin(self, wave: int) -> None:
+        """The troubles of earlier waves are over, those of this one begin."""
+        for sink in self.by_name.values():
+            sink.behave()
+        for trouble in self._troubles:
+            if trouble.wave == wave:
+                self._order(trouble)
 
     def _order(self, trouble: Trouble) -> None:
         sink = self.by_name[trouble.where]
@@ -238,7 +260,9 @@ class Sinks:
                 fault = hang()
             case "slow":
                 release = threading.Event()
-                timer = threading.Timer(_SLOW * 3, release.set)
+                timer = threading.Timer(_SLOW, release.set)
+                timer.daemon = True
+                timer.start()
                 self._timers.append(timer)
                 fault = hold(release)
         sink.on(phase, fault, trouble.times)
@@ -250,9 +274,6 @@ class Sinks:
     def __enter__(self) -> Self:
         for sink in self.by_name.values():
             self._stack.enter_context(sink)
-        for timer in self._timers:
-            timer.daemon = True
-            timer.start()
         return self
 
     def __exit__(
@@ -301,5 +322,6 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
         "spool": {"url": spool} if is_url else {"path": spool, "allow_temporary": True},
         "notifications": {"per_hour": 1000},
         "log": {"format": "json"},
+        "limits": {"spill_size": "64KiB"},
         "shutdown_timeout": "5s",
     }

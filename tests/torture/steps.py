@@ -37,8 +37,8 @@ def _always(call: Call) -> bool:
 class Step:
     """A moment in the life of a message.
 
-    `when` is relative to the call: `before` it, `after` it has returned, or `during`: three turns of the loop later, when
-    what it wrote has left and the answer has not come. Calls that `only` does not admit are not counted.
+    `when` is relative to the call: `before` it, `after` it has returned, or `during`: three turns of the loop later,
+    when what it wrote has left and the answer has not come. Calls that `only` does not admit are not counted.
     """
 
     name: str
@@ -168,10 +168,10 @@ STEPS: tuple[Step, ...] = (
     # The primary has said what it says.
     *_lined("live attempt", "waypost.delivery.relay:LiveRelay.send", "after", **_LIVE),
     *_lined("commit", "{spool}.commit", "before", "after", **_LIVE),
-    *_lined("commit durable", f"{_DATABASE}._transaction", "after", only=_commits_live, **_SQLITE),
+    *_lined("commit durable", f"{_DATABASE}._transaction", "after", only=_commits_live, **_SQLITE, **_LIVE),
     *_lined("commit as", "{spool}.commit_as", "before", "after", modes=("hybrid",)),
     *_lined("abort", "{spool}.abort", "before", "after", **_LIVE),
-    *_lined("hold", "waypost.delivery.copies:Copies.hold", "before", "after", **_LIVE),
+    *_lined("hold", "waypost.delivery.copies:Copies.hold", "before", "after", modes=("pass",)),
     *_lined("supersede", "waypost.delivery.copies:Copies.supersede", "after"),
     # The client is told.
     *_lined("reply made", f"{_RECEPTION}.finish", "after"),
@@ -224,7 +224,7 @@ STEPS: tuple[Step, ...] = (
     *_lined("sweep", "waypost.store.files:SpoolFolder.sweep", "before", "after", **_SQLITE),
     *_lined("orphans", "{spool}.orphans", "after", only=_has_result, **_LIVE),
     *_lined("resume", "waypost.delivery.copies:Copies.resume", "before", "after", **_LIVE),
-    *_lined("doubt said", "waypost.delivery.lane:Lane._say_doubt", "after"),
+    *_lined("doubt told", "waypost.app.reports:DeliveryReports.in_doubt", "before", "after"),
     *_lined("take over", "waypost.store.postgres.instances:take_over", "before", "after", **_POSTGRES),
     # An end in good order, which the next start must not need.
     *_lined("close", "{spool}.close", "before", "after"),

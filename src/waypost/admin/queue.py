@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from waypost.admin.filters import Request, applies, narrowed
 from waypost.clock import Clock
-from waypost.delivery.spool import Action, Delivery, Entry, Filter, Spool, State, copy_lane, primary_lane
+from waypost.delivery.spool import Action, Delivery, Entry, Filter, Instance, Spool, State, copy_lane, primary_lane
 from waypost.routing.route import Pool, Route
 
 PAGE = 400
@@ -102,6 +102,10 @@ class Queue:
     async def read(self, number: int) -> tuple[Entry, Delivery] | None:
         """One delivery, whose content the caller closes."""
         return await self._spool.read(number)
+
+    async def instances(self) -> Sequence[Instance]:
+        """Every Waypost that works on the spool, this one included."""
+        return await self._spool.instances()
 
     async def act(
         self, action: Action, request: Request, by: str, *, dry_run: bool = False

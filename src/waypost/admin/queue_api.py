@@ -2,6 +2,7 @@
 
     GET  /api/queue                     deliveries, one JSON object a line; all parameters of `filters` apply
     GET  /api/queue/summary             lanes, one a line
+    GET  /api/queue/instances           who works on the spool, one a line
     GET  /api/queue/NUMBER              one delivery, its envelope and header section
     GET  /api/queue/NUMBER/content      its content as a message, CRLF line ends
     POST /api/queue/actions             {"action": "retry", "filter": {"state": "dead"}, "dry_run": false, "all": false}
@@ -23,7 +24,7 @@ from waypost.admin.answers import ClosingResponse, JsonLine, answer, body_of, re
 from waypost.admin.filters import ACTIONS, BadRequestError, LanesOf, read_request
 from waypost.admin.filters import Request as Wanted
 from waypost.admin.queue import Queue
-from waypost.admin.written import written_delivery, written_entry, written_lane, written_touched
+from waypost.admin.written import written_delivery, written_entry, written_instance, written_lane, written_touched
 from waypost.delivery.spool import Action, Delivery, Entry
 from waypost.smtp.content import unstuffed
 
@@ -50,6 +51,12 @@ def queue_routes(queue: Queue, lanes_of: LanesOf, now: Callable[[], float]) -> S
             yield [written_lane(lane) for lane in await queue.summary(asked.where)]
 
         return await streamed(lanes())
+
+    async def instances(_: Request) -> Response:
+        async def lines() -> AsyncIterator[list[JsonLine]]:
+            yield [written_instance(each) for each in await queue.instances()]
+
+        return await streamed(lines())
 
     async def shown(request: Request) -> Response:
         found = await _found(queue, request)
@@ -88,6 +95,7 @@ def queue_routes(queue: Queue, lanes_of: LanesOf, now: Callable[[], float]) -> S
     return [
         Route("/api/queue", listed),
         Route("/api/queue/summary", summary),
+        Route("/api/queue/instances", instances),
         Route("/api/queue/actions", actions, methods=["POST"]),
         Route("/api/queue/{number}", shown),
         Route("/api/queue/{number}/content", content),

@@ -6,7 +6,7 @@ Names are those of the mail log where it has one for the same thing: `id` is the
 from typing import Any
 
 from waypost.admin.queue import REASONS, LaneSummary, Touched
-from waypost.delivery.spool import Delivery, Entry, read_lane
+from waypost.delivery.spool import Delivery, Entry, Instance, read_lane
 from waypost.mail.content import Content
 from waypost.mail.message import Message
 from waypost.observe.record import timestamp
@@ -63,6 +63,15 @@ def written_touched(touched: Touched, *, dry_run: bool) -> dict[str, Any]:
         "lane": entry.lane,
         "state": entry.state.value,
         "done": touched.done,
+    }
+
+
+def written_instance(instance: Instance) -> dict[str, Any]:
+    """One Waypost that works on the spool."""
+    return {
+        "instance": instance.name,
+        "started_at": timestamp(instance.started_at),
+        "seen_at": timestamp(instance.seen_at),
     }
 
 

@@ -38,6 +38,7 @@ async def gather(
     """The facts for one scrape. Does not raise: metrics are wanted most when something is broken."""
     now, monotonic = clock.time(), clock.monotonic()
     owed: list[SpoolFacts] = []
+    instances: dict[str, float] = {}
     writable: bool | None = None
     spool = stores.spool
     if spool is not None:
@@ -45,6 +46,7 @@ async def gather(
             for count in await spool.lanes():
                 age = None if count.oldest is None else now - count.oldest
                 owed.append(SpoolFacts(count.lane, count.queued, count.dead, age, count.held))
+            instances = {each.name: max(0.0, now - each.seen_at) for each in await spool.instances()}
             await spool.check()
             writable = True
         except SpoolError:
@@ -59,6 +61,7 @@ async def gather(
         upstream_connections=connections,
         spool=tuple(owed),
         spool_writable=writable,
+        instances=instances,
         spool_messages=None if spool is None else spool.stored,
         spool_commits=None if spool is None else spool.commits,
         journal_written=None if stores.journal is None else stores.journal.written,

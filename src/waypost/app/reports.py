@@ -20,6 +20,9 @@ class DeliveryReports:
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         self._maillog.in_doubt(delivery.message, attempt, delivery.role, target=read_lane(delivery.lane)[1])
 
+    async def recorded(self) -> None:
+        await self._maillog.recorded()
+
     def relayed(self, delivery: Delivery, recipients: Sequence[Recipient], attempt: Attempt) -> None:
         if delivery.role is Role.COPY:
             self._maillog.copied(delivery.message, attempt, recipients, target=read_lane(delivery.lane)[1])

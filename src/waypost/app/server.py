@@ -183,10 +183,13 @@ class Server:
         """Drains: no new sessions, transactions under way may end within `timeout` seconds, then all closes."""
         self._draining = True
         patience = self._settings.shutdown_timeout if timeout is None else timeout
+        until = asyncio.get_running_loop().time() + patience
         await asyncio.gather(
             *(listener.stop(patience) for listener in self._listeners),
             *(() if self._ours is None else (self._ours.stop(patience),)),
         )
+        if self._ours is not None:  # the last transactions may have left attempts behind that go on
+            await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
         self._upstreams.close()
         self._lag.stop()
         if self._sweeper is not None:

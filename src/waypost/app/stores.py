@@ -1,7 +1,5 @@
 """The stores that the settings name: a spool and its journal, in a folder or in a PostgreSQL database."""
 
-import os
-import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +34,9 @@ def stores_of(
     if where.url is not None:
         from waypost.store.postgres import PostgresJournal, PostgresSpool
 
-        database = PostgresSpool(where.url, instance=_process(), on_due=on_due, on_note=on_note, now=clock.time)
+        database = PostgresSpool(
+            where.url, instance=_instance(settings), on_due=on_due, on_note=on_note, now=clock.time
+        )
         return Stores(database, PostgresJournal(where.url) if keeps_journal else None)
     if where.path is None:
         return Stores()
@@ -45,6 +45,6 @@ def stores_of(
     return Stores(spool, SqliteJournal(folder) if keeps_journal else None, spool.incoming)
 
 
-def _process() -> str:
-    """A name for this process among all that share a database."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+def _instance(settings: Settings) -> str:
+    """A name for this Waypost among all that share a database; the same after a restart, which takes over at once."""
+    return f"{socket.gethostname()} {settings.listeners[0].name}"

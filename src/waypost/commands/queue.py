@@ -57,6 +57,12 @@ _RETRY = """\
 They are due now, dead letters too, and have the whole lifetime of their route
 again. What is held is released. What is running is left alone.
 """
+_INSTANCES = """\
+  waypost queue instances
+
+Several Wayposts can share a spool in PostgreSQL. One that is killed is listed
+until the others have taken over what it had begun.
+"""
 _HOLD = """\
   waypost queue hold --recipient '*@example.com'
   waypost queue hold --lane copy:archive --older-than 1h
@@ -109,6 +115,8 @@ def register(subparsers: Subparsers) -> None:
     summary = add("summary", "Count what stands in each lane, and why it does.", _SUMMARY, _summary)
     summary.add_argument("--json", action="store_true", help="print one JSON object for each lane, on a line")
     add_filters(summary, numbers=False, limit=False)
+    instances = add("instances", "List the Wayposts that work on this spool.", _INSTANCES, _instances)
+    instances.add_argument("--json", action="store_true", help="print one JSON object for each, on a line")
     shown = add("show", "Show all facts about one delivery, and its header section.", _SHOW, _show)
     shown.add_argument(
         "number", type=delivery_number, metavar="NUMBER", help="the number of the delivery, as `list` prints it"
@@ -173,6 +181,20 @@ def _summary(arguments: argparse.Namespace) -> int:
         return FINE
 
     return ask("queue summary", arguments, run)
+
+
+def _instances(arguments: argparse.Namespace) -> int:
+    from waypost.commands import queue_view as view
+    from waypost.commands.control import ask
+
+    def run(daemon: "Daemon") -> int:
+        instances = list(daemon.lines("/api/queue/instances", []))
+        lines = map(json.dumps, instances) if arguments.json else view.instance_lines(instances, time.time())
+        for line in lines:
+            view.say(line)
+        return FINE
+
+    return ask("queue instances", arguments, run)
 
 
 def _show(arguments: argparse.Namespace) -> int:

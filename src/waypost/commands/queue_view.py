@@ -105,6 +105,15 @@ def summary_lines(lanes: Sequence[Row], width: int | None, now: float) -> Iterat
         yield f"{'all':{longest}}  {queued:>8}  {held:>6}  {dead:>6}"
 
 
+def instance_lines(instances: Sequence[Row], now: float) -> Iterator[str]:
+    """A table of the Wayposts that share a spool."""
+    longest = max(len("INSTANCE"), *(len(row["instance"]) for row in instances), 0)
+    yield f"{'INSTANCE':{longest}}  {'UP':>6}  {'SEEN':>6}"
+    for row in instances:
+        up, seen = (age(now - seconds(row[key])) for key in ("started_at", "seen_at"))
+        yield f"{row['instance']:{longest}}  {up:>6}  {seen:>6}"
+
+
 def delivery_lines(found: Row, width: int | None, now: float) -> Iterator[str]:
     """All facts about one delivery, then its header section."""
     for label, value in _facts(found, now):

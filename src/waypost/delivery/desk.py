@@ -10,7 +10,7 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
 from waypost.delivery.custody import Custody, CustodyLog
 from waypost.delivery.indoubt import Ledger
-from waypost.delivery.relay import AttemptLog
+from waypost.delivery.relay import RelayLog
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Role
@@ -32,7 +32,7 @@ class ContentSink(Protocol):
         """Discards it."""
 
 
-class IntakeLog(AttemptLog, CustodyLog, Protocol):
+class IntakeLog(RelayLog, CustodyLog, Protocol):
     """Whoever writes down what happens to mail."""
 
     def received(self, message: Message, route: str, rule: str, acceptance: str) -> None:

@@ -27,7 +27,10 @@ from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, Recipi
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 
 PREFETCH = 20
-"""Deliveries that are claimed at once: a claim may have to wait for the disk."""
+"""Deliveries that are claimed at once, or more where many connections are: a claim may have to wait for the disk."""
+
+LONGEST_WAIT = 86400.0
+"""Seconds beyond which no delivery waits for its next attempt, unless intervals are configured to be longer."""
 
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
@@ -70,12 +73,20 @@ class Workplace:
     chance: Callable[[], float]
     doubts: set[int] = field(default_factory=set)
     """Deliveries that are in doubt, and of which that was said."""
+    missing: set[tuple[str, str]] = field(default_factory=set)
+    """Routes and pools that are not configured any more, and of which that was said."""
 
     def say_doubt(self, delivery: Delivery, upstream: str) -> None:
         """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
         if delivery.id not in self.doubts:
             self.doubts.add(delivery.id)
             self.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
+
+    def say_missing(self, kind: str, name: str) -> None:
+        """Says once that mail waits for something that is not configured any more."""
+        if (kind, name) not in self.missing:
+            self.missing.add((kind, name))
+            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
 
     def record(self, settlement: Settlement) -> None:
         """Settles a delivery, and lets go of its content."""
@@ -87,6 +98,26 @@ class Workplace:
             self.doubts.add(delivery.id)
         elif delivery.doubt is not None:
             self.doubts.discard(delivery.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What follows for a lane from its pool: deliveries at once, and in one claim; whether somebody has a rate."""
+
+    limit: int
+    batch: int
+    is_paced: bool
+
+
+def _bounds_of(pool: Pool) -> _Bounds:
+    upstreams = [member.upstream for member in pool.members]
+    limits = [max(1, upstream.max_connections) for upstream in upstreams]
+    limit = max(limits) if pool.strategy == "ordered" else sum(limits)
+    batch = max(PREFETCH, 2 * limit)
+    rates = [upstream.rate for upstream in upstreams if upstream.rate is not None]
+    if len(rates) == len(upstreams):  # one second's worth: what is claimed should not have to wait for long
+        batch = max(1, min(batch, int(sum(rates))))
+    return _Bounds(limit, batch, bool(rates))
 
 
 class Lane:
@@ -111,9 +142,8 @@ class Lane:
         self._rest_until = 0.0  # on the monotonic clock; 0 when it does not rest
         self._last: RecipientOutcome | None = None  # of the last trial
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
-        self._known_limit = 0
-        self._is_paced = False
-        self._missing: set[str] = set()  # what is not configured any more, and was said to be so
+        self._bounds = _Bounds(0, PREFETCH, False)
+        self._longest_wait = LONGEST_WAIT
 
     def wake(self) -> None:
         """Gets workers going, as many as there is work for and the lane allows."""
@@ -153,6 +183,9 @@ class Lane:
             while (delivery := await self._next()) is not None:
                 try:
                     await self._attempt(delivery)
+                except asyncio.CancelledError:  # it stays claimed, and is due or in doubt after the restart
+                    delivery.message.content.close()
+                    raise
                 except Exception as error:  # a defect of ours must not cost the message
                     self._broke(delivery, error)
                 if len(self._workers) > self._allowed():
@@ -166,8 +199,8 @@ class Lane:
 
     async def _next(self) -> Delivery | None:
         """The next delivery to try; None when there is nothing to do for this worker now."""
-        while not self._stopping and not ((self._rest_until or self._is_paced) and self._rests()):
-            if self._is_full and not self._claiming and len(self._claimed) <= self._known_limit:
+        while not self._stopping and not ((self._rest_until or self._bounds.is_paced) and self._rests()):
+            if self._is_full and not self._claiming and len(self._claimed) <= self._bounds.batch // 2:
                 await self._claim()  # while the others still have something to do
             elif self._claimed:
                 delivery = self._claimed.popleft()
@@ -183,12 +216,15 @@ class Lane:
     async def _claim(self) -> bool:
         """Claims what is due; whether there is something to do. Otherwise a timer is running, if anything waits."""
         self._claiming, self._more, self._is_full = True, False, False
-        limit = max(PREFETCH, 2 * self._known_limit)
+        limit = self._bounds.batch
         try:
-            claimed = await self._spool.claim(self._name, self._clock.time(), limit)
+            now = self._clock.time()
+            claimed = await self._spool.claim(self._name, now, limit)
             if self._is_copy and len(claimed) > 1 and self._known is not None:
                 await self._place.attempts.announce(claimed, self._known)
             at = None if claimed or self._more else await self._spool.next_due(self._name)
+            if at is not None and at - now > self._longest_wait:  # nobody set it so late: the clock has gone back
+                claimed, at = await self._spool.claim(self._name, at, limit), None
         except SpoolError as error:
             _log.warning("the spool cannot be read", lane=self._name, error=str(error))
             self._alarm.set(SPOOL_PAUSE)
@@ -210,12 +246,12 @@ class Lane:
             self._claimed.appendleft(delivery)
             return
         if route is None:
-            self._say_missing("route", delivery.route)
+            self._place.say_missing("route", delivery.route)
             reason = f"route {delivery.route} is not configured any more"
             self._settle(delivery, postponed(delivery, reason, self._clock.time()), _NO_ATTEMPT, None)
             return
-        if self._missing:
-            self._missing.discard(delivery.route)
+        if self._place.missing:
+            self._place.missing.discard(("route", delivery.route))
         policy: InDoubtPolicy = route.in_doubt or "retry-same"
         if self._is_copy:
             policy = "retry-same"
@@ -243,8 +279,14 @@ class Lane:
         place = self._place
         settlement = place.follower.settle(delivery, self._role, verdict, outcome, route, self._clock.time())
         place.record(settlement)
+        try:
+            place.follower.tell(delivery, verdict, outcome, settlement)
+        except Exception as error:  # a defect of ours: what is settled is settled
+            _log.error("an outcome was not told of", lane=self._name, message=delivery.message.id, exc_info=error)
         if settlement.again:
-            self._alarm.set(settlement.at - self._clock.time())
+            wait = settlement.at - self._clock.time()
+            self._longest_wait = max(self._longest_wait, wait)
+            self._alarm.set(wait)
 
     async def _see_out(self, delivery: Delivery, attempt: Awaitable[Outcome]) -> None:
         """Waits for an attempt that was begun elsewhere. When it is broken off, what was recorded stands."""
@@ -311,29 +353,18 @@ class Lane:
         pool = self._pool()
         if pool is None:
             self._known = None
-            self._say_missing("pool" if self._is_copy else "route", self._owner)
+            self._place.say_missing("pool" if self._is_copy else "route", self._owner)
             return 0
         if pool is not self._known:
-            self._missing.discard(self._owner)
-            self._known = pool
-            upstreams = [member.upstream for member in pool.members]
-            limits = [max(1, upstream.max_connections) for upstream in upstreams]
-            self._known_limit = max(limits) if pool.strategy == "ordered" else sum(limits)
-            self._is_paced = any(upstream.rate is not None for upstream in upstreams)
-        return self._known_limit
+            self._place.missing.discard(("pool" if self._is_copy else "route", self._owner))
+            self._known, self._bounds = pool, _bounds_of(pool)
+        return self._bounds.limit
 
     def _pool(self) -> Pool | None:
         if self._is_copy:
             return self._place.pool(self._owner)
         route = self._place.route(self._owner)
         return None if route is None else route.primary
-
-    # -- what is said
-
-    def _say_missing(self, kind: str, name: str) -> None:
-        if name not in self._missing:
-            self._missing.add(name)
-            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
 
 
 def _assumed(delivery: Delivery, upstream: str) -> Outcome:

@@ -26,6 +26,10 @@ from waypost.delivery.spool import (
 from waypost.mail.content import MemoryContent
 from waypost.mail.message import Message, Recipient
 
+_WAITING = (State.QUEUED, State.HELD, State.DEAD)
+_ALLOWED = {"retry": _WAITING, "hold": (State.QUEUED,), "release": (State.HELD,), "delete": _WAITING}
+"""The states in which each action does something."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -129,6 +133,8 @@ class MemorySpool:
         await self.check()
         if not planned or message.id in self._prepared:
             raise ValueError(f"message {message.id} cannot be prepared: it is already, or nothing is planned")
+        if any(plan.running for plan in planned):
+            raise ValueError(f"message {message.id}: what is only prepared cannot run")
         self._prepared[message.id] = _stored(message, planned)
 
     def commit(self, message_id: str) -> None:
@@ -235,6 +241,7 @@ class MemorySpool:
         old = [id_ for id_, owed in self._owed.items() if owed.state is State.DEAD and owed.died_at < died_before]
         for id_ in old:
             del self._owed[id_]
+        self._notes = {(note.kind, note.key): note for note in await self.notes()}
         return len(old)
 
     # -- notes
@@ -305,13 +312,7 @@ class MemorySpool:
 
     def _alter(self, id_: int, action: Action, now: float, expires_at: float) -> bool:
         owed = self._owed.get(id_)
-        allowed = {
-            "retry": (State.QUEUED, State.HELD, State.DEAD),
-            "hold": (State.QUEUED,),
-            "release": (State.HELD,),
-            "delete": (State.QUEUED, State.HELD, State.DEAD),
-        }
-        if owed is None or owed.state not in allowed[action]:
+        if owed is None or owed.state not in _ALLOWED[action]:
             return False
         delivery = owed.delivery
         if action == "delete":

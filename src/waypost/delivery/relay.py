@@ -34,6 +34,16 @@ class AttemptLog(Protocol):
         """One attempt failed: another upstream is tried, or there is none left."""
 
 
+class RelayLog(AttemptLog, Protocol):
+    """Whoever writes down what is tried while a client waits."""
+
+    def unanswered(self, message_id: str, envelope: Envelope, attempt: Attempt, role: Role) -> None:
+        """The upstream of this attempt was handed the content and has not answered: it may have the message."""
+
+    async def recorded(self) -> None:
+        """Waits until what was told so far is in the journal, or cannot be now. Raises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """What became of the primary delivery, and what the client is told of it."""
@@ -69,7 +79,7 @@ class LiveRelay:
         route: Route,
         mail: c.Mail,
         message_id: str,
-        log: AttemptLog,
+        log: RelayLog,
         policy: InDoubtPolicy = "tempfail",
     ) -> None:
         self.route = route
@@ -227,12 +237,16 @@ class LiveRelay:
                 phase, answer = await lent.send(content)
             judged = self._judge(link, phase, answer)
         finally:
-            self.sending_to = None
             lent.release()
         if judged.verdict.kind is not Kind.ACCEPTED:
             self._failures.append((answer, judged.verdict))
             if judged.verdict.kind is not Kind.IN_DOUBT:
                 self._log.attempted(self._message_id, judged.attempt, Role.PRIMARY)
+            else:
+                envelope = Envelope(self._mail.reverse_path, tuple(self.accepted), self._mail.parameters)
+                self._log.unanswered(self._message_id, envelope, judged.attempt, Role.PRIMARY)
+                await self._log.recorded()  # before it is sent again, by us or by the client
+        self.sending_to = None  # only now is it known, and what is known will be told
         return judged
 
     # -- the link

@@ -15,6 +15,9 @@ class DeliveryLog(AttemptLog, Protocol):
     def in_doubt(self, delivery: Delivery, attempt: Attempt) -> None:
         """The upstream of this attempt was handed the content and is not known to have answered."""
 
+    async def recorded(self) -> None:
+        """Waits until what was told so far is in the journal, or cannot be now. Raises nothing."""
+
     def relayed(self, delivery: Delivery, recipients: Sequence[Recipient], attempt: Attempt) -> None:
         """An upstream has taken the message for these recipients, or is assumed to have (`assume-sent`)."""
 

@@ -39,6 +39,7 @@ class Scheduler:
         self._workplace = Workplace(spool, attempts, follower, pool, route, clock, chance)
         self._lanes: dict[str, Lane] = {}
         self._running = False
+        self._stopped = False
 
     async def start(self) -> None:
         """Begins, with what an earlier run left. Raises `SpoolError`."""
@@ -63,9 +64,9 @@ class Scheduler:
     async def stop(self, timeout: float) -> None:
         """Begins no more deliveries; those that run may end for `timeout` seconds, then they are cancelled.
 
-        What was cancelled stays queued.
+        What was cancelled stays queued. To be called again when more may have been adopted meanwhile.
         """
-        self._running = False
+        self._running, self._stopped = False, True
         running = [task for lane in self._lanes.values() for task in lane.stop()]
         if running:
             _, late = await asyncio.wait(running, timeout=timeout)
@@ -79,4 +80,6 @@ class Scheduler:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(name, self._workplace)
+            if self._stopped:
+                lane.stop()
         return lane

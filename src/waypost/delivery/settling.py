@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Makes settlements, and tells the log. `chance` gives numbers from 0 to 1, for samples."""
+    """Makes settlements, and tells of them once they are recorded. `chance` gives numbers from 0 to 1, for samples."""
 
     notifier: Notifier
     log: DeliveryLog
@@ -30,17 +30,29 @@ class Follower:
         self, delivery: Delivery, role: Role, verdict: Verdict, outcome: Outcome, route: Route | None, now: float
     ) -> Settlement:
         """What follows from a verdict. `route` is the delivery's, None when it is not configured any more."""
+        if role is not _COPY:
+            return self._settle_primary(delivery, verdict, outcome, route, now)
+        if not verdict.again and not verdict.failed:
+            return Settlement(delivery)
+        return _settlement(delivery, verdict, verdict.failed)
+
+    def tell(self, delivery: Delivery, verdict: Verdict, outcome: Outcome, settlement: Settlement) -> None:
+        """Tells the log what was settled: after it was recorded, for a fault here must not undo that."""
         if verdict.relayed:
             for attempt, relayed in _by_attempt(verdict.relayed, outcome):
                 self.log.relayed(delivery, [each.recipient for each in relayed], attempt)
-            if role is _COPY and not verdict.again and not verdict.failed:
-                return Settlement(delivery)
-        if verdict.again and outcome.recipients:
+            if not verdict.again and not verdict.failed:
+                return
+        if outcome.recipients:  # else it was not tried
             for fates in _by_answer(verdict.again):
                 self.log.deferred(delivery, fates, verdict.at)
-        if role is Role.COPY:
-            return self._settlement(delivery, verdict, verdict.failed)
-        return self._settle_primary(delivery, verdict, outcome, route, now)
+        if delivery.role is Role.PRIMARY:
+            for fates in _by_answer(verdict.failed):
+                self.log.failed(delivery, fates)
+        if settlement.dead:
+            dead = [each for each in verdict.failed if each.recipient in settlement.dead]
+            for reason, recipients in _by_reason(dead).items():
+                self.log.dead(delivery, recipients, reason)
 
     def _settle_primary(
         self, delivery: Delivery, verdict: Verdict, outcome: Outcome, route: Route | None, now: float
@@ -52,8 +64,6 @@ class Follower:
         warned = delivery.warned
         notices: Notices = ()
         dead: Sequence[RecipientOutcome] = verdict.failed
-        for fates in _by_answer(verdict.failed):
-            self.log.failed(delivery, fates)
         try:
             if verdict.failed:
                 more, silent = self.notifier.failed(delivery, verdict.failed, now)
@@ -69,35 +79,32 @@ class Follower:
             _log.error("a notice broke", message=delivery.message.id, exc_info=error)
             if not notices:
                 dead = verdict.failed
-        return self._settlement(delivery, verdict, dead, warned, copies, notices)
+        return _settlement(delivery, verdict, dead, warned, copies, notices)
 
-    def _settlement(
-        self,
-        delivery: Delivery,
-        verdict: Verdict,
-        dead: Sequence[RecipientOutcome],
-        warned: bool = False,
-        copies: tuple[Planned, ...] = (),
-        notices: Notices = (),
-    ) -> Settlement:
-        reasons: list[str] = []
-        for reason, recipients in _by_reason(dead).items():
-            self.log.dead(delivery, recipients, reason)
-            reasons.append(reason)
-        if not reasons and verdict.again:
-            reasons.append(said(verdict.again[-1]))
-        return Settlement(
-            delivery,
-            tuple(each.recipient for each in verdict.again),
-            verdict.at,
-            verdict.doubt,
-            warned and bool(verdict.again),
-            tuple(each.recipient for each in dead),
-            "; ".join(reasons),
-            verdict.reached is not None,
-            copies,
-            notices,
-        )
+
+def _settlement(
+    delivery: Delivery,
+    verdict: Verdict,
+    dead: Sequence[RecipientOutcome],
+    warned: bool = False,
+    copies: tuple[Planned, ...] = (),
+    notices: Notices = (),
+) -> Settlement:
+    reasons = list(_by_reason(dead))
+    if not reasons and verdict.again:
+        reasons.append(said(verdict.again[-1]))
+    return Settlement(
+        delivery,
+        tuple(each.recipient for each in verdict.again),
+        verdict.at,
+        verdict.doubt,
+        warned and bool(verdict.again),
+        tuple(each.recipient for each in dead),
+        "; ".join(reasons),
+        verdict.reached is not None,
+        copies,
+        notices,
+    )
 
 
 def _is_late(delivery: Delivery, route: Route | None, now: float) -> bool:

@@ -62,7 +62,9 @@ class Planned:
     expires_at: float
     recipients: tuple[Recipient, ...] | None = None  # None: all of the message
     running: bool = False
-    """An attempt is under way already: the delivery is claimed from the start, and settled when that ends."""
+    """An attempt is under way already: the delivery is claimed from the start, and settled when that ends.
+
+    Only for `accept` and `commit_as`, which give the delivery to their caller."""
     doubt: str | None = None  # as in `Delivery`
 
 
@@ -313,7 +315,7 @@ class Spool(Protocol):
         """
 
     async def purge(self, died_before: float) -> int:
-        """Removes dead letters that died before this time; how many."""
+        """Removes dead letters that died before this time; how many. Forgets the notes whose time is over, too."""
 
     # -- notes
 

@@ -86,6 +86,8 @@ class Carrier:
         `policy` is the route's; copies have `retry-same`.
         """
         attempt = _Attempt(self, delivery, pool, policy)
+        if delivery.doubt is not None:
+            await self.log.recorded()  # that it is in doubt, before it is sent again
         pending: Sequence[Recipient] = delivery.message.envelope.recipients
         try:
             for member in attempt.members():
@@ -200,6 +202,7 @@ class _Attempt:
                     self._settle(accepted, Status.RELAYED, judged)
                 case Kind.IN_DOUBT:
                     onward += self._doubted(accepted, judged)
+                    await carrier.log.recorded()  # before it is sent again
                     if self.is_over:
                         return [*onward, *crowded]
                 case _ if judged.verdict.fail_over:

@@ -12,6 +12,9 @@ from typing import Protocol
 CHUNK = 256 * 1024
 """Octets that one step of `chunks` yields at the most."""
 
+_WORTH_A_COPY = 16 * 1024
+"""Octets up to which one piece is cheaper to write than two."""
+
 
 class Content(Protocol):
     """Octets in wire form that can be read any number of times until `close`."""
@@ -123,7 +126,11 @@ class JoinedContent:
         front = self._front[start:]
         rest = self._rest.chunks(self._start + max(0, start - len(self._front)))
         first = next(rest, b"")
-        if front or first:
+        if len(first) > _WORTH_A_COPY:
+            if front:
+                yield front
+            yield first
+        elif front or first:
             yield front + first
         yield from rest
 

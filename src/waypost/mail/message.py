@@ -36,6 +36,7 @@ class Envelope:
         )
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Client:
     """The SMTP client of one session, as far as it is known when a transaction begins.
@@ -52,6 +53,10 @@ class Client:
     account: str | None = None
     tls: str | None = None
     submission: bool = False
+
+    def introduced(self, name: str, protocol: str, tls: str | None) -> "Client":
+        """The same client after EHLO or HELO. Every session makes one, and `dataclasses.replace` takes its time."""
+        return Client(self.listener, self.address, self.port, name, protocol, self.account, tls, self.submission)
 
 
 @quick

@@ -54,7 +54,11 @@ class Dialogue:
             return [Failure(phase, Cause.CLOSED, "the connection is closed") for phase in phases]
         self.watch.start()
         try:
-            self.stream.write(self.engine.send(*commands) + behind)
+            octets = self.engine.send(*commands)
+            if behind:
+                self.stream.write_all((octets, behind))
+            else:
+                self.stream.write(octets)
         except ProtocolError as error:
             return [self.broken(phase, Cause.PROTOCOL, str(error)) for phase in phases]
         return await self.answers(phases, timeout)

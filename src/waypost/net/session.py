@@ -9,16 +9,18 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Literal, Protocol
 
 from waypost.mail.message import Client
+from waypost.net.accepted import Accepted
 from waypost.net.authentication import Limited
 from waypost.net.certificates import ServerCertificate
 from waypost.net.client_certificates import ShownCertificate, shown
 from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError, names_of_peer
+from waypost.net.stream import InterruptedReadError, StreamTimeoutError, names_of_peer
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
@@ -55,6 +57,11 @@ def _protocol(esmtp: bool, secure: bool, known: bool, utf8: bool) -> str:
     return f"UTF8{ending}" if utf8 else f"E{ending}" if esmtp else "SMTP"
 
 
+@lru_cache(maxsize=8)
+def _greeting(hostname: str) -> Reply:
+    return reply(220, None, f"{hostname} ESMTP Waypost")
+
+
 _PROTOCOLS = {facts: _protocol(*facts) for facts in product((False, True), repeat=4)}
 
 
@@ -69,6 +76,9 @@ class Transaction(Protocol):
 
     async def finish(self) -> Reply:
         """The content is whole: sees it through and says what the client is told."""
+
+    def left(self) -> None:
+        """While `finish` is at work the client has ended its side: it may not be there to be told."""
 
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
@@ -115,7 +125,7 @@ class Session:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Accepted,
         settings: ListenerSettings,
         options: ServerOptions,
         handler: MailHandler,
@@ -183,7 +193,7 @@ class Session:
         await asyncio.sleep(0)
         if stream.has_data:
             engine.receive(await stream.read())
-        engine.greet(refusal or reply(220, None, f"{engine.options.hostname} ESMTP Waypost"))
+        engine.greet(refusal or _greeting(engine.options.hostname))
         while True:
             while (event := engine.next_event()) is not None:
                 # What comes with every message is handled here, the rest by `_handle`.
@@ -237,7 +247,13 @@ class Session:
         """The content is whole."""
         engine, stream = self._engine, self._stream
         self._transaction = None
-        answer = await transaction.finish()
+        stream.on_end = transaction.left
+        if stream.has_ended:
+            transaction.left()
+        try:
+            answer = await transaction.finish()
+        finally:
+            stream.on_end = None
         engine.answer(answer)
         lost = stream.lost
         if stream.has_ended and not lost:
@@ -265,9 +281,8 @@ class Session:
         engine, client = self._engine, self._client
         protocol = _PROTOCOLS[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
         if client.name != engine.client_name or client.protocol != protocol:
-            self._client = client = replace(
-                client, name=engine.client_name, protocol=protocol, tls=self._stream.tls if engine.tls else None
-            )
+            tls = self._stream.tls if engine.tls else None
+            self._client = client = client.introduced(engine.client_name, protocol, tls)
         begun = self._handler.begin(client, mail)
         if isinstance(begun, Reply):
             return begun

@@ -7,7 +7,7 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from socket import SO_ERROR, SOL_SOCKET
 from typing import Any, cast
 
@@ -66,12 +66,7 @@ class Stream(asyncio.Protocol):
             if self._size > _HIGH_WATER and not self._read_paused:
                 self._read_paused = True
                 self._transport.pause_reading()
-        reader = self._reader
-        if reader is None:
-            self._wake()
-        else:
-            self._reader = None
-            reader.resume()
+        self._wake()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -141,11 +136,9 @@ class Stream(asyncio.Protocol):
                 self._deadline.set(timeout)
             try:
                 self._reader = current()
-                if self._reader is not None:
-                    await suspend()
-                else:
+                if self._reader is None:
                     self._waiter = self._loop.create_future()
-                    await self._waiter
+                await (suspend() if self._waiter is None else self._waiter)
             finally:
                 self._reader = self._waiter = self._deadline.at = None
             if not self._received:
@@ -174,18 +167,23 @@ class Stream(asyncio.Protocol):
         self._wake(InterruptedReadError())
 
     def write(self, data: bytes) -> None:
-        """Sends octets, or queues them; `drain` waits when too many are queued."""
+        """Sends a few octets, or queues them; `drain` waits when too many are queued."""
         if not data or self.lost:
             return
         if self._tls is not None:
             self._tls.write(data)
-        elif len(data) > _SMALL:
-            self.flush()
-            self._transport.write(data)
-        else:
-            if not self._unwritten:
-                self._batch.add(self)
+        elif self._unwritten or self._batch.add(self):
             self._unwritten += data
+        else:
+            self._transport.write(data)
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """The same for what may be large: then pieces are not joined, and leave at once in one call of the system."""
+        if self._tls is not None or sum(map(len, pieces)) <= _SMALL:
+            self.write(b"".join(pieces))
+        elif not self.lost:
+            before, self._unwritten = self._unwritten, b""
+            self._transport.writelines((before, *pieces) if before else pieces)
 
     def flush(self) -> None:
         """Writes what was waiting for the end of the loop's turn."""

@@ -166,7 +166,7 @@ class UpstreamConnection:
             for piece in content.chunks():
                 if held:
                     sent = True
-                    stream.write(held)
+                    stream.write_all((held,))
                     if stream.must_drain:
                         await stream.drain(timeouts.block)
                     if stream.at_eof or stream.is_broken or stream.has_data:
@@ -182,14 +182,14 @@ class UpstreamConnection:
             )
         if sent:
             self._dialogue.watch.lap(Phase.CONTENT)
-        return await self._end(held + end, timeouts)
+        return await self._end((held, end), timeouts)
 
-    async def _end(self, last: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
+    async def _end(self, last: Sequence[bytes], timeouts: Timeouts) -> tuple[Phase, Answer]:
         """The last octets of the content. Until they have left this process, nothing can have been accepted."""
         stream = self._dialogue.stream
         if stream is None or stream.at_eof or stream.is_broken or stream.has_data:
             return Phase.CONTENT, await self._early_answer(timeouts)
-        stream.write(last)
+        stream.write_all(last)
         try:
             if stream.must_drain:
                 await stream.drain(timeouts.block)
@@ -224,7 +224,7 @@ class UpstreamConnection:
                     return Phase.CONTENT, answer
                 pending = b""
             pending += piece
-        return await self._end(self._dialogue.engine.send(c.Bdat(len(pending), last=True)) + pending, timeouts)
+        return await self._end((self._dialogue.engine.send(c.Bdat(len(pending), last=True)), pending), timeouts)
 
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""

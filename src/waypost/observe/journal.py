@@ -55,6 +55,9 @@ class Journal(Protocol):
     def write(self, message_id: str, line: str, keys: Sequence[str] = ()) -> None:
         """Remembers one record, JSON without a line break. Written soon, together with others, in their order."""
 
+    async def flush(self) -> None:
+        """Waits until all that was written before this call is kept, or cannot be now. Raises nothing."""
+
     async def events(self, message_id: str) -> Sequence[Record]:
         """All that is known of one message, in the order in which it happened; what is pending is included."""
 

@@ -7,18 +7,16 @@ two to three microseconds.
 """
 
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Role
 from waypost.observe import pieces
-from waypost.observe.journal import Journal
-from waypost.observe.metrics import Metrics
-from waypost.observe.pieces import STARTS, addresses, member, quote, recipient_texts
-from waypost.observe.record import json_text, timestamp, timestamp_at
+from waypost.observe.lines import Lines
+from waypost.observe.pieces import addresses, member, quote, recipient_texts
+from waypost.observe.record import json_text, timestamp
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
@@ -36,30 +34,12 @@ _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes ear
 _MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
 
-class MailLog:
+class MailLog(Lines):
     """Tells what happens to mail.
 
     `emit` takes one record, JSON without a line break, and must not raise; `journal` gets those that have an id.
     With `debug`, sessions are told of too. `clock` gives seconds since the epoch.
     """
-
-    def __init__(
-        self,
-        emit: Callable[[str], None],
-        metrics: Metrics,
-        *,
-        journal: Journal | None = None,
-        debug: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._emit = emit
-        self._metrics = metrics
-        self._journal = journal
-        self._debug = debug
-        self._clock = clock
-        self._clients = pieces.Clients()
-        self._at = -1  # milliseconds since the epoch
-        self._time = ""  # how a record of that moment begins
 
     # -- in
 
@@ -181,8 +161,18 @@ class MailLog:
 
     def in_doubt(self, message: Message, attempt: Attempt, role: Role, *, target: str = "") -> None:
         """The final dot was sent and no answer came, or is remembered: the upstream may have the message or not."""
-        about = self._about("in_doubt", message, message.envelope.recipients)
-        self._tell(message.id, f'{about},"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}')
+        self.unanswered(message.id, message.envelope, attempt, role, target=target)
+
+    def unanswered(
+        self, message_id: str, envelope: Envelope, attempt: Attempt, role: Role, *, target: str = ""
+    ) -> None:
+        """The same, of a message that is known by its id and envelope."""
+        path, recipients = str(envelope.reverse_path), recipient_texts(envelope.recipients)
+        line = (
+            f'{self._start("in_doubt", message_id)},"reverse_path":{quote(path)},"recipients":{addresses(recipients)}'
+            f',"role":"{role}"{member("target", target)}{pieces.attempt(attempt)}}}'
+        )
+        self._tell(message_id, line)
         self._measure(attempt, role)
         self._metrics.deliveries[attempt.upstream, role, "in_doubt"] += 1
 
@@ -238,23 +228,6 @@ class MailLog:
             self._emit(f"{self._start(event, None)}{self._clients.piece(client)}{more}}}")
 
     # -- what they share
-
-    def _start(self, event: str, message_id: str | None) -> str:
-        now = int(self._clock() * 1000)
-        if now != self._at:  # on a busy machine several records fall into one millisecond
-            self._at, self._time = now, f'{{"time":"{timestamp_at(now)}'
-        if message_id is None:
-            return self._time + STARTS[event]
-        return f'{self._time}{STARTS[event]},"id":{quote(message_id)}'
-
-    def _about(self, event: str, message: Message, recipients: Sequence[Recipient]) -> str:
-        path, texts = str(message.envelope.reverse_path), recipient_texts(recipients)
-        return f'{self._start(event, message.id)},"reverse_path":{quote(path)},"recipients":{addresses(texts)}'
-
-    def _tell(self, message_id: str | None, line: str, keys: Sequence[str] = ()) -> None:
-        self._emit(line)
-        if self._journal is not None and message_id is not None:
-            self._journal.write(message_id, line, keys)
 
     def _taken(
         self,

@@ -43,6 +43,7 @@ class Facts:
     upstream_connections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by upstream and state
     spool: tuple[SpoolFacts, ...] = ()  # by lane
     spool_writable: bool | None = None  # None: there is no spool
+    instances: Mapping[str, float] = field(default_factory=dict)  # seconds since each was seen on the spool, by name
     spool_messages: int | None = None  # stored since the start; None: nobody counts
     spool_commits: int | None = None  # made durable since the start: group commit shows in the ratio of the two
     journal_written: int | None = None  # None: there is no journal
@@ -213,6 +214,14 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
         connections.add_metric((upstream, state), count)
     yield from (sessions, healthy, connections)
     yield from _of_the_spool(facts)
+    seen = GaugeMetricFamily(
+        "waypost_instance_seen_seconds",
+        "How long ago an instance that shares the spool was seen.",
+        labels=("instance",),
+    )
+    for instance, ago in facts.instances.items():
+        seen.add_metric((instance,), ago)
+    yield seen
     for name, meaning, total in (
         ("spool_messages", "Messages stored.", facts.spool_messages),
         ("spool_commits", "Transactions of the spool that were made durable.", facts.spool_commits),

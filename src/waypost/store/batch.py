@@ -23,7 +23,7 @@ class Changes:
     deliveries: dict[int, DeliveryRow | None] = field(default_factory=dict)
     """Rows of deliveries by id; None removes the row."""
     further: list[DeliveryRow] = field(default_factory=list)
-    """Rows of deliveries that get a free number: their ids name the message only."""
+    """Rows of deliveries that get a number of their own: their ids name the delivery that they came from."""
     intents: dict[int, str | None] = field(default_factory=dict)
     """Upstreams by delivery; None removes the row."""
     notes: dict[tuple[str, str], Note | None] = field(default_factory=dict)

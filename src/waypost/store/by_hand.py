@@ -39,15 +39,19 @@ class ByHand:
         if where.states == frozenset((State.RUNNING,)):
             where = replace(where, ids=self._claims.ids if where.ids is None else where.ids & self._claims.ids)
         lanes = list(self._fresh.lanes)
+        in_memory: dict[int, Entry] = {}
+        known: float = after  # up to which id `in_memory` is complete
         while True:
             # Memory first: what gets a row in the meantime is seen twice then, not missed.
-            found, upto = self._find_in_memory(where, after)
+            if known <= after:
+                in_memory, known = self._find_in_memory(where, after)
             page: entries.Page = await self._writer.read(
                 partial(entries.find, where=where, lanes=lanes, after=after, limit=limit)
             )
-            found |= {entry.id: self._with_state(entry) for entry in page.entries}
-            upto = min(upto, inf if page.upto is None else page.upto)
-            admitted = [entry for id_, entry in sorted(found.items()) if id_ <= upto and where.admits(entry)]
+            found = in_memory | {entry.id: self._with_state(entry) for entry in page.entries}
+            upto = min(known, inf if page.upto is None else page.upto)
+            some = [found[id_] for id_ in sorted(found) if after < id_ <= upto]
+            admitted = [entry for entry in some if where.admits(entry)]
             if admitted or upto == inf:
                 return admitted[:limit]
             after = int(upto)

@@ -154,11 +154,11 @@ class Database:
         return [key for key, has_file in gone.items() if has_file]
 
     def _insert_further(self, rows: Iterable[DeliveryRow]) -> None:
-        """Gives each row the number behind the last one of its message."""
+        """Gives each row the number behind the last one of its message, and behind the one that it came from."""
         for row in rows:
             key = message_key(row.id)
             last = self._execute("SELECT max(id) FROM delivery WHERE id BETWEEN ? AND ?", _range(key)).fetchone()[0]
-            number = 0 if last is None else number_of(last) + 1
+            number = number_of(max(row.id, last or 0)) + 1
             self.insert("delivery", [row._replace(id=delivery_id(key, number))])
 
     def _unneeded(self, keys: Collection[int]) -> dict[int, bool]:

@@ -65,7 +65,7 @@ class SqliteJournal:
         """Writes what is pending, as far as it can be written now, and closes."""
         if self._file is None:
             return
-        await self._flushed()
+        await self.flush()
         file, self._file = self._file, None
         if self._timer is not None:
             self._timer.cancel()
@@ -145,7 +145,7 @@ class SqliteJournal:
         elif self._pending and self._timer is None:
             self._schedule(FLUSH_AFTER)
 
-    async def _flushed(self) -> None:
+    async def flush(self) -> None:
         """Waits until all that was written before this call is in the file, or could not be written."""
         for _ in range(2):  # what is being written now, and what has gathered meanwhile
             self._flush()
@@ -170,7 +170,7 @@ class SqliteJournal:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _read(self, question: Callable[[JournalFile], T]) -> T:
-        await self._flushed()
+        await self.flush()
         file = self._file
         if file is None:
             raise JournalError(f"the journal {self._path} is not open")

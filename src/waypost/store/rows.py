@@ -6,6 +6,8 @@ the life of a message has tables of its own, so that a status never rewrites con
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +62,7 @@ _FANOUT = 16
 MAX_DELIVERIES = 1 << _FANOUT
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_quote = encode_basestring_ascii
 
 
 def delivery_id(key: int, number: int) -> int:
@@ -79,37 +82,13 @@ def number_of(delivery: int) -> int:
 
 def encode_record(message: Message, planned: Sequence[Planned]) -> str:
     """Client, envelope, planned deliveries and digest as JSON."""
-    client = message.client
     envelope = message.envelope
     path = envelope.reverse_path
-    parameters = envelope.parameters
-    return _encode(
-        (
-            (
-                client.listener,
-                client.address,
-                client.port,
-                client.name,
-                client.protocol,
-                client.account,
-                client.tls,
-                client.submission,
-            ),
-            (path.local, path.domain),
-            None
-            if parameters is NO_MAIL_PARAMETERS
-            else (
-                parameters.size,
-                parameters.body,
-                parameters.smtputf8,
-                parameters.ret,
-                parameters.envid,
-                parameters.auth,
-            ),
-            _recipients(envelope.recipients),
-            _plans(planned),
-            message.digest.hex(),
-        )
+    parameters = "null" if envelope.parameters is NO_MAIL_PARAMETERS else _mail_parameters(envelope.parameters)
+    # Every message comes by here: put together by hand it takes half the time.
+    return (
+        f"[{_client(message.client)},[{_quote(path.local)},{_quote(path.domain)}],{parameters},"
+        f'{_recipients(envelope.recipients)},{_plans(planned)},"{message.digest.hex()}"]'
     )
 
 
@@ -124,9 +103,14 @@ def decode_record(record: str | bytes) -> Record:
     return Record(Client(*client), envelope, _decoded_plans(planned), bytes.fromhex(digest))
 
 
+def planned_of(record: str | bytes) -> tuple[Planned, ...]:
+    """The planned deliveries of what `encode_record` wrote, without the rest: after a crash there are many."""
+    return _decoded_plans(json.loads(record)[4])
+
+
 def encode_planned(planned: Sequence[Planned]) -> str:
     """Planned deliveries as JSON. That one of them runs is not written down: after a crash none does."""
-    return _encode(_plans(planned))
+    return _plans(planned)
 
 
 def decode_planned(text: str) -> tuple[Planned, ...]:
@@ -136,7 +120,7 @@ def decode_planned(text: str) -> tuple[Planned, ...]:
 
 def encode_recipients(recipients: Sequence[Recipient]) -> str:
     """Recipients as JSON."""
-    return _encode(_recipients(recipients))
+    return _recipients(recipients)
 
 
 def decode_recipients(text: str) -> tuple[Recipient, ...]:
@@ -185,13 +169,35 @@ def stored_content(front: bytes, file: FileContent, start: int) -> Content:
     return JoinedContent(front, file, start) if front or start else file
 
 
-def _recipients(recipients: Sequence[Recipient]) -> list[tuple[object, ...]]:
-    return [
-        (r.address.local, r.address.domain)
-        if r.parameters is NO_RCPT_PARAMETERS
-        else (r.address.local, r.address.domain, r.parameters.notify, r.parameters.orcpt)
-        for r in recipients
-    ]
+@lru_cache(maxsize=1024)
+def _client(client: Client) -> str:
+    return _encode(
+        (
+            client.listener,
+            client.address,
+            client.port,
+            client.name,
+            client.protocol,
+            client.account,
+            client.tls,
+            client.submission,
+        )
+    )
+
+
+def _mail_parameters(parameters: MailParameters) -> str:
+    return _encode(
+        (parameters.size, parameters.body, parameters.smtputf8, parameters.ret, parameters.envid, parameters.auth)
+    )
+
+
+def _recipients(recipients: Sequence[Recipient]) -> str:
+    texts = []
+    for recipient in recipients:
+        address, parameters = recipient.address, recipient.parameters
+        more = "" if parameters is NO_RCPT_PARAMETERS else f",{_encode(parameters.notify)},{_encode(parameters.orcpt)}"
+        texts.append(f"[{_quote(address.local)},{_quote(address.domain)}{more}]")
+    return f"[{','.join(texts)}]"
 
 
 def _decoded_recipients(rows: Iterable[list[Any]]) -> tuple[Recipient, ...]:
@@ -206,19 +212,15 @@ def _decoded_recipients(rows: Iterable[list[Any]]) -> tuple[Recipient, ...]:
     return tuple(recipients)
 
 
-def _plans(planned: Sequence[Planned]) -> list[tuple[object, ...]]:
-    return [
-        (plan.lane, plan.route, plan.expires_at)
-        if plan.recipients is None and plan.doubt is None
-        else (
-            plan.lane,
-            plan.route,
-            plan.expires_at,
-            None if plan.recipients is None else _recipients(plan.recipients),
-            plan.doubt,
-        )
-        for plan in planned
-    ]
+def _plans(planned: Sequence[Planned]) -> str:
+    texts = []
+    for plan in planned:
+        more = ""
+        if plan.recipients is not None or plan.doubt is not None:
+            recipients = "null" if plan.recipients is None else _recipients(plan.recipients)
+            more = f",{recipients},{_encode(plan.doubt)}"
+        texts.append(f"[{_quote(plan.lane)},{_quote(plan.route)},{_encode(plan.expires_at)}{more}]")
+    return f"[{','.join(texts)}]"
 
 
 def _decoded_plans(rows: Iterable[list[Any]]) -> tuple[Planned, ...]:

@@ -130,6 +130,8 @@ class SqliteSpool:
 
     async def prepare(self, message: Message, planned: Sequence[Planned]) -> None:
         self._refuse(message, planned)
+        if any(plan.running for plan in planned):
+            raise ValueError(f"message {message.id}: what is only prepared cannot run")
         held = await self._storing.store(message, planned, live=False)
         if not self._fresh.reserve(held.weight):
             held.drop_content()
@@ -225,6 +227,8 @@ class SqliteSpool:
         return await self._by_hand.alter(ids, action, now, expires_at)
 
     async def purge(self, died_before: float) -> int:
+        now = self._now()
+        await self._writer.read(lambda database: database.query("DELETE FROM note WHERE until <= ?", (now,)))
         return await self._by_hand.purge(died_before)
 
     # -- notes

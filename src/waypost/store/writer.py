@@ -124,11 +124,16 @@ class Writer:
             if self._database is not None:
                 self._timer = self._loop.call_later(FLUSH_AFTER, self._tick)
         elif self._gathered >= MANY and not self._busy and self._error is None:
-            self._flush()
+            self._gathered = 0
+            self._loop.call_soon(self._flush_many)  # not now: the caller may have more to add to the same transaction
 
     def _hurry(self) -> None:
         self._urgent = True
         if not self._busy:
+            self._flush()
+
+    def _flush_many(self) -> None:
+        if not self._busy and self._error is None:
             self._flush()
 
     def _tick(self) -> None:

@@ -175,7 +175,7 @@ class Batch:
         futures += [commit.recorded for commit in (*self.commits, *self.aborts)]
         for future in (*futures, *self.waiting):
             if future is not None and not future.done():
-                future.set_exception(SpoolError(str(error)))
+                future.set_exception(type(error)(str(error)))
 
 
 def _set(future: "asyncio.Future[Any] | None", value: bool | None) -> None:

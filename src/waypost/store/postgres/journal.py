@@ -188,7 +188,7 @@ class PostgresJournal:
         ended, self._ended = self._ended, asyncio.Event()
         ended.set()
 
-    async def _flushed(self) -> None:
+    async def flush(self) -> None:
         """Waits until all that was written before this call is in the database, or could not be written."""
         if self._pending and self._task is not None:
             aim = self._rounds + (1 if self._failures else 2)
@@ -210,7 +210,7 @@ class PostgresJournal:
     # -- reading
 
     async def _read(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        await self._flushed()
+        await self.flush()
         try:
             async with self._pool.connection(2 * COMMAND_TIMEOUT) as connection:
                 return await question(connection)

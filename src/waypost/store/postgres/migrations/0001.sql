@@ -20,7 +20,7 @@ CREATE TABLE waypost.message (
     size         bigint           NOT NULL,             -- octets of content
     is_ascii     boolean          NOT NULL,
     content      bytea                                  -- NULL: in `chunk`
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_scale_factor = 0.05);
 -- Not compressed: that would cost more than anything else that is done to a message here.
 ALTER TABLE waypost.message ALTER content SET STORAGE EXTERNAL;
 CREATE INDEX message_id ON waypost.message (id);
@@ -30,7 +30,7 @@ CREATE TABLE waypost.chunk (
     number  integer NOT NULL,
     data    bytea   NOT NULL,
     PRIMARY KEY (message, number)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE waypost.chunk ALTER data SET STORAGE EXTERNAL;
 
 -- Chunks whose message is not there yet; those of an instance that has died are removed.
