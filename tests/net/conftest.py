@@ -12,6 +12,7 @@ from rig.client import RawClient
 from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, settings, upstream
 from rig.sink import StoringSink
+from waypost.delivery.spool import Spool
 from waypost.net.settings import ServerTls
 from waypost.routing.route import Account, Routes
 
@@ -37,23 +38,30 @@ def place(sink: StoringSink, certificates: Certificates) -> Iterator[Callable[..
 
         def made(
             *,
-            accounts: dict[str, str] | None = None,
-            tls: bool = False,
+            accounts: dict[str, str | Account] | None = None,
+            tls: bool | ServerTls = False,
+            spool: Spool | None = None,
+            settings_too: dict[str, Any] | None = None,
             primary: dict[str, Any] | None = None,
             shutdown_timeout: float = 5,
             **listener: Any,
         ) -> Place:
             port = free_port()
-            if tls:
+            if isinstance(tls, ServerTls):
+                listener["tls"] = tls
+            elif tls:
                 listener["tls"] = ServerTls(str(certificates.certificate), str(certificates.key))
-            known = {name: Account(name, password) for name, password in (accounts or {}).items()}
+            known = {
+                name: account if isinstance(account, Account) else Account(name, account)
+                for name, account in (accounts or {}).items()
+            }
             one = settings(
                 port, upstream("first", sink.port, **(primary or {})), listener=relay_listener(port, **listener)
             )
             routes = Routes((), one.routes.routes, known)
-            one = replace(one, routes=routes, shutdown_timeout=shutdown_timeout)
+            one = replace(one, routes=routes, shutdown_timeout=shutdown_timeout, **(settings_too or {}))
             clients = ExitStack()
-            server = stack.enter_context(RunningServer(one))
+            server = stack.enter_context(RunningServer(one, spool=spool))
             stack.enter_context(clients)
             return Place(server, port, sink, clients)
 

@@ -15,14 +15,15 @@ from collections.abc import Awaitable, Sequence
 
 import structlog
 
-from waypost.delivery.allowances import Share
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
+from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
+from waypost.delivery.vouching import vouched
 from waypost.mail.content import Content, JoinedContent, MemoryContent
 from waypost.mail.header import read_header
 from waypost.mail.ids import make_id
@@ -46,8 +47,8 @@ class Intake:
         self._waiting: set[Reception] = set()
         self._watching = False
 
-    def begin(self, client: Client, mail: c.Mail) -> "Reception | Reply":
-        """Opens a transaction, or says why this client may not send as this address."""
+    def begin(self, client: Client, mail: c.Mail) -> "Reception | Metered | Reply":
+        """Opens a transaction, or says why this client may not send as this address, or now."""
         desk = self._desk
         if not desk.router.may_send_as(client.account, mail.reverse_path):
             desk.log.refused(client, "mail", NOT_OWNED, reverse_path=mail.reverse_path)
@@ -56,13 +57,15 @@ class Intake:
         if isinstance(share, Reply):
             desk.log.refused(client, "mail", share, reverse_path=mail.reverse_path)
             return share
+        if mail.parameters.auth is not None:
+            mail = vouched(mail, client.account, desk.router)
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
-        reception = Reception(desk, client, mail, message_id, self._waiting, share)
+        reception = Reception(desk, client, mail, message_id, self._waiting)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
-        return reception
+        return reception if share is None else Metered(reception, share, client, mail, desk.log)
 
     def _watch(self) -> None:
         """Once a second, while there is anything to see: silent clients give their upstream connection back."""
@@ -77,21 +80,12 @@ class Intake:
 class Reception:
     """One transaction: the `Transaction` of `waypost.net`."""
 
-    def __init__(
-        self,
-        desk: Desk,
-        client: Client,
-        mail: c.Mail,
-        message_id: str,
-        waiting: "set[Reception]",
-        share: Share | None = None,
-    ) -> None:
+    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, waiting: "set[Reception]") -> None:
         self._desk = desk
         self._client = client
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._share = share  # of what the account may send, when there is a limit
         self._legs = Legs(desk, client, mail, message_id)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
@@ -114,17 +108,12 @@ class Reception:
             leg = self._legs.for_recipient(command.forward_path)
             if isinstance(leg, Reply):
                 answers[index] = leg
-            elif self._share is not None and (spent := self._share.reserve("recipients")) is not None:
-                answers[index] = spent
             else:
                 asked.setdefault(leg, []).append(index)
         self._busy = True
         for leg, indexes in asked.items():
             recipients = [Recipient(commands[index].forward_path, commands[index].parameters) for index in indexes]
-            told = await leg.recipients(recipients)
-            answers.update(zip(indexes, told, strict=True))
-            if self._share is not None:
-                self._share.give_back(sum(not answer.is_positive for answer in told))
+            answers.update(zip(indexes, await leg.recipients(recipients), strict=True))
         self._busy = False
         self._silent_since = self._desk.clock.monotonic()
         for index, answer in answers.items():
@@ -171,8 +160,6 @@ class Reception:
             leg.release()
         if not answer.is_positive:
             self._log_refusal("content", answer)
-        elif self._share is not None:
-            self._share.accepted()
         return answer
 
     async def _see_through(self) -> Reply:
@@ -314,8 +301,6 @@ class Reception:
 
     def _drop(self) -> None:
         self._waiting.discard(self)
-        if self._share is not None:
-            self._share.released()
         unanswered, self._unanswered = self._unanswered, None
         if unanswered is not None:
             self._desk.ledger.answered(unanswered)
