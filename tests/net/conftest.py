@@ -12,7 +12,6 @@ from rig.client import RawClient
 from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, settings, upstream
 from rig.sink import StoringSink
-from waypost.delivery.spool import Spool
 from waypost.net.settings import ServerTls
 from waypost.routing.route import Account, Routes
 
@@ -40,7 +39,6 @@ def place(sink: StoringSink, certificates: Certificates) -> Iterator[Callable[..
             *,
             accounts: dict[str, str | Account] | None = None,
             tls: bool | ServerTls = False,
-            spool: Spool | None = None,
             settings_too: dict[str, Any] | None = None,
             primary: dict[str, Any] | None = None,
             shutdown_timeout: float = 5,
@@ -61,7 +59,7 @@ def place(sink: StoringSink, certificates: Certificates) -> Iterator[Callable[..
             routes = Routes((), one.routes.routes, known)
             one = replace(one, routes=routes, shutdown_timeout=shutdown_timeout, **(settings_too or {}))
             clients = ExitStack()
-            server = stack.enter_context(RunningServer(one, spool=spool))
+            server = stack.enter_context(RunningServer(one))
             stack.enter_context(clients)
             return Place(server, port, sink, clients)
 

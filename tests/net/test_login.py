@@ -15,6 +15,7 @@ from rig.client import RawClient
 from rig.faults import say
 from rig.waiting import wait_until
 from smtp.test_scram_server import Client, b64, un64
+from waypost.config.settings import SpoolSettings
 from waypost.net.client_certificates import certificate_name
 from waypost.net.settings import AccountsFile, LoginLimits, ServerTls
 from waypost.routing.route import Account, Allowance
@@ -160,6 +161,22 @@ def test_a_message_that_was_refused_does_not_count(place: MakePlace) -> None:
         other.command("MAIL FROM:<ann@example.com>", 250)
         assert client.command("MAIL FROM:<ann@example.com>", 450)
     wait_until(lambda: _may_send(client), "the share of a client that has gone to be given back")
+
+
+def test_limits_outlive_a_restart(place: MakePlace, tmp_path: Path) -> None:
+    account = Account("me", "secret", limits=(Allowance("messages", 1, 86400),))
+    kept = {"spool": SpoolSettings(str(tmp_path), allow_temporary=True)}
+    for number in range(2):
+        it = place(accounts={"me": account}, settings_too=kept, **OPEN)
+        client = it.client()
+        client.hello()
+        client.command(plain("me", "secret"), 235)
+        if number == 0:
+            assert client.answer_to_message("ann@example.com", "bob@example.org", CONTENT).code == 250
+            client.command("QUIT", 221)
+            it.server.stop()
+        else:
+            client.command("MAIL FROM:<ann@example.com>", 450)
 
 
 def _may_send(client: RawClient) -> bool:
