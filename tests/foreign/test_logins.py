@@ -13,6 +13,7 @@ from rig.programs import lacking, run, transcript
 from rig.settings import PASSWORD, USERNAME, submitting
 from rig.sink import StoringSink
 from rig.waypost import WaypostProcess
+from waypost.net.password_hash import make
 
 MESSAGE = b"From: a@example.com\nTo: b@example.org\nSubject: hello\n\nbody\n"
 Start = Callable[[dict[str, Any]], WaypostProcess]
@@ -143,12 +144,7 @@ def test_msmtp_with_scram(
 ) -> None:
     if b"scram-sha-256" not in run("msmtp --version").stdout:
         lacking("msmtp was built without SCRAM-SHA-256")
-    password = PASSWORD
-    if stored == "verifier":
-        import sys
-
-        result = run(f"{sys.executable} -m waypost hash-password --scheme scram-sha-256", stdin=PASSWORD.encode())
-        password = result.stdout.decode().strip()
+    password = PASSWORD if stored == "plain" else make("scram-sha-256", PASSWORD)
     process = start({**settings, "accounts": {USERNAME: {"password": password}}})
     result = programs.msmtp("scram-sha-256")
     assert result.returncode == 0, transcript(result)
@@ -184,7 +180,7 @@ def test_a_certificate_instead_of_a_password(
     shown = made(f"openssl x509 -noout -fingerprint -sha256 -in {certificate}").partition("=")[2]
     settings["listeners"][0]["client_certificates"] = {"ca_file": str(ca_file), "required": required}
     process = start({**settings, "accounts": {USERNAME: {"certificate": shown}}})
-    result = programs.curl(f"--cert {certificate} --key {key}")
+    result = programs.curl("--cert", certificate, "--key", key)
     assert result.returncode == 0, transcript(result)
     result = programs.msmtp("external", f"--tls-cert-file={certificate}", f"--tls-key-file={key}")
     assert result.returncode == 0, transcript(result)
