@@ -38,6 +38,7 @@ _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other ses
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
+_MAX_TOLD = 256  # characters of a user name in the log
 
 _GO_ON = reply(354, None, "Go on, and end with <CRLF>.<CRLF>")
 _SENDER_OK = reply(250, "2.1.0", "Sender OK")
@@ -310,7 +311,7 @@ class Session:
     def _failed(self, mechanism: str, username: str, answer: Reply) -> None:
         self._failed_auth += 1
         event: SessionEvent = "auth_failed" if answer is _WRONG else "limited"
-        self._log.session(self._client, event, mechanism=mechanism, username=username, reply=str(answer))
+        self._log.session(self._client, event, mechanism=mechanism, username=username[:_MAX_TOLD], reply=str(answer))
         self._engine.answer(answer)
         if self._failed_auth >= _MAX_FAILED_AUTH:
             self._engine.close(_TOO_MANY_GUESSES)
