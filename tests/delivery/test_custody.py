@@ -18,7 +18,7 @@ from rig.waiting import wait_until
 from waypost.config.settings import SpoolSettings
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.spool import Delivery, Planned, SpoolError
-from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule
+from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule, Upstream
 
 CONTENT = b"Subject: hello\r\nMessage-ID: <one@example.com>\r\n\r\nbody\r\n"
 MakeSink = Callable[[StoringSink], StoringSink]
@@ -154,6 +154,12 @@ def test_an_upstream_that_takes_longer_than_the_budget_is_not_sent_it_again(scen
     it.wait_until_done()
     assert len(it.a.messages) == 1
     assert not it.second.messages
+
+
+def test_an_upstream_has_ten_minutes_for_its_answer_whoever_waits() -> None:
+    """RFC 5321 section 4.5.3.2.6: one that says 250 after nine minutes has accepted, and is not sent it again."""
+    for timeouts in (Upstream("a", "a.example", 25).timeouts, Upstream("a", "a.example", 25).background_timeouts):
+        assert timeouts.dot >= 600
 
 
 def test_an_upstream_that_stays_silent_is_asked_again_itself(scene: Callable[..., Scene]) -> None:

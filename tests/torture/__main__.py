@@ -11,7 +11,7 @@ from torture.company import PARALLEL, Company
 from torture.provoke import chains
 from torture.report import Report, failure
 from torture.run import Result
-from torture.scenario import Scenario, derive, read
+from torture.scenario import DISASTERS, Scenario, derive, read
 from torture.shrink import shrink
 from torture.steps import MODES, STORES, Mode, Store
 
@@ -24,6 +24,11 @@ def scenarios(seed: int, modes: Sequence[Mode], stores: Sequence[Store]) -> Iter
     for number in count(seed):
         for store in stores:
             yield derive(number, mode=modes[number % len(modes)], store=store)
+        if number % 4 == 0:
+            store = stores[number // 4 % len(stores)]
+            disasters = DISASTERS[store]
+            disaster = disasters[number // (4 * len(stores)) % len(disasters)]
+            yield derive(number, mode=modes[number // 4 % len(modes)], store=store, disaster=disaster)
 
 
 def main(words: Sequence[str]) -> int:

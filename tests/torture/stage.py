@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -182,6 +183,25 @@ class Program:
         finally:
             connection.close()
 
+    def hasten(self) -> None:
+        """Does what an operator may do when the clock was wrong by some minutes or hours: `waypost queue retry --all`.
+
+        What would wait for days must not need it, so that is left alone.
+        """
+        now = time.time() + float(self._clock.read_text())
+        waits = [
+            datetime.fromisoformat(each["next_attempt_at"]).timestamp() - now
+            for each in self.ask("/api/queue?state=queued")
+        ]
+        if waits and all(60 < wait < 86400 for wait in waits):
+            connection = UnixConnection(self._control)
+            try:
+                wish = {"action": "retry", "all": True}
+                connection.request("POST", "/api/queue/actions", json.dumps(wish))
+                connection.getresponse().read()
+            finally:
+                connection.close()
+
     def records(self) -> list[dict[str, Any]]:
         """Everything that was logged by all of them; a line that a crash has cut is left out."""
         found = []
@@ -298,7 +318,7 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
         "acceptance": scenario.mode,
         "backoff": ["100ms"],
         "in_doubt_hold": f"{scenario.hold * 1000:.0f}ms",
-        # Beyond any jump of the clock: what expires is not delivered, which is another matter.
+        # This and what is kept below is beyond any jump of the clock: what expires or is forgotten is another matter.
         "lifetime": "365d",
         "sync_budget": "200ms",
     }
@@ -319,7 +339,8 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
             {"recipient": ["*@sender.example"], "route": "back"},
             {"recipient": ["*"], "route": "all"},
         ],
-        "spool": {"url": spool} if is_url else {"path": spool, "allow_temporary": True},
+        "spool": {"keep_dead": "365d", **({"url": spool} if is_url else {"path": spool, "allow_temporary": True})},
+        "journal": "365d",
         "notifications": {"per_hour": 1000},
         "log": {"format": "json"},
         "limits": {"spill_size": "64KiB"},

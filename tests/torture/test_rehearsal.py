@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from rig.postgres import find_program
+from rig.programs import require
 from torture.company import Company
 from torture.provoke import chain, chains
 from torture.report import Report
-from torture.scenario import derive
+from torture.scenario import DISASTERS, derive
 from torture.steps import MODES, STEPS, STORES, Step, Store, find, steps_of
 
 POSTGRES = {
@@ -38,6 +39,7 @@ def test_every_step_is_a_function_of_the_program(step: Step, store: Store) -> No
         assert callable(function)
 
 
+@pytest.mark.timeout(400)  # half a minute, unless the machine is busy with other things
 def test_killed_at_every_step_with_sqlite(company: Company) -> None:
     report = Report()
     wanted = [scenario for mode in MODES for scenario in chains(1, mode, "sqlite")]
@@ -60,6 +62,19 @@ def test_whatever_a_seed_brings(company: Company) -> None:
     report.results += company.play_all(derive(seed, mode=MODES[seed % 3]) for seed in DRAWN)
     assert not report.failures, report.text()
     assert any(result.struck for result in report.results)
+
+
+@pytest.mark.foreign
+def test_the_disk_fails_for_a_while(company: Company) -> None:
+    """Full, not to be written, not to be synced: for real, so it needs root and strace."""
+    require("strace")
+    report = Report()
+    report.results += company.play_all(derive(2, mode="spool", disaster=disaster) for disaster in DISASTERS["sqlite"])
+    assert not report.failures, report.text()
+    # Mounts and ptrace are often forbidden in containers: that is no lack of a program.
+    skipped = [f"{result.scenario.disaster}: {result.impossible}" for result in report.results if result.impossible]
+    if skipped:
+        pytest.skip("; ".join(skipped))
 
 
 @pytest.mark.foreign

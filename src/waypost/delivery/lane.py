@@ -22,7 +22,7 @@ from waypost.delivery.alarm import Alarm
 from waypost.delivery.settling import Follower
 from waypost.delivery.spool import Delivery, Settlement, Spool, SpoolError, read_lane
 from waypost.delivery.trials import Trials
-from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed
+from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed, said
 from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 
@@ -168,12 +168,16 @@ class Lane:
         return self._workers | self._adopted
 
     def give_back(self) -> None:
-        """Lets go of what was claimed and will not be delivered: it is as due as it was."""
-        now = self._clock.time()
+        """Lets go of what was claimed and will not be delivered now: it is as due as it was."""
+        now, last = self._clock.time(), self._last if self._trials.failing else None
         while self._claimed:
-            delivery = self._claimed.popleft()
-            recipients = delivery.message.envelope.recipients
-            self._place.record(Settlement(delivery, recipients, now, delivery.doubt, delivery.warned, attempted=False))
+            self._place.record(_unbegun(self._claimed.popleft(), now, "" if last is None else said(last)))
+
+    def hasten(self) -> None:
+        """Somebody says that its upstreams are back: they are tried now, whatever the last trial came to."""
+        self._rest_until = 0.0
+        self._trials.hasten()
+        self.wake()
 
     # -- the work
 
@@ -320,6 +324,7 @@ class Lane:
         if pause is not None:
             self._last = next(iter(verdict.again or verdict.failed), None)
             self._rest(pause)
+            self.give_back()  # who looks at the queue sees it wait, and may hold or delete it
 
     def _rest(self, seconds: float) -> None:
         self._rest_until = self._clock.monotonic() + seconds
@@ -327,9 +332,7 @@ class Lane:
 
     def _rests(self) -> bool:
         """Whether nothing may be begun now though something is due; a timer is running then."""
-        rest = 0.0
-        if self._rest_until:
-            rest = self._rest_until - self._clock.monotonic()
+        rest = self._rest_until - self._clock.monotonic() if self._rest_until else 0.0
         if rest <= 0:
             self._rest_until = 0.0
             pool = self._pool()
@@ -345,8 +348,7 @@ class Lane:
         if not limit:
             self._alarm.set(FAULT_PAUSE)
             return 0
-        allowed = self._trials.allowed(limit)
-        return max(0, allowed - len(self._adopted)) if self._adopted else allowed
+        return max(0, self._trials.allowed(limit) - len(self._adopted))
 
     def _limit(self) -> int:
         """How many deliveries the upstreams may have at once; 0 when they are not configured any more."""
@@ -365,6 +367,13 @@ class Lane:
             return self._place.pool(self._owner)
         route = self._place.route(self._owner)
         return None if route is None else route.primary
+
+
+def _unbegun(delivery: Delivery, now: float, reason: str) -> Settlement:
+    """Gives a claim back. It keeps its place before those that came later."""
+    message = delivery.message
+    at, recipients = min(now, message.received_at), message.envelope.recipients
+    return Settlement(delivery, recipients, at, delivery.doubt, delivery.warned, reason=reason, attempted=False)
 
 
 def _assumed(delivery: Delivery, upstream: str) -> Outcome:
