@@ -17,8 +17,10 @@ from rig.waypost import WaypostProcess
 from rig.waypost import waypost as run_waypost
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = {"run", "demo", "sink", "check", "explain", "config", "queue", "trace", "send", "healthcheck", "version"}
-COMMANDS |= {"hash-password"}
+COMMANDS = {
+    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "oauth", "send", "healthcheck", "version"),
+    "hash-password",
+}
 CONFIG_COMMANDS = {"show", "import", "schema", "init"}
 
 _SKIPPED = {".venv", ".git", "node_modules", ".work", "build", "dist"}

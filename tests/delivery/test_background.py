@@ -174,7 +174,7 @@ def test_a_copy_target_that_hangs_delays_neither_primary_nor_others(post: Post) 
         for _ in range(10):
             post.send()
         post.first.wait_for(10)
-        assert {entry.lane for entry in post.entries()} == {"copy:archive"}
+        wait_until(lambda: {entry.lane for entry in post.entries()} == {"copy:archive"}, "nothing but copies")
     finally:
         post.archive.behave()
         go_on.set()

@@ -25,7 +25,7 @@ POSTGRES = {
 DRAWN = range(9)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def company() -> Iterator[Company]:
     with Company() as company:
         yield company

@@ -24,6 +24,7 @@ from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
 from waypost.delivery.spool import Note, Spool, SpoolError
 from waypost.net.listener import Listener
+from waypost.net.login import Logins
 from waypost.net.pool import Upstreams
 from waypost.observe.journal import JournalError
 from waypost.observe.lag import LoopLag
@@ -56,7 +57,7 @@ class Server:
         self._lag = LoopLag(self.metrics.report_lag)
         debug = settings.log.level == "debug"
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
-        self._upstreams = Upstreams(settings.hostname)
+        self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
         self._candidates = Candidates(self._upstreams, self._clock, random.random, on_sleep=self._slept)
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)

@@ -1,11 +1,8 @@
-"""AUTH: what both sides share, and what is spoken to upstreams: PLAIN (RFC 4616) and LOGIN."""
+"""AUTH: what both sides share. The server's side is in `sasl_server`, the client's in `mechanisms`."""
 
 import base64
 import binascii
 from dataclasses import dataclass
-
-MECHANISMS = ("PLAIN", "LOGIN")
-"""What is spoken to upstreams, in order of preference."""
 
 
 class Secret:
@@ -56,13 +53,3 @@ def decode(text: str) -> str:
         return base64.b64decode(text, validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         raise SaslError("the response is not base64") from None
-
-
-def encode(text: str) -> str:
-    """A challenge or response in base64; `=` for an empty initial response is the caller's."""
-    return base64.b64encode(text.encode("utf-8")).decode("ascii")
-
-
-def plain_response(credentials: Credentials) -> str:
-    """The client's single response for PLAIN, in base64."""
-    return encode(f"\0{credentials.username}\0{credentials.password.reveal()}")

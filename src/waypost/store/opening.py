@@ -127,7 +127,7 @@ def _explained(path: Path, error: Exception) -> SpoolError:
         said = " ".join(str(error).split())
         return SpoolError(
             f"the spool {path} is damaged ({said}). Nothing was changed. Put a copy of the folder aside, then save what"
-            " can be read as the operators' guide says under `The spool is damaged` (sqlite3's .dump), or move the folder"
-            " away to start with an empty spool"
+            " can be read as the operators' guide says under `The spool is damaged` (sqlite3's .dump), or move the"
+            " folder away to start with an empty spool"
         )
     return SpoolError(f"cannot open the spool {path}: {error}")
