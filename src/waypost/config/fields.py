@@ -150,6 +150,14 @@ Rate = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ */ *(second|minute|hour)$"}),
     Words("rate"),
 ]
+Allowed = Annotated[
+    tuple[int, int],
+    _read(values.allowance),
+    _write(values.allowance_text),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+ */ *(second|minute|hour|day)$"}),
+    Words("limit"),
+]
+CertificateName = Annotated[str, _read(values.certificate), WithJsonSchema(_STRING), Words("certificate")]
 Size = Annotated[
     int,
     _read(values.size),

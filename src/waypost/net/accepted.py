@@ -27,6 +27,11 @@ class Accepted(Stream):
         """The address of the proxy that announced the client, or None."""
         return None if self.announced is None else super().peer[0]
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """For the log: the proxy, if there is one."""
+        return {} if self.proxy is None else {"proxy": self.proxy}
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connected(self)

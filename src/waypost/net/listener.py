@@ -20,6 +20,7 @@ from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Network
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.sasl_server import EXTERNAL
 
 _BACKLOG = 1024
 _TOO_MANY = reply(421, "4.7.0", "Too many connections; try again later")
@@ -64,6 +65,7 @@ class Listener:
             starttls=settings.tls is not None and not settings.implicit_tls,
             auth=submission and has_accounts,
             auth_required=submission,
+            tls_required=settings.tls is not None and settings.tls.client_required,
             allow_plaintext_auth=settings.allow_plaintext_auth,
             repair_line_ends=submission,
         )
@@ -169,17 +171,20 @@ class Listener:
             self._turned_away.add(driver)
         driver.resume()
 
-    def _move(self, session: Session, address: str) -> ServerOptions | Reply:
+    def _move(self, session: Session, client: Client, offered: ServerOptions) -> ServerOptions | Reply:
         """A session turns out to be that of another client: what it is offered, or why it is not served."""
-        trusted = self._trusts(address)
-        if self.settings.mode == "relay" and not trusted:
-            return _NOT_ALLOWED
-        before = session.client.address
-        if address != before and self._addresses[address] >= self.settings.limits.connections_per_address:
-            return _TOO_MANY_OF_YOURS
+        before, address = session.client.address, client.address
+        trusted, limit = self._trusts(address), self.settings.limits.connections_per_address
+        refusal = _NOT_ALLOWED if self.settings.mode == "relay" and not trusted else None
+        if refusal is None and address != before and self._addresses[address] >= limit:
+            refusal = _TOO_MANY_OF_YOURS
+        if refusal is not None:
+            self._log.session(client, "limited", reply=str(refusal))
+            return refusal
         self._addresses[address] += 1
         self._leave(before)
-        return replace(self._trusted if trusted else self._untrusted, xclient=True)
+        mechanisms = tuple(name for name in offered.mechanisms if name != EXTERNAL)  # the certificate is the proxy's
+        return replace(self._trusted if trusted else self._untrusted, xclient=True, mechanisms=mechanisms)
 
     def _leave(self, address: str) -> None:
         self._addresses[address] -= 1

@@ -5,7 +5,7 @@ connection: time-outs, TLS, who the client is, and how a session ends.
 """
 
 import asyncio
-import ssl
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,19 +14,24 @@ from typing import Literal, Protocol
 
 from waypost.mail.message import Client
 from waypost.net.accepted import Accepted
+from waypost.net.announcing import told_client
+from waypost.net.authentication import Limited
 from waypost.net.certificates import ServerCertificate
+from waypost.net.client_certificates import ShownCertificate, shown
+from waypost.net.handshake import secure
 from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import InterruptedReadError, StreamTimeoutError
+from waypost.net.stream import InterruptedReadError, StreamTimeoutError, names_of_peer
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
-from waypost.smtp import xattributes as x
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
-from waypost.smtp.sasl import Credentials
+from waypost.smtp.sasl_server import EXTERNAL, Asserted, Claim
+from waypost.smtp.scram_server import Verifier
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
+from waypost.smtp.xattributes import Attributes
 
 SessionEvent = Literal[
     "connected", "closed", "auth_failed", "auth_succeeded", "tls_failed", "proxy_failed", "told", "limited"
@@ -37,13 +42,14 @@ _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other ses
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
+_MAX_TOLD = 256  # characters of a user name in the log
 
 _GO_ON = reply(354, None, "Go on, and end with <CRLF>.<CRLF>")
 _SENDER_OK = reply(250, "2.1.0", "Sender OK")
 _START_TLS = reply(220, "2.0.0", "Start TLS")
 _WELCOME = reply(235, "2.7.0", "Welcome")
 _WRONG = reply(535, "5.7.8", "User name or password is wrong")
-_NO_LOGIN = reply(501, "5.5.4", "There is no such account")
+_LIMITED = reply(454, "4.7.0", "Too many attempts to authenticate have failed; try again later")
 _TOO_MANY_GUESSES = reply(421, "4.7.0", "Too many failed attempts to authenticate")
 _SILENT = reply(421, "4.4.2", "You were silent for too long")
 _STOPPING = reply(421, "4.3.2", "Waypost is being stopped; come back in a moment")
@@ -106,15 +112,24 @@ class SessionLog(Protocol):
 class Checker(Protocol):
     """Who may log in."""
 
-    async def check(self, credentials: Credentials, address: str) -> Account | None:
-        """The account, or None."""
+    def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """What a listener that wants these mechanisms offers; without any, what every account can use."""
+
+    def certified(self, shown: ShownCertificate) -> Account | None:
+        """Whose certificate this is; it has been verified."""
+
+    async def verifier(self, username: str, address: str) -> Verifier | Limited:
+        """What SCRAM needs of an account, or something like it for a name that has none."""
+
+    async def check(self, claim: Claim, address: str, certified: Account | None = None) -> Account | Limited | None:
+        """The account, or None. `certified` is whose certificate the client has shown."""
 
     def account(self, username: str) -> Account | None:
         """The account that a trusted proxy has checked already, or None."""
 
 
-Move = Callable[["Session", str], ServerOptions | Reply]
-"""Asks the listener whether a session may be that of a client with another address: what it is offered, or why not."""
+Move = Callable[["Session", Client, ServerOptions], ServerOptions | Reply]
+"""Asks the listener whether a session may be another client's: what it is offered, instead of these, or why not."""
 
 
 class Session:
@@ -138,12 +153,15 @@ class Session:
         self._log = log
         self._certificate = certificate
         self._move = move
+        if options.auth and (offered := checker.mechanisms(settings.mechanisms)) != options.mechanisms:
+            options = replace(options, mechanisms=offered)
         self._engine = ServerEngine(options)
         address, port = stream.peer
         self._client = Client(settings.name, address, port, submission=settings.mode == "submission")
         self._transaction: Transaction | None = None
+        self._certified: Account | None = None
         self._failed_auth = 0
-        self._stopping = False
+        self._stopping = self._was_told = False
 
     @property
     def client(self) -> Client:
@@ -152,8 +170,7 @@ class Session:
 
     async def run(self, refusal: Reply | None = None) -> None:
         """Serves the client until the session ends. `refusal` turns it away with its greeting."""
-        proxy = self._stream.proxy
-        self._log.session(self._client, "connected", **({} if proxy is None else {"proxy": proxy}))
+        self._log.session(self._client, "connected", **self._stream.facts)
         why = "fault"
         try:
             why = await self._serve(refusal)
@@ -267,12 +284,14 @@ class Session:
                 engine.answer(answer)
             case e.Abandoned():
                 self._give_up("the client reset the transaction")
-            case e.Authenticate(mechanism, credentials):
-                await self._authenticate(mechanism, credentials)
+            case e.Authenticate(mechanism, claim):
+                await self._authenticate(mechanism, claim)
+            case e.VerifierWanted(mechanism, username):
+                await self._supply(mechanism, username)
             case c.StartTls():
                 engine.answer(_START_TLS)
             case c.Xclient(attributes):
-                self._be_told(dict(attributes))
+                self._be_told(attributes)
 
     def _begin(self, mail: c.Mail) -> Reply:
         engine, client = self._engine, self._client
@@ -286,61 +305,72 @@ class Session:
         self._transaction = begun
         return _SENDER_OK
 
-    def _be_told(self, told: dict[str, str]) -> None:
+    def _be_told(self, attributes: Attributes) -> None:
         """A trusted proxy says by XCLIENT who the client is: the session starts over."""
-        engine, client = self._engine, self._client
-        login, port = x.known(told.get("LOGIN")), x.known(told.get("PORT"))
-        account = None if login is None else self._checker.account(login)
-        try:
-            address = x.parse_address(x.known(told.get("ADDR")) or client.address)
-            client = replace(client, address=address, port=client.port if port is None else x.parse_port(port))
-        except x.AttributeSyntaxError as error:
-            engine.answer(reply(501, "5.5.4", str(error)))
-            return
-        if login is not None and account is None:
-            engine.answer(_NO_LOGIN)
-            return
-        options = self._move(self, address)
-        if isinstance(options, Reply):
-            self._log.session(client, "limited", reply=str(options))
+        engine = self._engine
+        client = told_client(self._client, attributes, self._checker.account)
+        if isinstance(client, Reply):
+            engine.answer(client)
+        elif isinstance(options := self._move(self, client, engine.options), Reply):
             engine.close(options)
-            return
-        engine.options = options
-        engine.answer(_greeting(options.hostname))
-        engine.authenticated = account is not None
-        self._client = replace(client, name="", protocol="SMTP", account=login)
-        self._log.session(self._client, "told", proxy=self._stream.proxy or self._stream.peer[0])
+        else:
+            engine.options = options
+            engine.answer(_greeting(options.hostname))
+            engine.authenticated = client.account is not None
+            self._client, self._certified, self._was_told = client, None, True  # the certificate is the proxy's
+            self._log.session(client, "told", proxy=self._stream.proxy or self._stream.peer[0])
 
-    async def _authenticate(self, mechanism: str, credentials: Credentials) -> None:
-        account = await self._checker.check(credentials, self._client.address)
-        if account is not None:
-            self._client = replace(self._client, account=account.name)
+    async def _supply(self, mechanism: str, username: str) -> None:
+        """Goes on with an exchange that needs what is stored of a password."""
+        verifier = await self._checker.verifier(username, self._client.address)
+        if isinstance(verifier, Limited):
+            self._failed(mechanism, username, _LIMITED)
+        else:
+            self._engine.supply(verifier, secrets.token_urlsafe(18))
+
+    async def _authenticate(self, mechanism: str, claim: Claim) -> None:
+        found = await self._checker.check(claim, self._client.address, self._certified)
+        if isinstance(found, Account):
+            self._client = replace(self._client, account=found.name)
             self._log.session(self._client, "auth_succeeded", mechanism=mechanism)
             self._engine.answer(_WELCOME)
-            return
+        else:
+            username = claim.authzid if isinstance(claim, Asserted) else claim.username
+            self._failed(mechanism, username, _WRONG if found is None else _LIMITED)
+
+    def _failed(self, mechanism: str, username: str, answer: Reply) -> None:
         self._failed_auth += 1
-        self._log.session(self._client, "auth_failed", mechanism=mechanism, username=credentials.username)
-        self._engine.answer(_WRONG)
+        event: SessionEvent = "auth_failed" if answer is _WRONG else "limited"
+        self._log.session(self._client, event, mechanism=mechanism, username=username[:_MAX_TOLD], reply=str(answer))
+        self._engine.answer(answer)
         if self._failed_auth >= _MAX_FAILED_AUTH:
             self._engine.close(_TOO_MANY_GUESSES)
+
+    def _identify(self) -> None:
+        """Looks whose certificate the client has shown: on a submission listener it need not say AUTH."""
+        certificate = self._stream.peer_certificate
+        if certificate is None or not self._client.submission or self._was_told:
+            return
+        account = self._checker.certified(shown(certificate, names_of_peer(self._stream)))
+        if account is None:
+            return
+        options, wanted = self._engine.options, self._settings.mechanisms
+        external = (EXTERNAL,) if not wanted or EXTERNAL in wanted else ()
+        self._engine.options = replace(options, auth_required=False, mechanisms=options.mechanisms + external)
+        self._certified = account
+        self._client = replace(self._client, account=account.name)
+        self._log.session(self._client, "auth_succeeded", mechanism="certificate")
 
     # -- the connection
 
     async def _handshake(self) -> bool:
         """Starts TLS; says whether it worked."""
-        if self._certificate is None:
-            return False
-        try:
-            await self._stream.start_tls(
-                self._certificate.context(),
-                self._settings.timeouts.handshake,
-                server=True,
-                from_the_start=self._settings.implicit_tls,
-            )
-        except (ssl.SSLError, ConnectionError, StreamTimeoutError) as error:
-            self._log.session(self._client, "tls_failed", error=getattr(error, "reason", None) or str(error))
-            return False
-        return True
+        problem = await secure(self._stream, self._certificate, self._settings)
+        if problem is not None:
+            self._log.session(self._client, "tls_failed", error=problem)
+        else:
+            self._identify()
+        return problem is None
 
     async def _part(self, answer: Reply) -> None:
         """Says why the session ends, and ends it."""

@@ -139,12 +139,14 @@ EVENTS = {
     ),
     "connected": Event("debug", "a session began", _CLIENT),
     "closed": Event("debug", "a session ended", _CLIENT),
-    "auth_succeeded": Event("debug", "AUTH succeeded", _CLIENT),
+    "auth_succeeded": Event("debug", "a client is known: AUTH succeeded, or its certificate is an account's", _CLIENT),
     "auth_failed": Event("warning", "AUTH failed", _CLIENT),
     "tls_failed": Event("debug", "the TLS handshake with a client failed", _CLIENT),
     "proxy_failed": Event("warning", "a proxy in front sent no valid PROXY header", _CLIENT),
     "told": Event("debug", "a trusted proxy said by XCLIENT who the client is", _CLIENT),
-    "limited": Event("warning", "a client was turned away by a limit", _CLIENT),
+    "limited": Event(
+        "warning", "a client was turned away by a limit: of connections, or of attempts to guess a password", _CLIENT
+    ),
 }
 """Every event. Those of sessions, the last eight, may have facts of their own besides."""
 
