@@ -82,4 +82,5 @@ class Legs:
         return HybridLeg(self._relay(route, policy), self._budget)
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
-        return LiveRelay(self._desk.candidates, route, self._mail, self._message_id, self._desk.log, policy)
+        desk, account = self._desk, self._client.account
+        return LiveRelay(desk.candidates, route, self._mail, self._message_id, desk.log, policy, account)

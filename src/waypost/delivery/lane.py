@@ -29,6 +29,9 @@ from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 PREFETCH = 20
 """Deliveries that are claimed at once, or more where many connections are: a claim may have to wait for the disk."""
 
+LONG_REST = 60
+"""Seconds of rest for which nothing that was claimed is kept."""
+
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
 
@@ -91,7 +94,7 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What follows for a lane from its pool: deliveries at once, and in one claim; whether somebody has a rate."""
+    """What follows for a lane from its pool: deliveries at once, and in one claim; whether there are rates or quotas."""
 
     limit: int
     batch: int
@@ -106,7 +109,7 @@ def _bounds_of(pool: Pool) -> _Bounds:
     rates = [upstream.rate for upstream in upstreams if upstream.rate is not None]
     if len(rates) == len(upstreams):  # one second's worth: what is claimed should not have to wait for long
         batch = max(1, min(batch, int(sum(rates))))
-    return _Bounds(limit, batch, bool(rates))
+    return _Bounds(limit, batch, bool(rates) or any(upstream.quotas for upstream in upstreams))
 
 
 class Lane:
@@ -319,6 +322,8 @@ class Lane:
             pool = self._pool()
             rest = 0.0 if pool is None else self._place.attempts.pause(pool)
         if rest > 0:
+            if rest > LONG_REST:  # a quota is spent: others may see what waits, and do something about it
+                self.give_back()
             self._alarm.set(rest)
             return True
         return False

@@ -43,6 +43,8 @@ class Cause(StrEnum):
     CAPABILITY = "capability"  # the upstream cannot carry this message (8BITMIME, SMTPUTF8, SIZE)
     PLAINTEXT = "plaintext"  # credentials would have gone in the clear
     BUSY = "busy"  # every connection that the upstream may have is in use
+    QUOTA = "quota"  # what it may be given is spent, by our own count
+    SENDER = "sender"  # it does not send for this reverse-path
     SHUTDOWN = "shutdown"  # we are stopping
     LOCAL = "local"  # a fault of ours: content that cannot be read back
 

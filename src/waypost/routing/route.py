@@ -7,12 +7,24 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from waypost.routing.quota import Quota
 from waypost.smtp.address import Address
 from waypost.smtp.sasl import Credentials
 
 Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
-StrategyName = Literal["ordered", "round_robin", "weighted", "random"]
+StrategyName = Literal[
+    "ordered",
+    "round_robin",
+    "weighted",
+    "random",
+    "least_used",
+    "least_loaded",
+    "fastest",
+    "cheapest",
+    "sticky",
+]
+StickyBy = Literal["recipient", "sender", "account"]
 InDoubtPolicy = Literal["retry-same", "tempfail", "failover", "assume-sent"]
 Acceptance = Literal["pass", "hybrid", "spool"]
 
@@ -69,6 +81,11 @@ class Upstream:
     """The address that replaces reverse-path and From field, for the smtpmux format."""
     rate: float | None = None
     """Messages per second that it is given from the spool, at most; None is no limit."""
+    quotas: tuple[Quota, ...] = ()
+    """How much it may be given in a span of time; all of them hold."""
+    senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
+    cost: float = 0.0
+    """What one message costs there, in any currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,9 @@ class Member:
     weight: int = 1
 
 
+_PLAIN: frozenset[StrategyName] = frozenset({"ordered", "round_robin", "weighted", "random"})
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Upstreams of which one takes the message, in the order that the strategy gives."""
@@ -86,6 +106,13 @@ class Pool:
     name: str
     members: tuple[Member, ...]
     strategy: StrategyName = "ordered"
+    sticky_by: StickyBy = "recipient"
+    is_plain: bool = field(init=False, repr=False, compare=False)
+    """Whether its order depends on nothing but turns and health."""
+
+    def __post_init__(self) -> None:
+        limited = any(member.upstream.quotas or member.upstream.senders for member in self.members)
+        object.__setattr__(self, "is_plain", self.strategy in _PLAIN and not limited)
 
 
 @dataclass(frozen=True, slots=True)
