@@ -24,6 +24,7 @@ from waypost.config.settings import (
     SpoolSettings,
 )
 from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
+from waypost.routing.quota import Quota
 from waypost.routing.route import (
     Account,
     Backoff,
@@ -62,7 +63,7 @@ def build(
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
-        pools[name] = Pool(name, members, pool.strategy)
+        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by)
     accounts = {
         name: Account(name, secrets[("accounts", name)].reveal(), account.route, account.may_send_as)
         for name, account in model.accounts.items()
@@ -139,7 +140,15 @@ def _upstream(name: str, section: UpstreamSection, secret: Secret | None) -> Ups
         background_timeouts=_timeouts(section.background_timeouts),
         rewrite_from=section.rewrite_from,
         rate=section.rate,
+        quotas=_quotas(section),
+        senders=section.senders,
+        cost=section.cost,
     )
+
+
+def _quotas(section: UpstreamSection) -> tuple[Quota, ...]:
+    quotas = [quota.value for quota in section.quota]
+    return (*quotas, section.warm_up.value) if section.warm_up is not None else tuple(quotas)
 
 
 def _timeouts(section: UpstreamTimeouts | BackgroundTimeouts) -> Timeouts:

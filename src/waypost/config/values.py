@@ -4,13 +4,16 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import date, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from waypost.config.errors import WrongValueError
+from waypost.config.errors import WrongValueError, nearest
 from waypost.routing.route import Network
 from waypost.smtp.address import Address, AddressError, parse_mailbox
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *(ms|s|m|h|d)?", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) *([A-Za-z]*)", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
@@ -77,6 +80,35 @@ def rate_text(per_second: float) -> str:
         if number >= 0.5 and abs(number - round(number)) < 1e-6:
             return f"{round(number)}/{unit}"
     return f"{per_second * 3600:.9g}/hour"
+
+
+def cost(text: str) -> float:
+    """A number, not below nothing: `0.0001`."""
+    if _NUMBER.fullmatch(text) is None:
+        raise WrongValueError("is not a number", "write what one message costs, like 0.0001")
+    return float(text)
+
+
+def day(text: str) -> date:
+    """A day: `2026-12-01`."""
+    try:
+        if _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise WrongValueError("is not a day", "write year, month and day, like 2026-12-01")
+
+
+def time_zone(text: str) -> tzinfo:
+    """A time zone by its name: `Europe/Berlin`, `UTC`."""
+    try:
+        return ZoneInfo(text)
+    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError, and comes for names that look right
+        pass
+    except KeyError:
+        pass
+    near = nearest(text, sorted(available_timezones()))
+    raise WrongValueError(f"there is no time zone {text[:40]!r}", near or "write a name like Europe/Berlin, or UTC")
 
 
 def size(text: str) -> int:

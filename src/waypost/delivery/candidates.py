@@ -24,8 +24,9 @@ from waypost.routing.health import Health, State
 from waypost.routing.identity import sends_for
 from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import NOTHING
-from waypost.routing.strategies import Turns, order
+from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp.address import NULL
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
@@ -103,7 +104,8 @@ class Candidates:
             turns = self._turns[pool.name] = Turns()
         facts = NOTHING
         if not pool.is_plain:
-            key = _sticky_key(pool, envelope, account) if pool.strategy == "sticky" else ""
+            first = envelope.recipients[0].address if envelope.recipients else NULL
+            key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
 
@@ -238,17 +240,6 @@ class Candidates:
             health.sleep(now, now + left, note.value)
         elif health.is_asleep:
             health.succeeded(now)
-
-
-def _sticky_key(pool: Pool, envelope: Envelope, account: str | None) -> str:
-    """What keeps a message with its upstream: one that has no account, or nobody as its sender, has a place too."""
-    match pool.sticky_by:
-        case "account":
-            return account or ""
-        case "sender":
-            return envelope.reverse_path.key.lower()
-        case _:
-            return envelope.recipients[0].address.key.lower() if envelope.recipients else ""
 
 
 def _tell(upstream: str, state: State, why: str, verdict: Verdict) -> None:

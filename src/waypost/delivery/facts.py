@@ -69,5 +69,5 @@ class Standings:
             # What the client took between RCPT and the content says nothing of the upstream.
             seconds = sum(seconds for _, seconds in attempt.phases) if attempt.phases else attempt.duration
             average.took(seconds, now)
-        elif verdict.health is HealthEffect.FAILURE or attempt.phase is Phase.DOT and verdict.fail_over:
+        elif verdict.health is HealthEffect.FAILURE or (attempt.phase is Phase.DOT and verdict.fail_over):
             average.failed(now)

@@ -94,7 +94,7 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What follows for a lane from its pool: deliveries at once, and in one claim; whether there are rates or quotas."""
+    """What follows for a lane from its pool: deliveries at once, in one claim; whether somebody has a rate or quota."""
 
     limit: int
     batch: int

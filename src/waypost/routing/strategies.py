@@ -17,6 +17,7 @@ from typing import Protocol
 from waypost.routing.health import Health
 from waypost.routing.route import Member, Pool, StrategyName
 from waypost.routing.standing import NOTHING, UNKNOWN, Facts, Standing
+from waypost.smtp.address import Address
 
 Random = Callable[[], float]
 """Yields numbers from 0 up to, but not including, 1."""
@@ -194,6 +195,19 @@ def _sticky(pool: Pool, members: Sequence[Member], turns: Turns, random: Random,
     whoever was second for them, and when it is back they return.
     """
     return sorted(members, key=lambda member: -_draw(facts.key, member))
+
+
+def sticky_key(pool: Pool, reverse_path: Address, recipient: Address, account: str | None) -> str:
+    """What keeps a message with its upstream; what has no account or sender has a place as well."""
+    if pool.strategy != "sticky":
+        return ""
+    match pool.sticky_by:
+        case "account":
+            return account or ""
+        case "sender":
+            return reverse_path.key.lower()
+        case _:
+            return recipient.key.lower()
 
 
 def _draw(key: str, member: Member) -> float:

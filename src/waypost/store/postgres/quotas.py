@@ -30,7 +30,7 @@ class PostgresQuotas:
         async with self._pool.connection() as connection, connection.transaction():
             # A count that is lost in a crash of the database would let more be sent than is allowed.
             await connection.execute("SET LOCAL synchronous_commit = on")
-            text, now = await connection.fetchrow(_TAKE, *key)
+            [(text, now)] = await connection.fetch(_TAKE, *key)
             try:
                 before = read_tally(text)
             except ValueError:  # of another version: nothing is known of what it counted
