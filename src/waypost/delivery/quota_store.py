@@ -31,21 +31,22 @@ class OwnCount:
     def __init__(self, now: Callable[[], float], spool: Spool | None = None) -> None:
         self._now = now
         self._spool = spool
-        self._tallies: dict[str, Tally] = {}
+        self.tallies: dict[str, Tally] = {}
+        """What was leased, by upstream and quota."""
 
     async def lease(self, upstream: str, quota: Quota, least: int, returns: Mapping[float, int], debt: int) -> Lease:
         key = f"{upstream} {quota.key}"
-        before = self._tallies.get(key, Tally())
+        before = self.tallies.get(key, Tally())
         tally, leased = lease(before, quota, self._now(), least, returns, debt)
         if tally is not before:
-            self._tallies[key] = tally
+            self.tallies[key] = tally
         if self._spool is not None and quota.per != "second" and tally.slots != before.slots:
             self._spool.put(Note(KIND, key, tally.written(), tally.until))
             if leased.granted:
                 try:
                     await self._spool.check()  # what was put before is durable, too
                 except BaseException:
-                    self._tallies[key] = self._tallies[key].returned({leased.start: leased.granted})
+                    self.tallies[key] = self.tallies[key].returned({leased.start: leased.granted})
                     raise
         return leased
 
@@ -54,6 +55,6 @@ class OwnCount:
         for note in notes:
             if note.kind == KIND:
                 try:
-                    self._tallies[note.key] = read_tally(note.value)
+                    self.tallies[note.key] = read_tally(note.value)
                 except ValueError:  # of another version: nothing is known of what it counted
                     continue
