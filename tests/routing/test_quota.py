@@ -132,7 +132,7 @@ def test_a_count_is_read_as_it_was_written():
     tally, _ = lease(Tally(), Quota(9, "hour"), 1_700_000_000.5, 3)
     assert read_tally(tally.written()) == tally
     for text in ("", "{}x", "[1]", '[["a", 1, 2]]', "null"):
-        with pytest.raises(ValueError):  # noqa: PT011  # whatever the words, it is not a count
+        with pytest.raises(ValueError):  # whatever the words, it is not a count
             read_tally(text)
 
 

@@ -92,7 +92,8 @@ class Quota:
     def __str__(self) -> str:
         zone = f", by the calendar in {self.zone_name}" if self.window == "calendar" else ""
         if self.growth is None:
-            return f"{self.limit} {self.of} per {self.per}{zone}"
+            unit = self.of[:-1] if self.limit == 1 else self.of
+            return f"{self.limit} {unit} per {self.per}{zone}"
         return f"warm-up from {self.growth.start}: {', '.join(map(str, self.growth.limits))} {self.of} per day{zone}"
 
 
