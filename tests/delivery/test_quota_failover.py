@@ -14,6 +14,7 @@ from rig.ports import free_port
 from rig.running import HASTY, RunningServer, settings, single, upstream
 from rig.sink import StoringSink
 from rig.waiting import wait_until
+from rig.waypost import WaypostProcess
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.delivery.spool import Filter
 from waypost.routing.quota import Quota
@@ -159,6 +160,33 @@ def test_a_restart_forgets_nothing_and_loses_nothing(sink: StoringSink, second: 
             send(port, count=40)
             assert len(sink.messages) == sent
     assert len(second.messages) == 20
+
+
+def test_a_process_that_is_killed_has_counted_what_it_sent(
+    sink: StoringSink, second: StoringSink, waypost: Callable[..., WaypostProcess], tmp_path: Path
+) -> None:
+    port = free_port()
+    process = waypost(
+        {
+            "hostname": "mx.example.com",
+            "listeners": [{"address": f"127.0.0.1:{port}", "mode": "relay"}],
+            "upstreams": {
+                "first": {"address": sink.address, "quota": ["60/day"]},
+                "second": {"address": second.address},
+            },
+            "pools": {"providers": {"upstreams": ["first", "second"]}},
+            "routes": {"all": {"primary": "providers"}},
+            "spool": {"path": str(tmp_path / "spool"), "allow_temporary": True},
+        },
+        ports=[port],
+    )
+    with process:
+        send(port, count=25)
+        process.kill()
+        process.start()
+        send(port, count=50)
+    assert 58 <= len(sink.messages) <= 60, "never over; what was leased and not used is lost"
+    assert len(sink.messages) + len(second.messages) == 75
 
 
 def test_it_goes_nowhere_where_its_sender_would_be_refused(sink: StoringSink, second: StoringSink) -> None:

@@ -154,6 +154,8 @@ FAILURES = {
     Cause.CAPABILITY: Kind.CAPABILITY,
     Cause.PLAINTEXT: Kind.SECURITY,
     Cause.BUSY: Kind.BUSY,
+    Cause.QUOTA: Kind.BUSY,
+    Cause.SENDER: Kind.CAPABILITY,
     Cause.SHUTDOWN: Kind.LOCAL,
     Cause.LOCAL: Kind.LOCAL,
 }
