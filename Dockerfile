@@ -15,7 +15,8 @@ WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # Compiled here, because the running container writes nothing: without it every start would compile anew.
-RUN /opt/waypost/bin/pip install --no-compile . \
+# With the driver for a spool on PostgreSQL, which costs nothing where it is not used.
+RUN /opt/waypost/bin/pip install --no-compile '.[postgres]' \
     && /opt/waypost/bin/python -m compileall -q -j 0 /opt/waypost/lib
 
 
@@ -30,10 +31,10 @@ LABEL org.opencontainers.image.title="Waypost" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/python:3.13-slim"
 
-# A number, so that Kubernetes can see that it is not root (runAsNonRoot). /app and the spool belong to it;
-# a new volume takes over the owner of the folder it covers.
+# A number, so that Kubernetes can see that it is not root (runAsNonRoot). /app and the spool belong to it, and the
+# place of the control socket where the spool is a database; a new volume takes over the owner of the folder it covers.
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/waypost --shell /usr/sbin/nologin waypost \
-    && install -d -o 10001 -g 10001 -m 0700 /var/lib/waypost \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/waypost /run/waypost \
     && install -d -o 10001 -g 10001 -m 0755 /app
 COPY --from=build /opt/waypost /opt/waypost
 
@@ -41,8 +42,9 @@ ENV PATH=/opt/waypost/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /app
 
-# Copies that wait for their target. Everything else is read only; with `--read-only` add `--tmpfs /tmp`, where
-# messages over spill_size lie while they come in.
+# What waits for its upstream, with the control socket for `docker exec CONTAINER waypost queue summary`. Everything
+# else is read only; with `--read-only` add `--tmpfs /tmp`, where messages over spill_size lie while they come in, and
+# with a database as the spool `--tmpfs /run/waypost:uid=10001,mode=0700`.
 VOLUME /var/lib/waypost
 
 # Ports that configurations commonly use; 1020 is smtpmux's, 8025 the health checks and metrics.

@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+TORTURE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench docs clean
+.PHONY: help setup demo test torture check format bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +33,9 @@ demo: $(READY) ## watch the main job: two providers, an old and a new server, re
 
 test: $(READY) ## run the tests; what needs a program that is absent is skipped and listed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+torture: $(READY) ## kill it at every step, for as long as told (TORTURE_ARGS="--minutes 10 --seed 7")
+	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
 
 check: $(READY) ## lint, format check, types
 	$(BIN)/ruff check .

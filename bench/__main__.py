@@ -14,7 +14,7 @@ from typing import cast
 from bench.matrix import CONCURRENCY, CONNECTIONS, SIZES, Cell, Connections, plan
 from bench.profiling import profile
 from bench.report import Report, render
-from bench.required import RATIOS
+from bench.required import RATIOS, is_needed
 from bench.run import Bench, Run
 from bench.systems import SYSTEMS
 
@@ -96,7 +96,8 @@ def main() -> int:
     bench = Bench(options.work.resolve(), options.messages, options.quick)
     profiles: dict[str, str] = {}
     try:
-        _run_all(bench, names, cells, rounds, runs)
+        pairs = [(name, cell) for cell in cells for name in names if not options.quick or is_needed(name, cell)]
+        _run_all(bench, pairs, rounds, runs)
         if options.profile:
             _profile_all(bench, names, cells, profiles)
     except KeyboardInterrupt:
@@ -123,20 +124,18 @@ def main() -> int:
     return 1 if interrupted or any(run.failure for run in runs) else 0
 
 
-def _run_all(bench: Bench, names: list[str], cells: list[Cell], rounds: int, runs: list[Run]) -> None:
+def _run_all(bench: Bench, pairs: list[tuple[str, Cell]], rounds: int, runs: list[Run]) -> None:
     """Interleaved: in each round and cell, every system once, so that a noisy minute is noisy for all."""
-    total = rounds * len(cells) * len(names)
     for number in range(1, rounds + 1):
-        for cell in cells:
-            for name in names:
-                begun = time.monotonic()
-                run = bench.run(SYSTEMS[name], cell, number)
-                runs.append(run)
-                _say(run, len(runs), total, time.monotonic() - begun)
+        for name, cell in pairs:
+            begun = time.monotonic()
+            run = bench.run(SYSTEMS[name], cell, number)
+            runs.append(run)
+            _say(run, len(runs), rounds * len(pairs), time.monotonic() - begun)
 
 
 def _profile_all(bench: Bench, names: list[str], cells: list[Cell], profiles: dict[str, str]) -> None:
-    for name, cell in dict.fromkeys((ratio.system, ratio.cell) for ratio in RATIOS):
+    for name, cell in dict.fromkeys((ratio.system, ratio.cell) for ratio in RATIOS if not ratio.at_least):
         if name in names and cell in cells:
             title = f"{SYSTEMS[name].title}, {cell.title}"
             profiles[title] = profile(SYSTEMS[name], cell, cell.profiled_messages, bench.work)

@@ -171,6 +171,29 @@ def cpu_of_program(group: Group, name: str) -> float:
     return total / TICKS
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Seconds that main threads ran, and that they were ready to run and had no core."""
+
+    ran: float
+    waited: float
+
+    def __sub__(self, other: "Busy") -> "Busy":
+        return Busy(self.ran - other.ran, self.waited - other.waited)
+
+
+def main_threads(group: Group) -> Busy:
+    """Of the main threads of a group's processes; what is missing to the time that passed, they slept."""
+    times = [0, 0]
+    for pid in group.pids():
+        try:
+            ran, waited, _ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+        except OSError:
+            continue
+        times = [times[0] + int(ran), times[1] + int(waited)]
+    return Busy(times[0] / 1e9, times[1] / 1e9)
+
+
 def _field(pid: int, file: str, key: str) -> int:
     """Octets of a `Key:  123 kB` line, 0 when the process has gone."""
     try:

@@ -22,10 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
-from bench.accounting import MIB, Descendants, MemorySampler, forget_peak, peak_resident, resident
+from bench.accounting import (
+    MIB,
+    Busy,
+    Descendants,
+    MemorySampler,
+    forget_peak,
+    main_threads,
+    peak_resident,
+    resident,
+)
 from bench.arrivals import Arrivals, check
 from bench.commits import Stored, read_stored
-from bench.instance import Instance
+from bench.instance import Instance, environment
 from bench.ports import free_port
 from bench.profiling import FILE, Profiled, table
 from bench.report import about_machine, markdown_table
@@ -92,8 +101,9 @@ class Drained:
     rate: float
     direct: float
     cpu_per_thousand: float
-    cores: float
-    """CPU seconds a second that Waypost needed; one process with one loop cannot have much more than 1."""
+    loop: Busy
+    """Of each second, what the main thread ran and what it waited for a core. For the rest it slept: for the disk, the
+    interpreter's lock or the sink."""
     sink_cores: float
     direct_sink_cores: float
     database_per_thousand: float | None
@@ -159,7 +169,8 @@ def look(backlog: Backlog) -> Looked:
 def _timed(command: list[str], backlog: Backlog) -> float:
     """Seconds that a person waits for a command, its own start included."""
     begun = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=backlog.directory, timeout=900)
+    env = environment(backlog.directory)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=backlog.directory, env=env, timeout=900)
     return time.monotonic() - begun
 
 
@@ -172,12 +183,15 @@ def drain(backlog: Backlog, count: int, connections: int) -> Drained:
         system = Backlogged(backlog.spool, arrivals.ports["new"], connections)
         before, database_before = sink.cpu().total, database.cpu().total
         with Instance(system, backlog.directory, arrivals.ports) as instance:
-            cpu, begun = instance.group.cpu().total, time.monotonic()
+            cpu = instance.group.cpu().total
             stored = read_stored(instance.admin)
             forget_peak(instance.group)
             with MemorySampler(instance.group, 1.0) as memory:
-                counts = arrivals.wait_all(SINK, count, STALLED_AFTER, poll=0.5)
-                taken, sink_cpu, ended = instance.group.cpu().total - cpu, sink.cpu().total - before, time.monotonic()
+                arrivals.wait_all(SINK, 1, STALLED_AFTER)
+                loop, begun = main_threads(instance.group), time.monotonic()
+                counts = arrivals.wait_all(SINK, count, STALLED_AFTER, poll=0.1)
+                loop, lasted = main_threads(instance.group) - loop, time.monotonic() - begun
+                sink_cpu = sink.cpu().total - before
             instance.wait_idle()
             spent = instance.group.cpu().total - cpu
             stored = read_stored(instance.admin) - stored
@@ -191,7 +205,7 @@ def drain(backlog: Backlog, count: int, connections: int) -> Drained:
             rate=count / seconds,
             direct=direct,
             cpu_per_thousand=(spent + database_cpu) / count * 1000,
-            cores=taken / (ended - begun),
+            loop=Busy(loop.ran / lasted, loop.waited / lasted),
             sink_cores=sink_cpu / seconds,
             direct_sink_cores=direct_cores,
             database_per_thousand=database_cpu / count * 1000 if backlog.database else None,
@@ -251,8 +265,10 @@ def render(looked: dict[int, Looked], drained: list[Drained], connections: int, 
                 "",
                 f"- Waypost {each.rate:,.0f}/s, smtp-source directly {each.direct:,.0f}/s: {ratio:.2f} of it"
                 f" (required: {REQUIRED:g}; {verdict})",
-                f"- Waypost's CPU: {each.cpu_per_thousand:.3f} s/1,000{database}; {each.cores:.2f} cores while it"
-                f" drained, the sink {each.sink_cores:.2f}; the sink with smtp-source {each.direct_sink_cores:.2f}",
+                f"- Waypost's CPU: {each.cpu_per_thousand:.3f} s/1,000{database}",
+                f"- while it drained the main thread ran {each.loop.ran:.0%} of the time, waited for a core"
+                f" {each.loop.waited:.0%}, and slept {max(0.0, 1 - each.loop.ran - each.loop.waited):.0%}",
+                f"- the sink needed {each.sink_cores:.2f} of a core, with smtp-source {each.direct_sink_cores:.2f}",
                 f"- commits: {commits:,}, {each.messages / max(1, commits):.1f} messages to each",
                 f"- peak memory: {each.peak_resident / MIB:.1f} MiB resident, {each.peak_proportional / MIB:.1f} MiB"
                 " proportional",

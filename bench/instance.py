@@ -22,6 +22,11 @@ class NotStartedError(Exception):
     """The system did not greet."""
 
 
+def environment(directory: Path) -> dict[str, str]:
+    """Ours, in which what belongs to a running system, and is in no folder of its own, is in `directory`."""
+    return {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
+
+
 class Instance:
     """A system from its start to its end. What it prints goes to the file `log` in its directory."""
 
@@ -51,7 +56,14 @@ class Instance:
             raise
         self._log = (self._place.directory / "log").open("wb")
         begun = time.monotonic()
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, cwd=ROOT, start_new_session=True)
+        self._process = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=ROOT,
+            env=environment(self._place.directory),
+            start_new_session=True,
+        )
         self.group.started(self._process.pid)
         try:
             if not self._wait_greeting(begun + START_WITHIN):

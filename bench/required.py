@@ -139,6 +139,13 @@ CEILINGS = (
 )
 
 
+def is_needed(system: str, cell: Cell) -> bool:
+    """Whether a run is worth its time in `--quick`: small messages of every system, large ones where they count."""
+    return cell.size == "1k" or any(
+        ratio.cell == cell and system in (ratio.system, ratio.reference) for ratio in RATIOS
+    )
+
+
 def required_rows(runs: Iterable[Run]) -> list[tuple[str, str, str, str]]:
     """Requirement, measured value with spread, limit, and `met`, `missed` or why neither can be said."""
     runs = tuple(runs)

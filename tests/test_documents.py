@@ -11,7 +11,10 @@ from rig.waypost import waypost as run_waypost
 ROOT = Path(__file__).parent.parent
 SHOWN = [
     pytest.param(text, id=f"{page}-{number}")
-    for page in ("README.md", "docs/guides/from-gosmtp-dup.md", "docs/guides/from-smtpmux.md")
+    for page in (
+        "README.md",
+        *sorted(str(guide.relative_to(ROOT)) for guide in (ROOT / "docs" / "guides").glob("*.md")),
+    )
     for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.M | re.S))
 ]
 
@@ -20,10 +23,13 @@ SHOWN = [
 def test_a_configuration_that_is_shown_passes_the_check(text: str, tmp_path: Path, certificates: Certificates) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a password\n")
+    database = tmp_path / "database"
+    database.write_text("postgresql://waypost:a-password@db.example.com/waypost\n")
     for theirs, ours in (
         ("/etc/waypost/cert.pem", certificates.certificate),
         ("/etc/waypost/key.pem", certificates.key),
         ("/run/secrets/billing", secret),
+        ("/run/secrets/database", database),
         ("/var/lib/waypost", tmp_path / "spool"),
     ):
         text = text.replace(theirs, str(ours))

@@ -17,7 +17,9 @@ from rig.waypost import WaypostProcess
 from rig.waypost import waypost as run_waypost
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = {"run", "demo", "sink", "check", "explain", "config", "queue", "trace", "send", "healthcheck", "version"}
+COMMANDS = {
+    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "oauth", "send", "healthcheck", "version"),
+}
 CONFIG_COMMANDS = {"show", "import", "schema", "init"}
 
 _SKIPPED = {".venv", ".git", "node_modules", ".work", "build", "dist"}
@@ -107,6 +109,22 @@ def test_the_configuration_of_the_compose_file_is_right(tmp_path: Path) -> None:
     file = str(ROOT / "packaging" / "compose-waypost.yaml")
     checked = run_waypost("check", "--config", file, env={"WAYPOST_SPOOL_PATH": str(tmp_path)})
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_two_instances_in_compose_share_the_database_that_is_started_with_them() -> None:
+    over = yaml.safe_load((ROOT / "packaging" / "compose-postgres.yaml").read_text("utf-8"))["services"]
+    image = over["database"]
+    password, name = image["environment"]["POSTGRES_PASSWORD"], image["environment"]["POSTGRES_DB"]
+    assert re.search(r":[0-9]+\.[0-9]+$", image["image"])
+    assert over["waypost"]["hostname"] != over["neighbour"]["hostname"]
+    file = str(ROOT / "packaging" / "compose-waypost.yaml")
+    for service in ("waypost", "neighbour"):
+        environ = over[service]["environment"]
+        assert environ["WAYPOST_SPOOL_URL"] == f"postgresql://waypost:{password}@database/{name}"
+        checked = run_waypost("check", "--config", file, env={"WAYPOST_SPOOL_URL": environ["WAYPOST_SPOOL_URL"]})
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert f"@database/{name}\n" in checked.stdout
+        assert all(port.startswith("127.0.0.1:") for port in over[service].get("ports", ()))
 
 
 def test_compose_pins_its_images_and_publishes_on_this_machine_only() -> None:

@@ -356,6 +356,8 @@ routes: {{all: {{primary: x}}}}
         (("--server", "a:25", "--data", "-", "--body", "x", *TO), "goes without --header and --body"),
         (("--server", "a:25", "--auth", "me", *TO), "--auth needs a password: --password-file, $SMTP_PASSWORD"),
         (("--server", "a:25", "--auth", "me", "--password-file", "/none", *TO), "--password-file /none: No such file"),
+        (("--server", "a:25", "--mechanism", "PLAIN", *TO), "--mechanism means nothing without --auth USER"),
+        (("--server", "a:25", "--auth", "me", "--mechanism", "NTLM", *TO), "'NTLM' is none of SCRAM-SHA-256-PLUS"),
         (("--server", "a:25", "--ca-file", "x", *TO), "--ca-file means nothing with --tls opportunistic"),
         (("--server", "a:25", "--timeout", "soon", *TO), "'soon' is not a number of seconds"),
         (("--server", "a:25", "--timeout", "nan", *TO), "'nan' is not a number of seconds"),

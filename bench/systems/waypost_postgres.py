@@ -33,8 +33,7 @@ class WaypostSpoolPostgres(WaypostSpool):
         lines = [
             f"{shlex.join(self._cluster.command)} 2>&1 &",
             f"until {shlex.join(self._cluster.ready_command)}; do kill -0 $! || exit 1; sleep 0.02; done",
-            # Without a folder for its spool the control socket is in that of what runs.
-            f"RUNTIME_DIRECTORY={shlex.quote(str(place.directory))} exec {shlex.join(super().configure(place))}",
+            f"exec {shlex.join(super().configure(place))}",
         ]
         return ["/bin/sh", "-c", "\n".join(lines)]
 

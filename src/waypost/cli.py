@@ -27,6 +27,7 @@ COMMANDS = {
     "config": _Entry("configuration", "show, import or begin a configuration; print its schema"),
     "queue": _Entry("queue", "see what is owed, and do something about it"),
     "trace": _Entry("trace", "tell the life of a message"),
+    "oauth": _Entry("oauth", "log in at an upstream's provider, for its access tokens"),
     "send": _Entry("send", "send a test message and show the whole dialogue"),
     "sink": _Entry("sink", "a test server that keeps what it gets and fails on request"),
     "healthcheck": _Entry("healthcheck", "ask a running Waypost whether it can take mail"),

@@ -9,14 +9,14 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
-from bench.accounting import Descendants, cpu_of_program
+from bench.accounting import Busy, Descendants, cpu_of_program
 from bench.arrivals import Arrivals
 from bench.commits import Stored, parse_stored
 from bench.drain import Drained, Looked, drain, filled, look
 from bench.drain import render as render_backlog
 from bench.matrix import Cell
 from bench.report import Report, render
-from bench.required import required_rows
+from bench.required import is_needed, required_rows
 from bench.run import Bench, Figures, Run
 from bench.sink import SinkSession, Tally
 from bench.systems import SYSTEMS
@@ -116,6 +116,12 @@ def test_five_times_as_many_is_a_lower_limit() -> None:
     assert rows(2000)[title] == "met"
 
 
+def test_large_messages_are_sent_quickly_only_where_they_count() -> None:
+    assert is_needed("waypost-pass", Cell("5m", "new", 20))
+    assert not is_needed("postfix-queue", Cell("5m", "new", 20))
+    assert is_needed("waypost-spool-pg", Cell("1k", "reused", 1))
+
+
 def test_the_report_shows_shared_commits_and_the_share_of_a_database() -> None:
     stored = replace(FIGURES, stored=Stored(1000, 250), database_cpu_per_thousand=0.2)
     nothing = replace(FIGURES, stored=Stored(0, 1))
@@ -170,7 +176,7 @@ def test_the_rate_of_a_drain_is_held_against_the_direct_one() -> None:
         rate=5900,
         direct=10_000,
         cpu_per_thousand=0.15,
-        cores=0.9,
+        loop=Busy(0.6, 0.1),
         sink_cores=0.1,
         direct_sink_cores=0.4,
         database_per_thousand=None,
@@ -180,6 +186,7 @@ def test_the_rate_of_a_drain_is_held_against_the_direct_one() -> None:
     )
     text = render_backlog({10_000: Looked(0.5, 55 * 1024 * 1024, 0.3, 0.4, 1.5)}, [one], 20, [])
     assert "5,900/s, smtp-source directly 10,000/s: 0.59 of it (required: 0.6; **missed**)" in text
+    assert "the main thread ran 60% of the time, waited for a core 10%, and slept 30%" in text
     assert "5,000, 20.0 messages to each" in text
     assert "| 10,000 | 0.500 | 55.0 | 0.300 | 0.400 | 1.50 |" in text
     assert "; met)" in render_backlog({}, [replace(one, rate=6000)], 20, [])

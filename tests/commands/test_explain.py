@@ -195,8 +195,8 @@ def test_quotas_senders_and_what_a_strategy_goes_by(explain, tmp_path):
     code, shown, _ = explain("--from", "a@example.com", "--to", "b@example.net", "--account", "nextcloud", "--json")
     primary = json.loads(shown)["recipients"][0]["route"]["primary"]
     assert code == FINE
-    assert [upstream["name"] for upstream in primary["upstreams"]] == ["gmail", "ses"]
-    assert [upstream["quotas"] for upstream in primary["upstreams"]] == [["500 messages per day"], []]
+    quotas = {upstream["name"]: upstream["quotas"] for upstream in primary["upstreams"]}
+    assert quotas == {"gmail": ["500 messages per day"], "ses": []}
     assert primary["upstreams"][0]["reason"] == "has this account, nextcloud"
     assert primary["not_for_sender"] == []
 

@@ -32,6 +32,8 @@ def test_addresses(text, shown):
         "postgresql://u:hunter2@host",
         "postgresql://u:hunter2@host/",
         "postgresql://u:hunter2@host:port/db",
+        "postgresql://u:hunter2@host:65536/db",
+        "postgresql://u:hunter2@one:5432,[::1]:70000/db",
         "postgresql://u:hunter2/@host/db",
         "postgresql://u:12/hunter2@host/db",
         "postgresql://u:hunter2#@host/db",

@@ -33,6 +33,15 @@ BASE = {
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
 WARM_UP = {"upstreams.NAME.warm_up": {"start": "2026-12-01", "limits": ["50", "100"]}}
+
+
+def oauth2(**more):
+    """What has to be there beside a setting of `oauth2`."""
+    section = {"provider": "microsoft", "client_id": "waypost", "refresh_token": "secret"} | more
+    section = {key: value for key, value in section.items() if value is not None}
+    return {"upstreams.NAME.auth.password": None, "upstreams.NAME.auth.oauth2": section}
+
+
 # Another value for each key, where it stands in BASE. A third part says what has to be there beside it.
 OTHER = {
     "hostname": "other.example.com",
@@ -69,6 +78,28 @@ OTHER = {
     "upstreams.NAME.auth.username": "other",
     "upstreams.NAME.auth.password": "other",
     "upstreams.NAME.auth.password_file": ("password.txt", {"upstreams.NAME.auth.password": None}),
+    "upstreams.NAME.auth.authorize_as": "shared@example.com",
+    "upstreams.NAME.auth.mechanism": "PLAIN",
+    "upstreams.NAME.auth.oauth2.provider": ("google", oauth2()),
+    "upstreams.NAME.auth.oauth2.tenant": ("example.com", oauth2()),
+    # Each grant needs what is a mistake beside the other.
+    "upstreams.NAME.auth.oauth2.grant": (
+        "client_credentials",
+        oauth2(refresh_token=None, client_secret="secret", tenant="example.com"),
+    ),
+    "upstreams.NAME.auth.oauth2.client_id": ("other", oauth2()),
+    "upstreams.NAME.auth.oauth2.client_secret": ("other", oauth2()),
+    "upstreams.NAME.auth.oauth2.client_secret_file": ("password.txt", oauth2()),
+    "upstreams.NAME.auth.oauth2.refresh_token": ("other", oauth2()),
+    "upstreams.NAME.auth.oauth2.refresh_token_file": (
+        "password.txt",
+        oauth2(refresh_token=None, refresh_token_file="url.txt"),
+    ),
+    "upstreams.NAME.auth.oauth2.scope": ("mail", oauth2()),
+    "upstreams.NAME.auth.oauth2.token_url": ("https://a.example/token", oauth2()),
+    "upstreams.NAME.auth.oauth2.device_authorization_url": ("https://a.example/device", oauth2()),
+    "upstreams.NAME.auth.oauth2.ca_file": ("ca.pem", oauth2()),
+    "upstreams.NAME.auth.oauth2.timeout": ("7", oauth2()),
     "upstreams.NAME.allow_plaintext_auth": "true",
     "upstreams.NAME.connections": "7",
     "upstreams.NAME.idle_timeout": "7",
@@ -190,7 +221,7 @@ def test_another_value_makes_other_settings(folder, key):
         put(data, key, "key.pem")
     elif key.endswith("password_file"):
         put(data, key.removesuffix("_file"), "secret")
-    if key.endswith("allow_open_relay"):
+    if key.endswith(("allow_open_relay", "oauth2.grant")):
         before, _ = settings_from(folder, BASE)
     else:
         before, _ = settings_from(folder, data)
@@ -199,7 +230,7 @@ def test_another_value_makes_other_settings(folder, key):
     put(data, key, value)
     after, shown = settings_from(folder, data)
     assert after != before
-    assert "secret" not in shown
+    assert "secret" not in shown.replace("client_secret", "")
     if key.endswith("allow_open_relay"):
         assert any("OPEN RELAY" in warning for warning in after.warnings)
 

@@ -1,5 +1,6 @@
 """Mail that is ours from the start, over real sockets: doubts by policy, lost content, upstreams side by side."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from rig.client import RawClient
+from rig.control import Asker
 from rig.faults import Phase, close, hold, say
 from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, several_routes, single, upstream
@@ -172,8 +174,26 @@ def test_a_copy_target_that_hangs_delays_neither_primary_nor_others(post: Post) 
         for _ in range(10):
             post.send()
         post.first.wait_for(10)
-        assert {entry.lane for entry in post.entries()} == {"copy:archive"}
+        wait_until(lambda: {entry.lane for entry in post.entries()} == {"copy:archive"}, "nothing but copies")
     finally:
         post.archive.behave()
         go_on.set()
     post.archive.wait_for(10)
+
+
+# -- by hand
+
+
+def test_a_retry_by_hand_does_not_wait_for_the_next_trial(post: Post) -> None:
+    post.use()
+    post.archive.on("connect", close(), None)
+    post.send()
+    for round_ in range(1, 8):  # the pause between two trials is as long as it gets
+        post.server.wait_for("deferred", round_, role="copy")
+        post.server.put_forward(61)
+    post.server.wait_for("deferred", 8, role="copy")
+    post.archive.behave()
+    touched, _ = asyncio.run(Asker(post.folder / "control.sock").act("retry", all=True))
+    assert [each["done"] for each in touched] == [True]
+    post.archive.wait_for(1)
+    post.wait_until_done()

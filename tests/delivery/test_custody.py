@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import pytest
 from rig.client import RawClient
 from rig.faults import close, hang, hold, say
 from rig.ports import free_port
-from rig.running import PATIENT, RunningServer, relay_listener, several_routes, single, upstream
+from rig.running import PATIENT, RunningServer, relay_listener, settings, several_routes, single, upstream
 from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.config.settings import SpoolSettings
-from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule
+from waypost.delivery.memory_spool import MemorySpool
+from waypost.delivery.spool import Delivery, Planned, SpoolError
+from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule, Upstream
 
 CONTENT = b"Subject: hello\r\nMessage-ID: <one@example.com>\r\n\r\nbody\r\n"
 MakeSink = Callable[[StoringSink], StoringSink]
@@ -154,6 +156,12 @@ def test_an_upstream_that_takes_longer_than_the_budget_is_not_sent_it_again(scen
     assert not it.second.messages
 
 
+def test_an_upstream_has_ten_minutes_for_its_answer_whoever_waits() -> None:
+    """RFC 5321 section 4.5.3.2.6: one that says 250 after nine minutes has accepted, and is not sent it again."""
+    for timeouts in (Upstream("a", "a.example", 25).timeouts, Upstream("a", "a.example", 25).background_timeouts):
+        assert timeouts.dot >= 600
+
+
 def test_an_upstream_that_stays_silent_is_asked_again_itself(scene: Callable[..., Scene]) -> None:
     it = scene({"sync_budget": 0.3})
     go_on = threading.Event()
@@ -214,6 +222,51 @@ def test_what_is_refused_after_others_were_accepted_is_told_by_mail(scene: Calla
     it.wait_until_done()
 
 
+@pytest.mark.parametrize(("phase", "said"), [("stored", "250 2.6.0 queued as 4XYZ"), ("dot", "554 5.7.1 no spam here")])
+def test_a_route_without_recipients_does_not_hide_the_primarys_answer(
+    scene: Callable[..., Scene], phase: Any, said: str
+) -> None:
+    it = scene()
+    it.a.recipient_replies["nobody@a.example"] = "550 5.1.1 no such user"
+    it.b.on(phase, say(said))
+    with RawClient(it.port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@a.example>", 250)
+        client.command("RCPT TO:<nobody@a.example>", 550)
+        client.command("RCPT TO:<eve@b.example>", 250)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        answer = client.answer()
+    assert f"{answer.code} {answer.text}".startswith(said)
+    assert it.owed() == {}
+    assert not it.server.told("queued")
+
+
+def test_a_route_that_spends_the_budget_does_not_delay_another(scene: Callable[..., Scene]) -> None:
+    it = scene({"sync_budget": 0.3})
+    it.a.on("rcpt", hang())
+    assert it.send("bob@a.example", "eve@b.example").startswith("250 2.0.0 Queued")
+    assert [m.recipients for m in it.b.wait_for(1)] == [("eve@b.example",)], "nobody had asked, so it is due at once"
+
+
+def test_recipients_beyond_what_the_upstream_takes_go_at_once_in_another_transaction(
+    scene: Callable[..., Scene],
+) -> None:
+    it = scene()
+    it.second.stop()
+    it.a.recipient_replies["cyd@a.example"] = "452 4.5.3 too many recipients"
+    with RawClient(it.port) as client:
+        client.hello()
+        client.mail("ann@a.example", "bob@a.example", "cyd@a.example")
+        it.a.behave()
+        client.send(CONTENT + b".\r\n")
+        client.expect(250)
+    assert [m.recipients for m in it.a.wait_for(2)] == [("bob@a.example",), ("cyd@a.example",)]
+    it.archive.wait_for(2)
+    it.wait_until_done()
+    assert sorted(m.recipients for m in it.archive.messages) == [("bob@a.example",), ("cyd@a.example",)]
+
+
 def test_a_recipient_of_a_route_that_passes_needs_a_transaction_of_its_own(scene: Callable[..., Scene]) -> None:
     it = scene(b={"acceptance": "pass"})
     with RawClient(it.port) as client:
@@ -269,6 +322,36 @@ def test_a_full_spool_says_so_and_stores_nothing(scene: Callable[..., Scene], tm
     assert spool is not None
     assert it.owed() == {}
     assert not it.a.messages
+
+
+class Unrecorded(MemorySpool):
+    """Stores what comes, and cannot record what became of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted: list[str] = []
+
+    async def commit_as(self, message_id: str, planned: Sequence[Planned]) -> Sequence[Delivery]:
+        raise SpoolError("the disk is full")
+
+    async def abort(self, message_id: str) -> None:
+        await super().abort(message_id)
+        self.aborted.append(message_id)
+
+
+def test_what_cannot_be_recorded_is_left_to_the_client_alone(tmp_path: Path) -> None:
+    port, spool = free_port(), Unrecorded()
+    with StoringSink() as sink, StoringSink() as archive:
+        sink.on("dot", say("451 4.3.0 later"))
+        copies = (Copy(single(upstream("archive", archive.port))),)
+        made = settings(port, upstream("a", sink.port), copies=copies, acceptance="hybrid")
+        with RunningServer(made, spool=spool) as server, RawClient(port) as client:
+            client.hello()
+            client.mail("ann@a.example", "bob@a.example")
+            client.send(CONTENT + b".\r\n")
+            client.expect(451)
+            [received] = server.told("received")
+            assert spool.aborted == [received["id"]], "it comes again: this try's copies would be too many"
 
 
 def test_a_client_that_did_not_hear_queued_is_not_sent_twice(scene: Callable[..., Scene]) -> None:

@@ -20,8 +20,9 @@ from rig.running import HASTY, RunningServer, settings, upstream
 from rig.sink import EXTENSIONS, StoringSink
 from waypost.net.certificates import fingerprint
 from waypost.routing.health import State
+from waypost.routing.login import Login
 from waypost.routing.route import UpstreamTls
-from waypost.smtp.sasl import Credentials, Secret
+from waypost.smtp.sasl import Secret
 
 MakeSink = Callable[[StoringSink], StoringSink]
 CONTENT = b"Subject: hello\r\n\r\nbody\r\n"
@@ -474,7 +475,7 @@ def test_opportunistic_tls_takes_what_is_there(certificates: Certificates, make_
 
 # -- AUTH
 
-LOGIN = Credentials("me", Secret("secret"))
+LOGIN = Login("me", Secret("secret"))
 
 
 def with_login(name: str, sink: StoringSink, **more: Any) -> Any:

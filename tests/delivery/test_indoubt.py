@@ -182,6 +182,58 @@ def test_a_late_acceptance_is_told_when_the_client_comes_again(scene: Callable[.
     assert it.stored() == (2, 0, 2), "a repetition after an answer that was heard is a new message"
 
 
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_a_client_that_comes_again_too_early_waits_for_the_first_answer(
+    scene: Callable[..., Scene], leave: str
+) -> None:
+    it = scene("tempfail")
+    answered = threading.Event()
+    it.first.on("stored", hold(answered))
+    it.send_and_leave(reset=leave == "reset")
+    with RawClient(it.port) as second, RawClient(it.port) as third:
+        for client in (second, third):
+            client.hello()
+            client.mail("ann@example.com", "bob@example.org")
+            client.send(CONTENT + b".\r\n")
+            it.server.call(lambda: asyncio.sleep(0.05))
+        it.send(b"Subject: another\r\n\r\n")  # keeps nobody else waiting
+        second.reset()
+        answered.set()
+        third.expect(250)
+    it.archive.wait_for(2)
+    contents = [message.untraced for message in it.first.messages]
+    assert contents == [CONTENT, b"Subject: another\r\n\r\n"], "and nothing was sent twice"
+
+
+def test_a_repetition_that_waited_for_a_temporary_failure_is_tried(scene: Callable[..., Scene]) -> None:
+    it = scene("tempfail", second=False)
+    answered = threading.Event()
+    it.first.on("dot", hold(answered, b"450 4.2.0 Later\r\n"))
+    it.send_and_leave()
+    with RawClient(it.port) as client:
+        client.hello()
+        client.mail("ann@example.com", "bob@example.org")
+        client.send(CONTENT + b".\r\n")
+        answered.set()
+        client.expect(250)
+    assert it.stored()[0] == 1
+
+
+def test_the_same_message_from_two_who_are_both_there_is_two_messages(scene: Callable[..., Scene]) -> None:
+    it = scene("tempfail")
+    answered = threading.Event()
+    it.first.on("dot", hold(answered))
+    with RawClient(it.port) as client:
+        client.hello()
+        client.mail("ann@example.com", "bob@example.org")
+        client.send(CONTENT + b".\r\n")
+        it.server.wait_for("received")
+        assert it.send().code == 250
+        answered.set()
+        client.expect(250)
+    assert it.stored()[0] == 2
+
+
 def test_a_late_refusal_aborts_the_copies_and_is_told_once(scene: Callable[..., Scene]) -> None:
     it = scene("tempfail")
     answered = threading.Event()

@@ -163,10 +163,11 @@ def test_a_restart_forgets_nothing_and_loses_nothing(sink: StoringSink, second: 
 
 
 def test_a_process_that_is_killed_has_counted_what_it_sent(
-    sink: StoringSink, second: StoringSink, waypost: Callable[..., WaypostProcess], tmp_path: Path
+    sink: StoringSink, second: StoringSink, tmp_path: Path
 ) -> None:
     port = free_port()
-    process = waypost(
+    process = WaypostProcess(
+        tmp_path,
         {
             "hostname": "mx.example.com",
             "listeners": [{"address": f"127.0.0.1:{port}", "mode": "relay"}],

@@ -9,7 +9,7 @@ from rig.stage import ANN, BOB, BUSY, DOWN, LATER, NEVER, OK, SILENT, Stage, out
 from waypost.delivery.lane import PREFETCH
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.pace import Pace
-from waypost.delivery.spool import Delivery, Settlement
+from waypost.delivery.spool import Delivery, Filter, Settlement, State
 from waypost.delivery.trials import LONGEST_PAUSE
 from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE
 from waypost.mail.outcome import Outcome
@@ -157,6 +157,33 @@ async def test_a_backlog_is_not_burnt_on_upstreams_that_are_asleep(stage: Stage)
     stage.answers["new"] = OK
     stage.sleeping.clear()
     await stage.pass_time(4000)
+    assert await stage.queued() == {}
+
+
+async def test_what_waits_for_a_target_that_is_down_is_not_running(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue(*(f"m{number}" for number in range(50)))
+    for _ in range(3):
+        await stage.calm()
+        assert await stage.spool.find(Filter(states=frozenset({State.RUNNING}))) == []
+        await stage.pass_time(20)
+    assert len(await stage.reasons(State.QUEUED)) == 50
+
+
+async def test_who_retries_by_hand_does_not_wait_for_the_next_trial(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue("m1", "m2", "m3")
+    await stage.calm()
+    await stage.pass_time(300)
+    found = [entry.id for entry in await stage.spool.find(Filter())]
+    for expected, answer in ((1, DOWN), (1, DOWN), (3, OK)):
+        stage.answers["new"] = answer
+        stage.tried.clear()
+        now = stage.clock.time()
+        assert list(await stage.spool.alter(found, "retry", now, now)) == found
+        stage.scheduler.hasten("copy:new")
+        await stage.calm()
+        assert len(stage.tried) == expected, "one trial while it is down, then all of them"
     assert await stage.queued() == {}
 
 

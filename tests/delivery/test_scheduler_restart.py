@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from rig.stage import LATER, OK, Stage, wait_until
+from waypost.delivery.spool import Settlement
 from waypost.store.sqlite import SqliteSpool
 
 
@@ -96,5 +97,25 @@ async def test_what_was_claimed_and_not_begun_is_not_in_doubt_after_a_stop(tmp_p
     await wait_until(lambda: sum(what == "copied" for what, _ in second.events) == 6)
     doubted = {told.split()[0] for what, told in second.events if what == "in doubt"}
     assert doubted == {id_ for _, id_, _ in first.tried}, "the two that were cut off, and no others"
+    await second.scheduler.stop(1)
+    await second.spool.close()
+
+
+async def test_mail_that_came_in_while_the_clock_was_ahead_is_delivered_when_it_is_right_again(tmp_path: Path) -> None:
+    month = 30 * 86400.0
+    first = Stage(SqliteSpool(tmp_path / "spool"))
+    first.clock.advance(month)
+    await first.spool.open()
+    await first.accept("m1", "m2")
+    for delivery in await first.spool.claim("primary:migration", first.clock.time(), 1):
+        again = delivery.message.envelope.recipients
+        first.spool.settle(Settlement(delivery, again, at=first.clock.time() + 60))
+    await first.spool.close()
+
+    second = Stage(SqliteSpool(tmp_path / "spool"))
+    await second.spool.open()
+    await second.scheduler.start()
+    await wait_until(lambda: len(second.events) == 2)
+    assert sorted(second.events) == [("relayed", "m1"), ("relayed", "m2")]
     await second.scheduler.stop(1)
     await second.spool.close()

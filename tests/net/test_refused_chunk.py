@@ -4,6 +4,7 @@ import asyncio
 
 from waypost.mail.content import MemoryContent
 from waypost.mail.outcome import Phase
+from waypost.net.login import Logins
 from waypost.net.upstream import UpstreamConnection
 from waypost.routing.route import Timeouts, Upstream, UpstreamTls
 from waypost.smtp import commands as c
@@ -35,7 +36,7 @@ async def test_a_connection_on_which_a_chunk_was_refused_is_not_used_again() -> 
     async with server:
         port = server.sockets[0].getsockname()[1]
         upstream = Upstream("new", "127.0.0.1", port, tls=UpstreamTls(mode="off"))
-        connection = UpstreamConnection(upstream, "client.example", 0.0)
+        connection = UpstreamConnection(upstream, "client.example", 0.0, Logins())
         timeouts = Timeouts()
         assert await connection.open(timeouts) is None
         a = Address("a", "example.com")

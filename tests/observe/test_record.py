@@ -8,8 +8,9 @@ import pytest
 
 from waypost.observe import record
 from waypost.observe.record import colour_line, console_line, json_line, timestamp
+from waypost.routing.login import Login
 from waypost.routing.route import Account, Upstream
-from waypost.smtp.sasl import Credentials, Secret
+from waypost.smtp.sasl import Secret
 
 START = {"time": "2026-01-01T00:00:00.250Z", "level": "info", "event": "relayed"}
 
@@ -68,7 +69,7 @@ def test_values_that_are_not_meant_for_a_log_show_their_type_only(form):
 
 @pytest.mark.parametrize("form", [json_line, console_line, colour_line])
 def test_configuration_handed_to_the_log_by_mistake_shows_its_type_only(form):
-    credentials = Credentials("me@example.com", Secret("swordfish"))
+    credentials = Login("me@example.com", Secret("swordfish"))
     upstream = Upstream("gmail", "smtp.example.com", 587, credentials=credentials)
     account = Account("nextcloud", "swordfish")
 

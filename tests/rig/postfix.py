@@ -31,6 +31,7 @@ retry     unix  - - n - - error
 discard   unix  - - n - - discard
 anvil     unix  - - n - 1 anvil
 scache    unix  - - n - 1 scache
+tlsmgr    unix  - - n 1000? 1 tlsmgr
 postlog   unix-dgram n - n - 1 postlogd
 """
 
@@ -61,14 +62,23 @@ _MAIN: dict[str, str] = {
 
 
 class PostfixInstance:
-    """One Postfix, running inside a `with`. `main` adds to main.cf; `transport` is {domain: "smtp:[host]:port"}."""
+    """One Postfix, running inside a `with`. `main` adds to main.cf; `transport` is {domain: "smtp:[host]:port"}.
 
-    def __init__(self, main: Mapping[str, str] | None = None, transport: Mapping[str, str] | None = None) -> None:
+    `files` are the texts of further files of its configuration.
+    """
+
+    def __init__(
+        self,
+        main: Mapping[str, str] | None = None,
+        transport: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self._postfix = require("postfix")
         require_root()
         self.port = free_port()
         self._main = dict(main or {})
         self._transport = dict(transport or {})
+        self._files = dict(files or {})
         self._process: subprocess.Popen[bytes] | None = None
         # Not pytest's folder: Postfix's own user has to reach it.
         self.folder = Path(tempfile.mkdtemp(prefix="waypost-postfix-"))
@@ -125,6 +135,9 @@ class PostfixInstance:
         for name in ("etc", "queue", "data", "log"):
             (self.folder / name).mkdir(mode=0o755)
         shutil.chown(self.folder / "data", "postfix")
+        for name, text in self._files.items():
+            (self._config / name).parent.mkdir(mode=0o755, exist_ok=True)
+            (self._config / name).write_text(text)
         transport = self._config / "transport"
         transport.write_text("".join(f"{domain} {way}\n" for domain, way in self._transport.items()))
         main = {

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from rig.faults import Fault, Phase
+from rig.sasl import Accounts
 from rig.sink_session import Hangup, SinkSession
 from rig.stored import StoredMessage
 
@@ -42,6 +43,9 @@ class StoringSink:
     extensions: tuple[str, ...] = EXTENSIONS
     accounts: Mapping[str, str] | None = None
     """Names and passwords; AUTH is offered, and required before MAIL, when there are any."""
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+    logins: Accounts | None = None
+    """Accounts with all that `rig.sasl` knows of them, in the place of `accounts`."""
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     esmtp: bool = True
@@ -61,6 +65,10 @@ class StoringSink:
     _acceptor: threading.Thread | None = field(default=None, init=False)
     _open: dict[SinkSession, threading.Thread] = field(default_factory=dict, init=False)
     _failures: list[BaseException] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.accounts and self.logins is None:
+            self.logins = Accounts(self.accounts)
 
     @property
     def address(self) -> str:

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rig import sasl
 from rig.faults import Phase
 from rig.stored import StoredMessage
 
@@ -56,7 +57,7 @@ class SinkSession:
                     self._hello(verb.upper(), rest)
                 case b"STARTTLS" if self._sink.tls is not None:
                     self._starttls()
-                case b"AUTH" if self._sink.accounts:
+                case b"AUTH" if self._sink.logins:
                     self._auth(rest)
                 case b"MAIL":
                     self._mail(rest)
@@ -110,8 +111,8 @@ class SinkSession:
             lines += self._sink.extensions
             if self._sink.tls is not None and not self._is_tls:
                 lines.append("STARTTLS")
-            if self._sink.accounts:
-                lines.append("AUTH PLAIN LOGIN")
+            if self._sink.logins:
+                lines.append(f"AUTH {' '.join(self._sink.mechanisms)}")
         self._answer("ehlo", *[f"250-{line}" for line in lines[:-1]], f"250 {lines[-1]}")
 
     def _starttls(self) -> None:
@@ -123,19 +124,23 @@ class SinkSession:
 
     def _auth(self, rest: bytes) -> None:
         mechanism, _, initial = rest.partition(b" ")
-        if mechanism.upper() == b"PLAIN":
-            _, name, password = base64.b64decode(initial or self._ask(b"")).split(b"\0")
-        else:
-            name = base64.b64decode(initial or self._ask(b"Username:"))
-            password = base64.b64decode(self._ask(b"Password:"))
-        assert self._sink.accounts is not None
-        right = self._sink.accounts.get(name.decode()) == password.decode()
-        if self._answer("auth", "235 2.7.0 welcome" if right else "535 5.7.8 wrong") and right:
-            self._username = name.decode()
+        if mechanism.decode().upper() not in self._sink.mechanisms:
+            self._say(b"504 5.5.4 that mechanism is not known\r\n")
+            return
+        assert self._sink.logins is not None
+        first = base64.b64decode(b"" if initial == b"=" else initial) if initial else None
+        identity = sasl.serve(self._sink.logins, mechanism.decode().upper(), first, self._ask)
+        refusal = "535 5.7.8 wrong"
+        if self._answer("auth", refusal if identity is None else "235 2.7.0 welcome"):
+            self._username = identity
 
     def _ask(self, challenge: bytes) -> bytes:
         self._say(b"334 " + base64.b64encode(challenge) + b"\r\n")
-        return self._line()
+        response = self._line()
+        if response == b"*":
+            self._say(b"501 5.7.0 cancelled\r\n")
+            raise Hangup
+        return base64.b64decode(response, validate=True)
 
     def _mail(self, rest: bytes) -> None:
         found = _PATH.fullmatch(rest)
@@ -143,7 +148,7 @@ class SinkSession:
             self._say(b"501 5.5.4 not a path\r\n")
         elif self._transaction is not None:
             self._say(b"503 5.5.1 one MAIL at a time\r\n")
-        elif self._sink.accounts and self._username is None:
+        elif self._sink.logins and self._username is None:
             self._say(b"530 5.7.0 authentication required\r\n")
         elif self._answer("mail", "250 2.1.0 OK"):
             self._transaction = _Transaction(found[1].decode(), _words(found[2]))

@@ -153,6 +153,7 @@ FAILURES = {
     Cause.CERTIFICATE: Kind.SECURITY,
     Cause.CAPABILITY: Kind.CAPABILITY,
     Cause.PLAINTEXT: Kind.SECURITY,
+    Cause.LOGIN: Kind.AUTH,
     Cause.BUSY: Kind.BUSY,
     Cause.QUOTA: Kind.BUSY,
     Cause.SENDER: Kind.CAPABILITY,

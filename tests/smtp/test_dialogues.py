@@ -120,6 +120,9 @@ class Transaction:
             self._handler.arrived.append(Arrived(self._mail.reverse_path, tuple(self._recipients), content))
         return answer
 
+    def left(self) -> None:
+        pass
+
     def told(self, answer: Reply, *, lost: bool) -> None:
         self._handler.open -= 1
 

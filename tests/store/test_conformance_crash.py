@@ -198,3 +198,23 @@ async def test_what_is_cancelled_has_stored_nothing(spool: Spool, store: Store, 
     spool = await restarted(store)
     assert not await spool.orphans()
     assert await claim_ids(spool, NEW) == ["m2"]
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_a_copy_that_was_born_and_begun_is_in_doubt_and_its_primary_is_done(
+    spool: Spool, store: Store, size: int
+) -> None:
+    await spool.accept(make_message("m1", b"x" * size), plans(APPS))
+    primary = await claim_one(spool, APPS)
+    await spool.intend(primary, "old")
+    spool.settle(Settlement(primary, copies=tuple(plans(NEW, ARCHIVE))))
+    await spool.intend(await claim_one(spool, NEW), "new")
+    spool = await restarted(store)
+    assert not await spool.claim(APPS, NOW, 10), "it was on record before the copy began"
+    copy = await claim_one(spool, NEW)
+    assert copy.doubt == "new"
+    assert (await claim_one(spool, ARCHIVE)).doubt is None
+    spool.settle(Settlement(copy))
+    await spool.check()
+    spool = await restarted(store)
+    assert [(await claim_one(spool, ARCHIVE)).message.id, *await spool.claim(NEW, NOW, 10)] == ["m1"]

@@ -1,5 +1,6 @@
 """What every spool does with new mail, whatever it stores it in: prepare, commit, abort, accept."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from store.messages import (
     plans,
     queue,
 )
-from waypost.delivery.spool import Role, Settlement, Spool
+from waypost.delivery.spool import Delivery, Role, Settlement, Spool
 from waypost.mail.content import JoinedContent, MemoryContent
+from waypost.net.driver import Driver
 from waypost.store.spill import Spill
 from waypost.store.sqlite import INLINE
 
@@ -185,3 +187,24 @@ async def test_messages_of_one_lane_keep_their_order(spool: Spool) -> None:
     claimed = await spool.claim(NEW, NOW, 3)
     assert [delivery.message.id for delivery in claimed] == ["m0", "m1", "m2"]
     assert await claim_ids(spool, NEW) == ["m3", "m4"]
+
+
+@pytest.mark.parametrize("size", [100, INLINE + 1])
+async def test_sessions_store_without_a_task_of_their_own(spool: Spool, size: int) -> None:
+    """Sessions are resumed by their sockets (decision 14): what they await may not need to be in a task."""
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    given: list[Delivery] = []
+
+    async def session() -> None:
+        await spool.prepare(make_message("prepared", b"x" * size), plans(NEW))
+        given.extend(await spool.commit_as("prepared", [plan(NEW, running=True)]))
+        given.extend(await spool.accept(make_message("accepted", b"y" * size), [plan(APPS, running=True)]))
+        await spool.prepare(make_message("aborted", b"z" * size), plans(NEW))
+        await spool.abort("aborted")
+
+    Driver(session(), lambda _, error: ended.set_result(error)).resume()
+    assert await ended is None
+    assert [octets(delivery.message.content)[:1] for delivery in given] == [b"x", b"y"]
+    for delivery in given:
+        delivery.message.content.close()
+        spool.settle(Settlement(delivery))

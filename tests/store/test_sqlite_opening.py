@@ -36,7 +36,19 @@ async def test_a_newer_schema_is_refused_with_both_versions(start, tmp_path: Pat
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(SpoolError, match=r"newer Waypost.*version 99,.*up to 1\."):
+    with pytest.raises(SpoolError, match=r"newer Waypost.*version 99,.*up to 2\."):
+        await SqliteSpool(tmp_path / "spool", allow_temporary=True).open()
+    assert path.read_bytes() == before
+
+
+async def test_the_schema_of_the_first_version_is_refused_with_what_to_do(start, tmp_path: Path) -> None:
+    await (await start()).close()
+    path = tmp_path / "spool" / "spool.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match=r"Waypost 0\.1\.0: .*version 1.*Let that program deliver what is owed"):
         await SqliteSpool(tmp_path / "spool", allow_temporary=True).open()
     assert path.read_bytes() == before
 
@@ -60,7 +72,7 @@ async def test_a_damaged_database_is_refused_and_not_touched(start, tmp_path: Pa
     data = bytearray(path.read_bytes())
     data[offset : offset + 4096 * 3] = b"\x5a" * 4096 * 3
     path.write_bytes(data)
-    with pytest.raises(SpoolError, match=r"(?s)damaged.*Nothing was changed.*\.recover"):
+    with pytest.raises(SpoolError, match=r"(?s)damaged.*Nothing was changed.*\.dump"):
         await SqliteSpool(tmp_path / "spool", allow_temporary=True).open()
     assert path.read_bytes() == data
     assert len(files(spool)) == 1

@@ -3,21 +3,17 @@
 import argparse
 import random
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import count
 
+from torture.company import PARALLEL, Company
 from torture.provoke import chains
 from torture.report import Report, failure
-from torture.run import Result, run
-from torture.scenario import Scenario, derive, read
+from torture.run import Result
+from torture.scenario import DISASTERS, Scenario, derive, read
 from torture.shrink import shrink
-from torture.stage import Nursery
 from torture.steps import MODES, STORES, Mode, Store
-
-_PARALLEL = 4  # a scenario mostly waits
 
 
 def scenarios(seed: int, modes: Sequence[Mode], stores: Sequence[Store]) -> Iterator[Scenario]:
@@ -28,48 +24,11 @@ def scenarios(seed: int, modes: Sequence[Mode], stores: Sequence[Store]) -> Iter
     for number in count(seed):
         for store in stores:
             yield derive(number, mode=modes[number % len(modes)], store=store)
-
-
-class Company:
-    """Plays scenarios side by side. To be used with `with`."""
-
-    def __init__(self, parallel: int = _PARALLEL) -> None:
-        self.parallel = parallel
-        self._threads = ThreadPoolExecutor(parallel)
-        self._own = threading.local()
-        self._nurseries: list[Nursery] = []
-        self._lock = threading.Lock()
-
-    def play(self, scenario: Scenario, *, keep: bool = False) -> Result:
-        """Plays one, in this thread."""
-        if not hasattr(self._own, "nursery"):
-            self._own.nursery = Nursery()
-            with self._lock:
-                self._nurseries.append(self._own.nursery)
-        return run(scenario, self._own.nursery, keep=keep)
-
-    def play_all(self, scenarios: Iterator[Scenario], until: float = float("inf")) -> Iterator[Result]:
-        """Plays them side by side until there are no more, or the monotonic clock says `until`."""
-        running: set[Future[Result]] = set()
-        while True:
-            while len(running) < self.parallel and time.monotonic() < until:
-                scenario = next(scenarios, None)
-                if scenario is None:
-                    break
-                running.add(self._threads.submit(self.play, scenario))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-
-    def __enter__(self) -> "Company":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for nursery in self._nurseries:
-            nursery.close()
+        if number % 4 == 0:
+            store = stores[number // 4 % len(stores)]
+            disasters = DISASTERS[store]
+            disaster = disasters[number // (4 * len(stores)) % len(disasters)]
+            yield derive(number, mode=modes[number // 4 % len(modes)], store=store, disaster=disaster)
 
 
 def main(words: Sequence[str]) -> int:
@@ -118,7 +77,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="where to begin; default: anywhere")
     parser.add_argument("--mode", action="append", choices=MODES, help="only this acceptance mode; may be repeated")
     parser.add_argument("--store", action="append", choices=STORES, help="only this store; may be repeated")
-    parser.add_argument("--parallel", type=int, default=_PARALLEL, help="scenarios at once; default: %(default)s")
+    parser.add_argument("--parallel", type=int, default=PARALLEL, help="scenarios at once; default: %(default)s")
     parser.add_argument("--scenario", metavar="JSON", help="this scenario, once; its folder is kept")
     return parser.parse_args(words)
 

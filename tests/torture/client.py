@@ -16,6 +16,7 @@ _ID = re.compile(r"\(id ([0-9A-Za-z]+)\)")
 _PATIENCE = 15.0  # seconds for one reply: longer than anything in a scenario takes
 _PAUSE = 0.08  # seconds until the next try
 _TRIES = 12
+_PATIENT_TRIES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,11 @@ def message_id(number: int, seed: int) -> str:
 class Clients:
     """The clients of one wave, a thread for each connection; they come again until they are through."""
 
-    def __init__(self, letters: Sequence[Letter], seed: int, ports: Sequence[int], told: Told) -> None:
+    def __init__(
+        self, letters: Sequence[Letter], seed: int, ports: Sequence[int], told: Told, *, patient: bool = False
+    ) -> None:
         self.told = told
+        self._tries = _PATIENT_TRIES if patient else _TRIES
         self._seed = seed
         self._ports = list(ports)
         self._up = threading.Event()
@@ -97,6 +101,7 @@ class Clients:
 
     def _send_all(self, letters: Sequence[Letter]) -> None:
         waiting = [(letter, letter.recipients, 0) for letter in letters]
+        turn = 0
         while waiting and not self._stopping.is_set():
             self._up.wait(_PATIENCE)
             again: list[tuple[Letter, tuple[str, ...], int]] = []
@@ -104,7 +109,7 @@ class Clients:
             for letter, recipients, tries in waiting:
                 try:
                     if session is None:
-                        session = _Session(self._ports[(tries + letter.connection) % len(self._ports)])
+                        session = _Session(self._ports[(turn + letter.connection) % len(self._ports)])
                     left = self._send(session, letter, recipients)
                 except OSError:  # the connection could not be made: that is no try
                     session, left = None, recipients
@@ -113,11 +118,11 @@ class Clients:
                 if session.lost:
                     session.close()
                     session = None
-                if left and letter.stubborn and tries + 1 < _TRIES:
+                if left and letter.stubborn and tries + 1 < self._tries:
                     again.append((letter, left, tries + 1))
             if session is not None:
                 session.quit()
-            waiting = again
+            waiting, turn = again, turn + 1  # the next time at the next port: this one may be gone for good
             if waiting:
                 self._stopping.wait(_PAUSE)
 
@@ -169,8 +174,12 @@ class _Session:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
         self._file = self._socket.makefile("rb")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.answer()
-        self.ask("EHLO client.example")
+        try:
+            self.answer()
+            self.ask("EHLO client.example")
+        except OSError:
+            self.close()
+            raise
 
     def ask(self, line: str) -> tuple[int, str]:
         """A command and its answer."""

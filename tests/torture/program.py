@@ -6,6 +6,7 @@ loop, threads, sockets and files, and runs `waypost.cli.main(["run", ...])`. Sta
 it is that one process, from the beginning.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -92,6 +93,8 @@ def nursery() -> None:
         importlib.import_module("asyncpg")
     except ImportError:
         pass  # the extra is not installed; nobody will order it
+    gc.collect()
+    gc.freeze()  # else each child would copy all of this memory when it collects its own garbage
     children: set[int] = set()
     try:
         while line := sys.stdin.readline():

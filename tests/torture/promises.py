@@ -107,9 +107,12 @@ class _Check:
         yield from self.once()
         yield from self.notices_are_true()
         yield from (f"left behind: {each}" for each in self.found.left)
-        for record in self.found.records:
-            if "exception" in record or record.get("event") in ("fault", "a delivery broke", "a notice broke"):
-                yield f"something broke inside: {record}"
+        faults = Counter(
+            f"{record['event']}: {str(record['exception']).strip()[-300:]}"
+            for record in self.found.records
+            if "exception" in record
+        )
+        yield from (f"something broke inside, {count} times: {fault}" for fault, count in faults.items())
 
     def contents(self) -> Iterator[str]:
         """Everybody has got the octets that the author sent, and an envelope that somebody sent."""

@@ -39,13 +39,13 @@ _RECIPES: tuple[tuple[str, tuple[Mode, ...], _Recipe], ...] = (
     ("hold", ("pass",), _Recipe((_UNHEARD,))),
     ("supersede", ("pass",), _Recipe((_UNHEARD,))),
     ("commit as", ("hybrid",), _Recipe((_put_off(),))),
-    ("late outcome", ("hybrid",), _Recipe((_put_off(),))),
+    ("late outcome", ("hybrid",), _Recipe((_put_off(times=4),))),
     ("accept", ("hybrid",), _Recipe((_put_off("mail"),))),
     ("with copies", ("hybrid",), _Recipe((_put_off(),))),
     ("notice", ("spool",), _Recipe((_REFUSED,))),
     ("notice", ("hybrid",), _Recipe((_put_off("mail", 4), _REFUSED))),
     ("dead letter", ("pass", "hybrid"), _Recipe((Trouble("copy1", "dot", "5yz", 1),))),
-    ("dead letter", ("spool",), _Recipe((Trouble("primary", "dot", "5yz", 1),), null=True)),
+    ("dead letter", ("spool",), _Recipe((_REFUSED,), null=True)),
     ("another attempt", ("pass",), _Recipe((Trouble("copy1", "dot", "4yz", 1),))),
     ("another attempt", _QUEUED, _Recipe((_put_off(),))),
     ("recovery", MODES, _Recipe(after="reply made")),
@@ -75,7 +75,7 @@ def chain(seed: int, mode: Mode, store: Store, names: Sequence[str], *, copies: 
     return Scenario(seed, mode, store, copies, tuple(letters), tuple(troubles), tuple(crashes))
 
 
-def chains(seed: int, mode: Mode, store: Store, length: int = 6) -> list[Scenario]:
+def chains(seed: int, mode: Mode, store: Store, length: int = 8) -> list[Scenario]:
     """Scenarios that come to every step of a mode and store, with one copy and with two in turn."""
     names = [step.name for step in steps_of(mode, store)]
     parts = [names[first : first + length] for first in range(0, len(names), length)]

@@ -20,8 +20,6 @@ class Report:
     """The sum of all results."""
 
     results: list[Result] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Faults that could not be rehearsed here, and why."""
 
     @property
     def failures(self) -> list[Result]:
@@ -42,6 +40,8 @@ class Report:
         lines = [f"{'mode':8}{'store':10}{'fault':12}{'scenarios':>10}{'kills':>8}{'broken':>8}{'seconds each':>14}"]
         groups: dict[tuple[str, str, str], list[Result]] = {}
         for result in self.results:
+            if result.impossible:
+                continue
             scenario = result.scenario
             groups.setdefault((scenario.mode, scenario.store, fault_of(scenario)), []).append(result)
         for (mode, store, fault), results in sorted(groups.items()):
@@ -55,7 +55,8 @@ class Report:
                 names = {step.name for step in steps_of(mode, store)}
                 if struck:
                     lines.append(f"{mode} on {store}: killed at {len(names & set(struck))} of {len(names)} steps")
-        lines += [f"not rehearsed: {fault}: {why}" for fault, why in sorted(self.skipped.items())]
+        skipped = {(each.scenario.disaster or "", each.impossible) for each in self.results if each.impossible}
+        lines += [f"not rehearsed: {fault}: {why}" for fault, why in sorted(skipped)]
         for result in self.failures:
             lines += failure(result)
         total = len(self.results)

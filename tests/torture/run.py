@@ -1,21 +1,17 @@
-"""Makes a scenario happen: program, clients and upstreams, crash after crash, until everything has come to rest."""
+"""Plays one scenario, from an empty store to its judgement."""
 
 import shutil
-import sqlite3
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rig.ports import free_port
-from torture.client import Clients, Told
-from torture.promises import Found, broken, ids_of
-from torture.scenario import Crash, Scenario
-from torture.stage import Lost, Nursery, Program, Sinks, configuration
-
-_REST = 25.0  # seconds within which everything must have come to rest
-_LINGER = 0.15  # seconds for the last writes, of outcomes and of the journal, of a program that waits to be killed
+from torture.disaster_play import play_of
+from torture.disasters import Impossible, why_not
+from torture.play import Play
+from torture.promises import broken
+from torture.scenario import Scenario
+from torture.stage import Nursery, Sinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,8 @@ class Result:
     struck: tuple[str, ...]
     seconds: float
     log: str = ""
+    impossible: str = ""
+    """Why this machine does not allow it."""
 
 
 def run(scenario: Scenario, nursery: Nursery, *, keep: bool = False) -> Result:
@@ -34,9 +32,12 @@ def run(scenario: Scenario, nursery: Nursery, *, keep: bool = False) -> Result:
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="wp-t-"))
     play: Play | None = None
+    reason = None if scenario.disaster is None else why_not(scenario.disaster)
+    if reason is not None:
+        return Result(scenario, (), (), 0, impossible=reason)
     try:
         with Sinks(scenario) as sinks:
-            play = Play(scenario, nursery, folder, sinks)
+            play = play_of(scenario, nursery, folder, sinks)
             try:
                 wrong = broken(scenario, play.perform())
             except AssertionError as error:
@@ -44,152 +45,9 @@ def run(scenario: Scenario, nursery: Nursery, *, keep: bool = False) -> Result:
             finally:
                 play.end()
         log = play.program.said() + (f"\n{folder}\n" if keep else "") if wrong else ""
-        return Result(scenario, tuple(wrong), tuple(play.program.struck()), time.monotonic() - began, log)
+        return Result(scenario, tuple(wrong), tuple(play.struck()), time.monotonic() - began, log)
+    except Impossible as error:
+        return Result(scenario, (), (), 0, impossible=str(error))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-class Play:
-    """One scenario on its stage."""
-
-    def __init__(self, scenario: Scenario, nursery: Nursery, folder: Path, sinks: Sinks) -> None:
-        self.scenario = scenario
-        self.sinks = sinks
-        self.port = free_port()
-        self.spool = str(folder / "spool")
-        self.program = Program(
-            nursery, folder / "run", configuration(scenario, sinks, self.port, self.spool), self.port
-        )
-        self.told = Told()
-        self.clients: list[Clients] = []
-        self._held_until = 0.0
-        self._seen = 0
-
-    def perform(self) -> Found:
-        """All of it; what is found at the end. Raises AssertionError when it does not come to an end."""
-        for wave, crash in enumerate(self.scenario.crashes):
-            try:
-                self.start(wave, crash)
-                self.rest(_LINGER)
-                self.program.stop()
-            except Lost:
-                self.announce(up=False)
-        try:
-            self.start(len(self.scenario.crashes))
-            self.rest()
-            found = self.look()
-            self.program.stop()
-        except Lost as error:  # nothing was ordered that would kill it
-            raise AssertionError(f"Waypost has died by itself:\n{self.program.said()[-3000:]}") from error
-        return Found(**found, left=self.left())
-
-    def start(self, wave: int, crash: Crash | None = None) -> None:
-        """Begins a wave: troubles, the program, and clients. Raises `Lost`."""
-        scenario = self.scenario
-        self.sinks.begin(wave)
-        letters = [letter for letter in scenario.letters if letter.wave == wave]
-        clients = Clients(letters, scenario.seed, [self.port], self.told)
-        self.clients.append(clients)
-        clients.start()
-        self.program.start(crash, scenario.jumps[wave] if wave < len(scenario.jumps) else 0.0)
-        self.announce(up=True)
-
-    def announce(self, *, up: bool) -> None:
-        """Lets the clients know whether there is anybody to connect to."""
-        for clients in self.clients:
-            clients.up(up)
-
-    def rest(self, linger: float = 0.0) -> None:
-        """Waits until the clients are through and nothing is owed any more. Raises `Lost`."""
-        deadline = time.monotonic() + _REST
-        since: float | None = None
-        while True:
-            self.program.look()
-            now = time.monotonic()
-            if all(clients.done for clients in self.clients) and now >= self.held_until() and self.owes_nothing():
-                since = now if since is None else since
-                if now - since >= linger:
-                    return
-            else:
-                since = None
-            if now > deadline:
-                raise AssertionError(f"not at rest after {_REST:g} s: {self.state()}")
-            time.sleep(0.02)
-
-    def held_until(self) -> float:
-        """Until when copies may be held without being in the queue: as the log says, by this process's clock."""
-        count = sum(record.get("event") in ("copies_held", "in_doubt") for record in self.program.records())
-        if count != self._seen:
-            self._seen = count
-            self._held_until = time.monotonic() + self.scenario.hold + 0.15
-        return self._held_until
-
-    def owes_nothing(self) -> bool:
-        """Whether the queue is empty but for dead letters."""
-        return all(lane["queued"] == 0 and lane["held"] == 0 for lane in self.ask("/api/queue/summary"))
-
-    def ask(self, path: str) -> list[dict[str, Any]]:
-        """What the control API says. Raises `Lost`."""
-        try:
-            return self.program.ask(path)
-        except OSError as error:
-            self.program.look()
-            time.sleep(0.05)
-            self.program.look()
-            raise AssertionError(f"the control API does not answer: {error}") from error
-
-    def look(self) -> dict[str, Any]:
-        """What there is to be seen while the program still runs."""
-        stored = self.sinks.stored()
-        told = self.told
-        ids = ids_of(stored) | {each.id for each in told.tries if each.id is not None}
-        journal = {}
-        for id_ in sorted(filter(None, ids)):
-            lives = self.ask(f"/api/trace?about={id_}")
-            journal[id_] = lives[0]["events"] if lives else []
-        return {
-            "told": told,
-            "stored": stored,
-            "dead": self.ask("/api/queue?state=dead"),
-            "journal": journal,
-            "records": self.program.records(),
-        }
-
-    def left(self) -> list[str]:
-        """What the stopped program has left in its store, besides dead letters."""
-        return left_in(Path(self.spool))
-
-    def state(self) -> str:
-        """What it is waiting for, for people."""
-        try:
-            queue = self.program.ask("/api/queue")
-        except OSError as error:
-            queue = [{"error": str(error)}]
-        done = [clients.done for clients in self.clients]
-        return f"clients done: {done}, queue: {queue}\n{self.program.said()[-3000:]}"
-
-    def end(self) -> None:
-        """Ends everything that still runs."""
-        self.program.kill()
-        for clients in self.clients:
-            clients.stop()
-
-
-def left_in(spool: Path) -> list[str]:
-    """Rows and files of an SQLite spool that no dead letter needs."""
-    with sqlite3.connect(f"file:{spool / 'spool.db'}?mode=ro", uri=True) as database:
-
-        def rows(sql: str) -> list[Any]:
-            return [row[0] for row in database.execute(sql)]
-
-        left = [
-            f"message {id_} that no delivery needs"
-            for id_ in rows("SELECT id FROM message WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE id >> 16 = key)")
-        ]
-        left += [f"a row in whole, of {key}" for key in rows("SELECT message FROM whole")]
-        left += [f"an intent of {id_}" for id_ in rows("SELECT delivery FROM intent")]
-        left += [f"delivery {id_} in state {0}" for id_ in rows("SELECT id FROM delivery WHERE state <> 2")]
-        kept = {str(key) for key in rows("SELECT key FROM message WHERE file_size IS NOT NULL")}
-    left += [f"file {path.name}" for path in (spool / "content").iterdir() if path.name not in kept]
-    return left + [f"incoming/{path.name}" for path in (spool / "incoming").iterdir()]

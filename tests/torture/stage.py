@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,6 +109,7 @@ class Program:
         self._tuned = TUNED | ({} if spool else TUNED_POSTGRES)
         self._store = "sqlite" if spool else "postgres"
         self._clock = folder / "clock"
+        self._looked = {"stdout.log": 0, "stderr.log": 0}
 
     def start(self, crash: Crash | None = None, jump: float = 0.0) -> None:
         """Starts it, with a crash in it. It may be dead before it has come up."""
@@ -181,6 +183,25 @@ class Program:
         finally:
             connection.close()
 
+    def hasten(self) -> None:
+        """Does what an operator may do when the clock was wrong by some minutes or hours: `waypost queue retry --all`.
+
+        What would wait for days must not need it, so that is left alone.
+        """
+        now = time.time() + float(self._clock.read_text())
+        waits = [
+            datetime.fromisoformat(each["next_attempt_at"]).timestamp() - now
+            for each in self.ask("/api/queue?state=queued")
+        ]
+        if waits and all(60 < wait < 86400 for wait in waits):
+            connection = UnixConnection(self._control)
+            try:
+                wish = {"action": "retry", "all": True}
+                connection.request("POST", "/api/queue/actions", json.dumps(wish))
+                connection.getresponse().read()
+            finally:
+                connection.close()
+
     def records(self) -> list[dict[str, Any]]:
         """Everything that was logged by all of them; a line that a crash has cut is left out."""
         found = []
@@ -192,6 +213,20 @@ class Program:
                         found.append(json.loads(line))
                     except ValueError:
                         continue  # two halves, of the one who died and the one who came after
+        return found
+
+    def says_more(self, *words: bytes) -> bool:
+        """Whether any of these words has been logged since this was asked last."""
+        found = False
+        for name in ("stdout.log", "stderr.log"):
+            path = self.folder / name
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(self._looked[name])
+                    octets = file.read()
+                whole = octets.rfind(b"\n") + 1
+                self._looked[name] += whole
+                found |= any(word in octets[:whole] for word in words)
         return found
 
     def said(self) -> str:
@@ -283,7 +318,7 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
         "acceptance": scenario.mode,
         "backoff": ["100ms"],
         "in_doubt_hold": f"{scenario.hold * 1000:.0f}ms",
-        # Beyond any jump of the clock: what expires is not delivered, which is another matter.
+        # This and what is kept below is beyond any jump of the clock: what expires or is forgotten is another matter.
         "lifetime": "365d",
         "sync_budget": "200ms",
     }
@@ -304,8 +339,10 @@ def configuration(scenario: Scenario, sinks: Sinks, port: int, spool: str) -> di
             {"recipient": ["*@sender.example"], "route": "back"},
             {"recipient": ["*"], "route": "all"},
         ],
-        "spool": {"url": spool} if is_url else {"path": spool, "allow_temporary": True},
+        "spool": {"keep_dead": "365d", **({"url": spool} if is_url else {"path": spool, "allow_temporary": True})},
+        "journal": "365d",
         "notifications": {"per_hour": 1000},
         "log": {"format": "json"},
+        "limits": {"spill_size": "64KiB"},
         "shutdown_timeout": "5s",
     }

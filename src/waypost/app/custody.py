@@ -20,7 +20,7 @@ from waypost.delivery.custody import Custody
 from waypost.delivery.indoubt import Ledger
 from waypost.delivery.notifications import NoticePolicy, Notifications
 from waypost.delivery.scheduler import Scheduler
-from waypost.delivery.spool import SpoolError
+from waypost.delivery.spool import Action, Entry, SpoolError
 from waypost.delivery.transfer import Carrier
 from waypost.mail.message import Client
 from waypost.observe.journal import JournalError
@@ -116,7 +116,7 @@ class Responsibility:
             self._clock,
             lanes_of=lambda upstream: lanes_of_upstream(settings.pools, settings.routes.routes, upstream),
             lifetime=self._lifetime,
-            altered=self._reports.altered,
+            altered=self._altered,
         )
         try:
             control.start()
@@ -125,6 +125,11 @@ class Responsibility:
             log.error("control_not_available", path=str(control.path), reason=str(error))
         else:
             self._control = control
+
+    def _altered(self, action: Action, entry: Entry, by: str) -> None:
+        self._reports.altered(action, entry, by)
+        if action == "retry":
+            self.scheduler.hasten(entry.lane)
 
     # -- from time to time
 

@@ -23,6 +23,7 @@ from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
 from waypost.net.authentication import Authenticator
 from waypost.net.listener import Listener
+from waypost.net.login import Logins
 from waypost.net.pool import Upstreams
 from waypost.observe.journal import JournalError
 from waypost.observe.lag import LoopLag
@@ -55,7 +56,7 @@ class Server:
         self._lag = LoopLag(self.metrics.report_lag)
         debug = settings.log.level == "debug"
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
-        self._upstreams = Upstreams(settings.hostname)
+        self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
         self._own_count = OwnCount(self._clock.time, self.spool)
         quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
         self._candidates = Candidates(

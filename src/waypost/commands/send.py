@@ -66,6 +66,13 @@ def register(subparsers: Subparsers) -> None:
     secure.add_argument("--ca-file", metavar="FILE", help="trust these authorities, PEM")
     secure.add_argument("--no-verify", action="store_true", help="accept any certificate")
     secure.add_argument("--auth", metavar="USER", help="authenticate as USER")
+    secure.add_argument(
+        "--mechanism",
+        metavar="NAME",
+        type=_mechanism,
+        help="such as SCRAM-SHA-256; for XOAUTH2 and OAUTHBEARER the password is an access token "
+        "(default: the best that is offered)",
+    )
     secure.add_argument("--password-file", metavar="FILE", help="the password is the first line of FILE")
     content = parser.add_argument_group("content")
     content.add_argument("--subject", default="A test by waypost send")
@@ -87,6 +94,14 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
+
+
+def _mechanism(text: str) -> str:
+    from waypost.smtp.mechanisms import CLIENT_MECHANISMS
+
+    if text.upper() not in CLIENT_MECHANISMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CLIENT_MECHANISMS)}")
+    return text.upper()
 
 
 def _send(arguments: argparse.Namespace) -> int:
@@ -141,6 +156,8 @@ def _request(arguments: argparse.Namespace) -> "Request":
             )
         except FieldError as error:
             raise _UsageError(str(error)) from None
+    if arguments.mechanism is not None and arguments.auth is None:
+        raise _UsageError("--mechanism means nothing without --auth USER")
     mode: TlsMode = arguments.tls or ("implicit" if implicit else "opportunistic")
     if arguments.ca_file is not None and mode in ("off", "opportunistic"):
         raise _UsageError(f"--ca-file means nothing with --tls {mode}, which verifies nothing; use --tls starttls")
@@ -153,6 +170,7 @@ def _request(arguments: argparse.Namespace) -> "Request":
         recipients,
         wire_form(content),
         None if arguments.auth is None else _credentials(arguments),
+        arguments.mechanism,
         arguments.timeout,
         arguments.quit_after,
     )

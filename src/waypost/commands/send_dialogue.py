@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from waypost.commands import FAILED, FINE, TEMPORARY, UNREACHABLE
 from waypost.commands.send_transcript import Conversation, Line, Report
 from waypost.net.certificates import CertificateError, upstream_context
+from waypost.net.channel_binding import server_end_point
 from waypost.net.connect import ResolveError, connect, resolve
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import UpstreamTls
@@ -17,6 +19,7 @@ from waypost.smtp import commands as c
 from waypost.smtp import sasl
 from waypost.smtp.address import Address
 from waypost.smtp.errors import ProtocolError
+from waypost.smtp.mechanisms import ClientExchange, Proof, mechanism, order
 from waypost.smtp.parameters import MailParameters
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
@@ -37,6 +40,7 @@ class Request:
     recipients: tuple[Address, ...]
     content: bytes = field(repr=False)
     credentials: sasl.Credentials | None = None
+    mechanism: str | None = None
     timeout: float = 30
     quit_after: str | None = None
 
@@ -162,17 +166,44 @@ class Sending:
             self._talk.say("problem", "the password is not sent in the clear")
             await self._quit()
             raise _Ended(FAILED, "there is no TLS, and the password is not sent in the clear unless --tls off says so")
-        offered = self._talk.engine.extensions.auth
-        if "PLAIN" in offered or "LOGIN" not in offered:
-            answer = await self._talk.ask(c.Auth("PLAIN", sasl.plain_response(credentials)), "auth")
-        else:
-            answer = await self._talk.ask(c.Auth("LOGIN"), "auth")
-            for secret in (credentials.username, credentials.password.reveal()):
-                if answer.code == 334:
-                    answer = await self._talk.ask(c.AuthResponse(sasl.encode(secret)), "auth")
-        if answer.code == 334:
-            answer = await self._talk.ask(c.AuthResponse("*"), "auth")
+        exchange = self._exchange(credentials)
+        answer = await self._talk.ask(exchange.begin(), "auth")
+        try:
+            while answer.code == 334:
+                answer = await self._talk.ask(exchange.advance(answer.text), "auth")
+            if answer.is_positive:
+                exchange.finish()
+        except sasl.SaslError as error:
+            self._talk.say("problem", f"{exchange.name}: {error}")
+            if answer.code == 334:
+                await self._talk.ask(c.AuthResponse("*"), "auth")
+            await self._quit()
+            raise _Ended(FAILED, f"AUTH {exchange.name} failed: {error}") from None
+        if exchange.complaint:
+            self._talk.say("note", f"the server's reason: {exchange.complaint}")
         await self._must(answer, "auth")
+
+    def _exchange(self, credentials: sasl.Credentials) -> ClientExchange:
+        """By the mechanism that was asked for, or the best that is offered."""
+        request, wanted = self._request, self._request.mechanism
+        offered = self._talk.engine.extensions.auth
+        binding = server_end_point(self._talk.connected.peer_certificate)
+        tls = request.tls
+        names = order(
+            offered if wanted is None else (),  # what is asked for is tried, offered or not: this is for testing
+            wanted=wanted,
+            token=False,
+            private=tls.mode in ("starttls", "implicit") and tls.verify,
+            binding=binding is not None,
+            delegate=False,
+        )
+        if not names:
+            raise _Ended(FAILED, f"AUTH is offered with {', '.join(offered)}, none of which takes a password")
+        proof = Proof(credentials.username, credentials.password, None, request.host, request.port)
+        try:
+            return ClientExchange(names[0], mechanism(names[0], proof, secrets.token_urlsafe(24), binding))
+        except sasl.SaslError as error:
+            raise _Ended(FAILED, f"AUTH {names[0]} cannot be used: {error}") from None
 
     def _is_loopback(self) -> bool:
         return ipaddress.ip_address(self._talk.connected.peer[0].partition("%")[0]).is_loopback

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from waypost.config.errors import Origin, Path
 from waypost.config.fields import Section
+from waypost.config.logins import login_of
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.schema_sending import (
     BackgroundTimeouts,
@@ -24,6 +25,7 @@ from waypost.config.settings import (
     SpoolSettings,
 )
 from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
+from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.routing.route import (
     Account,
@@ -39,7 +41,7 @@ from waypost.routing.route import (
     Upstream,
     UpstreamTls,
 )
-from waypost.smtp.sasl import Credentials, Secret
+from waypost.smtp.sasl import Secret
 
 V = TypeVar("V", Limits, SessionTimeouts)
 
@@ -58,7 +60,8 @@ def build(
 ) -> Settings:
     """The settings. `model` has passed every check; `origin` tells where a rule stands."""
     upstreams = {
-        name: _upstream(name, section, secrets.get(("upstreams", name))) for name, section in model.upstreams.items()
+        name: _upstream(name, section, None if section.auth is None else login_of(name, section.auth, secrets))
+        for name, section in model.upstreams.items()
     }
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
@@ -123,14 +126,14 @@ def _over(value: V, section: Section) -> V:
     return replace(value, **{name: setting for name, setting in own.items() if setting is not None})
 
 
-def _upstream(name: str, section: UpstreamSection, secret: Secret | None) -> Upstream:
+def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstream:
     tls = section.tls
     return Upstream(
         name=name,
         host=section.address.host,
         port=section.address.port,
         tls=UpstreamTls(tls.mode, tls.verify, tls.ca_file, tls.fingerprint, tls.server_name),
-        credentials=Credentials(section.auth.username, secret) if section.auth and secret else None,
+        credentials=login,
         allow_plaintext_auth=section.allow_plaintext_auth,
         max_connections=section.connections,
         idle_timeout=section.idle_timeout,

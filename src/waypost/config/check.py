@@ -5,7 +5,7 @@ Listeners, upstreams and files have modules of their own (`check_listeners`, `ch
 
 from collections.abc import Iterator, Sequence
 
-from waypost.config import check_listeners, check_quotas, check_unused, check_upstreams
+from waypost.config import check_listeners, check_logins, check_quotas, check_unused, check_upstreams
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -35,7 +35,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     _check_hostname(model, report, hostname)
     check_listeners.check(model, report)
     check_upstreams.check(model, report, model.hostname or hostname)
-    secrets |= check_upstreams.secrets(model, report)
+    secrets |= check_logins.check(model, report)
     secrets |= check_listeners.secrets(model, report)
     for name, pool in model.pools.items():
         _check_pool(name, pool, report)

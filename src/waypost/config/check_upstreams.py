@@ -3,13 +3,11 @@
 import ipaddress
 import ssl
 
-from waypost.config.check_listeners import resolve
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.schema_sending import UpstreamSection
 from waypost.config.values import Endpoint
-from waypost.smtp.sasl import Secret
 
 _LOOPBACK = "loopback"
 
@@ -95,15 +93,3 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
             report.problem((*here, "ca_file"), f"cannot use {tls.ca_file}: it has no certificate in PEM form")
         except OSError as error:
             report.problem((*here, "ca_file"), f"cannot read {tls.ca_file}: {error.strerror}")
-
-
-def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:
-    """The passwords of the upstreams, by path."""
-    found = {}
-    for name, upstream in model.upstreams.items():
-        if upstream.auth is not None:
-            here: Path = ("upstreams", name)
-            secret = resolve((*here, "auth"), upstream.auth.password, upstream.auth.password_file, report)
-            if secret is not None:
-                found[here] = secret
-    return found

@@ -11,6 +11,8 @@ _EXAMPLE = "write it like postgresql://waypost@db.example.com/waypost"
 _ESCAPES = "in a name or password, / ? # @ : % and spaces are written %2F %3F %23 %40 %3A %25 %20"
 _FORM = re.compile(r"(?P<scheme>[A-Za-z]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?", re.ASCII)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]*)(?::[0-9]{1,5})?", re.ASCII)
+_PORT = re.compile(r":([0-9]{1,5})(?=,|$)", re.ASCII)
+_LAST_PORT = 65535
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 _PASSWORD = re.compile(r"((?:^|&)[^=&]*password=)[^&]*", re.IGNORECASE)
 
@@ -31,6 +33,8 @@ def database_url(text: str) -> Secret:
     user, _, hosts = form["authority"].rpartition("@")
     if "@" in user or not all(_HOST.fullmatch(host) for host in hosts.split(",")):
         raise WrongValueError("is not a valid address of a database", _ESCAPES)
+    if any(int(port) > _LAST_PORT for port in _PORT.findall(hosts)):
+        raise WrongValueError("names a port that there is not", f"ports end at {_LAST_PORT}, and PostgreSQL's is 5432")
     named = parse_qs(form["query"] or "")
     if not form["path"].strip("/") and not {"dbname", "database"} & named.keys():
         raise WrongValueError("names no database", _EXAMPLE)

@@ -1,7 +1,7 @@
 """Settings from environment variables, over those of the file.
 
 Names are made from the schema: `log.level` is `WAYPOST_LOG_LEVEL`. What the user has named himself, accounts and
-upstreams, has a variable for its password only. Empty variables count as not set, as compose files leave them.
+upstreams, has variables for its secrets only. Empty variables count as not set, as compose files leave them.
 """
 
 import re
@@ -19,7 +19,13 @@ CONFIG = "WAYPOST_CONFIG"
 RESERVED = "WAYPOST_TEST_"  # for the test-suite
 SPOOL_PLACES = ("path", "url", "url_file")
 """The settings of `spool` of which one is set."""
-_SECRETS = {("accounts",): "WAYPOST_ACCOUNT_{}_PASSWORD", ("upstreams",): "WAYPOST_UPSTREAM_{}_PASSWORD"}
+_SECRETS: tuple[tuple[str, str, Path], ...] = (
+    ("accounts", "WAYPOST_ACCOUNT_{}_PASSWORD", ("password",)),
+    ("upstreams", "WAYPOST_UPSTREAM_{}_PASSWORD", ("auth", "password")),
+    ("upstreams", "WAYPOST_UPSTREAM_{}_CLIENT_SECRET", ("auth", "oauth2", "client_secret")),
+    ("upstreams", "WAYPOST_UPSTREAM_{}_REFRESH_TOKEN", ("auth", "oauth2", "refresh_token")),
+)
+"""The section whose names are the user's, the variable, and what it sets there; each has a twin with `_FILE`."""
 _SERVICE = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)", re.ASCII
 )
@@ -36,15 +42,15 @@ def variables() -> dict[str, Path]:
 
 
 def secret_variables(tree: Tree) -> dict[str, Path]:
-    """The variables for passwords of the accounts and upstreams in `tree`, without and with `_FILE`."""
+    """The variables for secrets of the accounts and upstreams in `tree`, without and with `_FILE`."""
     found: dict[str, Path] = {}
-    for parent, pattern in _SECRETS.items():
-        named = tree.get(parent)
+    for section, pattern, inside in _SECRETS:
+        named = tree.get((section,))
         for name in named if isinstance(named, dict) else ():
             variable = pattern.format(re.sub(r"[^A-Z0-9]", "_", name.upper()))
-            inside: Path = (*parent, name) if parent == ("accounts",) else (*parent, name, "auth")
-            found.setdefault(variable, (*inside, "password"))
-            found.setdefault(f"{variable}_FILE", (*inside, "password_file"))
+            path: Path = (section, name, *inside)
+            found.setdefault(variable, path)
+            found.setdefault(f"{variable}_FILE", (*path[:-1], f"{path[-1]}_file"))
     return found
 
 
@@ -72,7 +78,8 @@ def overlay(tree: Tree, environ: Mapping[str, str]) -> list[Problem]:
             problems.append(Problem(variable, "", "is not valid UTF-8"))
         elif value:
             if variable in secrets:
-                other = "password" if path[-1] == "password_file" else "password_file"
+                key = str(path[-1])
+                other = key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
                 if environ.get(f"{variable}_FILE"):
                     problems.append(Problem(variable, "", f"is set, and so is {variable}_FILE", "set one of them"))
                 tree.drop((*path[:-1], other))

@@ -81,6 +81,10 @@ with `WAYPOST_` or `SMTP_DUP_` and mean nothing are errors, except those that Ku
 | `WAYPOST_ACCOUNT_NAME_PASSWORD_FILE` | `accounts.NAME.password_file` |
 | `WAYPOST_UPSTREAM_NAME_PASSWORD` | `upstreams.NAME.auth.password` |
 | `WAYPOST_UPSTREAM_NAME_PASSWORD_FILE` | `upstreams.NAME.auth.password_file` |
+| `WAYPOST_UPSTREAM_NAME_CLIENT_SECRET` | `upstreams.NAME.auth.oauth2.client_secret` |
+| `WAYPOST_UPSTREAM_NAME_CLIENT_SECRET_FILE` | `upstreams.NAME.auth.oauth2.client_secret_file` |
+| `WAYPOST_UPSTREAM_NAME_REFRESH_TOKEN` | `upstreams.NAME.auth.oauth2.refresh_token` |
+| `WAYPOST_UPSTREAM_NAME_REFRESH_TOKEN_FILE` | `upstreams.NAME.auth.oauth2.refresh_token_file` |
 
 `NAME` is the name in capitals, with `_` for everything that is not a letter or digit: the password of the upstream
 `ses-eu` is `WAYPOST_UPSTREAM_SES_EU_PASSWORD`. The account or upstream itself must be in the file.

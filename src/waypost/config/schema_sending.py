@@ -20,7 +20,6 @@ from waypost.config.fields import (
     Mailbox,
     Name,
     Network,
-    Password,
     Rate,
     Reference,
     Section,
@@ -28,12 +27,12 @@ from waypost.config.fields import (
     Short,
     Spread,
     StandIn,
-    Text,
     UpstreamAddress,
     choice,
     listed,
     one_word,
 )
+from waypost.config.schema_login import Auth
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
 from waypost.routing.route import (
     BACKGROUND,
@@ -80,16 +79,6 @@ class UpstreamTls(Section):
     )
     server_name: HostName | None = Field(
         None, description="The name to ask for and to verify, when it is not the host of `address`."
-    )
-
-
-class Auth(Section):
-    """Credentials for an upstream. Exactly one of `password` and `password_file` is needed."""
-
-    username: Annotated[Text, StandIn("unknown")] = Field(description="The user name.")
-    password: Password | None = Field(None, description="The password.")
-    password_file: File | None = Field(
-        None, description="A file with the password; one line end at its end is left out."
     )
 
 
@@ -148,7 +137,7 @@ class UpstreamSection(Section):
     ] = Field(UpstreamTls(), description="The TLS mode as one word, or a mapping.")
     auth: Auth | None = Field(None, description="Credentials; without them there is no AUTH.")
     allow_plaintext_auth: Flag = Field(
-        False, description="Whether credentials may be sent over a connection without TLS."
+        False, description="Whether to authenticate over a connection without TLS, by whatever mechanism."
     )
     connections: Count = Field(_UPSTREAM.max_connections, description="Connections at the same time, at most.")
     idle_timeout: Duration = Field(

@@ -105,13 +105,13 @@ class Copies:
     async def resume(self, prepared: Prepared, routes: dict[str, Route]) -> None:
         """Takes care of a message whose primary was being asked when the process died.
 
-        Its client was not told 250, so nothing is owed to the primary; its copies wait as in `hold`. Raises
-        `SpoolError`.
+        Its client was not told 250, so nothing is owed to the primary; its copies wait as in `hold`.
         """
         message = prepared.message
+        message.content.close()
         copies = tuple(plan for plan in prepared.planned if read_lane(plan.lane)[0] is Role.COPY)
         if not copies:
-            await self._spool.abort(message.id)
+            await self.abort(message.id)
             return
         route = routes.get(copies[0].route)
         hold = _HOLD if route is None else route.in_doubt_hold

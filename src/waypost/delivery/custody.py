@@ -20,6 +20,7 @@ from waypost.delivery.relay import Relayed
 from waypost.delivery.spool import Delivery, Planned, Spool, SpoolError, primary_lane
 from waypost.mail.message import Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Outcome, Role, Status
+from waypost.routing.route import Route
 from waypost.smtp.reply import Reply, reply
 
 log = structlog.get_logger()
@@ -28,6 +29,8 @@ Adopt = Callable[[Delivery, Awaitable[Outcome] | Outcome], None]
 """Settles a delivery by the outcome of an attempt that was begun elsewhere, when it is there."""
 
 QUEUED = reply(250, "2.0.0", "Queued")
+
+_CROWDED = "more recipients than the upstream takes in one transaction"
 
 
 class CustodyLog(Protocol):
@@ -58,7 +61,8 @@ class Custody:
         self._chance = chance
 
     async def take(self, message: Message, legs: Sequence[Leg]) -> Reply:
-        """Sees a message through; what the client is told."""
+        """Sees a message through; what the client is told. A leg that accepted nobody has no part in it."""
+        legs = [leg for leg in legs if leg.accepted]
         live = [leg for leg in legs if isinstance(leg, HybridLeg) and leg.live]
         try:
             if live:
@@ -72,14 +76,15 @@ class Custody:
     async def _relay(self, message: Message, legs: Sequence[Leg], live: Sequence[HybridLeg]) -> Reply:
         copies = [plan for leg in live for plan in self._copies_of(message, leg)]
         # With several fates the message is stored first: when one has come true, there must be room for the others.
-        planned = copies or ([_primary(message, legs[0])] if len(legs) > 1 or any(leg.owed for leg in live) else [])
+        several = len(legs) > 1 or live[0].is_partial
+        planned = copies or ([_primary(message, legs[0])] if several else [])
         prepared = False
         if planned:
             try:
                 await self._spool.prepare(message, planned)
                 prepared = True
             except SpoolError as error:
-                if not copies:
+                if several:  # what cannot be stored may not be begun
                     raise
                 refusal = self._copies.not_stored(message, [leg.route for leg in live], copies, error)
                 if refusal is not None:
@@ -89,14 +94,14 @@ class Custody:
             results = await _send(live, message)
         except BaseException:
             if prepared:
-                self._copies.hold(message, live[0].route.in_doubt_hold)
+                await self._broken_off(message, live[0].route, copies)
             raise
         for leg, relayed in results.items():
             match relayed:
                 case Relayed(Status.RELAYED, attempt=Attempt() as attempt):
                     self._maillog.relayed(message, attempt, leg.live)
         statuses = {None if relayed is None else relayed.status for relayed in results.values()}
-        if len(live) == len(legs) and not any(leg.owed for leg in live):
+        if len(live) == len(legs) and not any(leg.is_partial for leg in live):
             if statuses == {Status.RELAYED}:
                 await self._done(message, copies, prepared=prepared)
                 return _answer(results, live)
@@ -108,6 +113,13 @@ class Custody:
                         self._maillog.failed(message, leg.route.primary.name, leg.live, relayed.reply, Role.PRIMARY)
                 return _answer(results, live)
         return await self._keep(message, legs, copies, results, prepared=prepared)
+
+    async def _broken_off(self, message: Message, route: Route, copies: Sequence[Planned]) -> None:
+        """The client is told nothing, so nothing is ours; but a primary may have it, and then so should its copies."""
+        if copies:
+            self._copies.hold(message, route.in_doubt_hold)
+        else:
+            await self._copies.abort(message.id)
 
     async def _done(self, message: Message, copies: Sequence[Planned], *, prepared: bool) -> None:
         if copies and prepared:
@@ -139,7 +151,7 @@ class Custody:
             relayed = results.get(leg)
             if relayed is not None and relayed.status is Status.RELAYED:
                 planned += [plan for plan in copies if plan.route == leg.route.name]
-            elif leg in results:
+            elif leg in results and leg.live:
                 planned.append(_primary(message, leg, leg.live, leg.unanswered))
                 outcomes.append(leg.late() if relayed is None else leg.outcome(relayed))
                 owed += leg.live
@@ -148,10 +160,17 @@ class Custody:
                 planned.append(_primary(message, leg, recipients))
                 outcomes.append(Outcome(tuple(leg.owed), ()))
                 owed += recipients
-            if leg.owed or relayed is None or relayed.status is not Status.RELAYED:
+            if leg.next:
+                planned.append(_primary(message, leg, leg.next, running=False))
+                owed += leg.next
+            if leg.is_partial or relayed is None or relayed.status is not Status.RELAYED:
                 routes[leg.route.name] = None
         if prepared:
-            running = await self._spool.commit_as(message.id, planned)
+            try:
+                running = await self._spool.commit_as(message.id, planned)
+            except SpoolError:  # the client is told to come again, so this try leaves nothing behind
+                await self._copies.abort(message.id)
+                raise
         else:
             running = await self._spool.accept(message, planned)
         await self._copies.supersede(message)
@@ -167,16 +186,21 @@ class Custody:
 
 
 def _primary(
-    message: Message, leg: Leg, recipients: Sequence[Recipient] | None = None, doubt: str | None = None
+    message: Message,
+    leg: Leg,
+    recipients: Sequence[Recipient] | None = None,
+    doubt: str | None = None,
+    *,
+    running: bool = True,
 ) -> Planned:
-    """The primary delivery of a leg; with `recipients` it is one whose first attempt has been begun."""
+    """The primary delivery of a leg; for `recipients`, one whose first attempt has been begun, if it is `running`."""
     route = leg.route
     return Planned(
         primary_lane(route.name),
         route.name,
         message.received_at + route.backoff.lifetime,
         _some(message, leg.accepted if recipients is None else recipients),
-        running=recipients is not None,
+        running=running and recipients is not None,
         doubt=doubt,
     )
 
@@ -209,4 +233,6 @@ def _reason(legs: Sequence[Leg], results: dict[HybridLeg, Relayed | None]) -> st
                 return str(relayed.reply)
             if leg.owed:
                 return str(leg.owed[0].answer)
+            if leg.next:
+                return str(leg.budget.spent()) if leg.budget.left <= 0 else _CROWDED
     return "acceptance mode spool"

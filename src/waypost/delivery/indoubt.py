@@ -4,6 +4,8 @@ Two things can be unknown when a client comes again with the same message. Eithe
 reply: then it is given the recorded one, and nothing is sent. Or we never heard the primary's: then the copies
 of the first try wait, and are dropped when the repetition is accepted, whose copies stand.
 
+A client that has gone may come again before anything is known of its first try. Then the repetition waits for that.
+
 The same message means the same account, envelope and content. Content is only read when an envelope matches.
 Replies that were not heard are also noted in the spool, where there is one, and so outlive a restart.
 """
@@ -14,6 +16,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from waypost.clock import Clock
@@ -64,6 +67,16 @@ class Notes(Protocol):
         """Forgets it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Unanswered:
+    """A message that is being seen through though its client has ended its side; `done` when it was told, or lost."""
+
+    key: str
+    digest: bytes
+    number: int
+    done: asyncio.Future[None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     digest: bytes
@@ -79,13 +92,39 @@ class Ledger:
         self._clock = clock
         self._notes = notes
         self._entries: OrderedDict[str, list[_Entry]] = OrderedDict()
+        self._unanswered: dict[str, list[Unanswered]] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._unanswered)
 
     def knows(self, key: str) -> bool:
         """Whether a look at the content could tell anything."""
-        return key in self._entries
+        return key in self._entries or key in self._unanswered
+
+    def number(self) -> int:
+        """The next number of a message that is seen through: a repetition has a higher one."""
+        return next(self._numbers)
+
+    def left(self, key: str, digest: bytes, number: int) -> Unanswered:
+        """The client has ended its side before it could be answered; `answered` has to follow."""
+        unanswered = Unanswered(key, digest, number, asyncio.get_running_loop().create_future())
+        self._unanswered.setdefault(key, []).append(unanswered)
+        return unanswered
+
+    def answered(self, unanswered: Unanswered) -> None:
+        """The answer was heard, or is recorded as unheard, or there is none."""
+        others = [other for other in self._unanswered[unanswered.key] if other is not unanswered]
+        if others:
+            self._unanswered[unanswered.key] = others
+        else:
+            del self._unanswered[unanswered.key]
+        unanswered.done.set_result(None)
+
+    def earlier(self, key: str, digest: bytes, number: int) -> list[asyncio.Future[None]]:
+        """What this message has to wait for: earlier tries whose client has gone and whose answer is not known yet."""
+        tries = self._unanswered.get(key, ())
+        return [each.done for each in tries if each.digest == digest and each.number < number]
 
     def unheard(self, key: str, digest: bytes, answer: Reply) -> None:
         """The client had gone before it could be told `answer`."""

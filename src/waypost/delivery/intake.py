@@ -10,6 +10,7 @@
 `custody`, what is owed in `spool`, what is remembered of unknown outcomes in `indoubt`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 
 import structlog
@@ -17,7 +18,7 @@ import structlog
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
-from waypost.delivery.indoubt import digest_at_once, digest_of, key_of
+from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
@@ -81,6 +82,9 @@ class Reception:
         self._sink: ContentSink | None = None
         self._content: Content | None = None
         self._digest = b""
+        self._number: int | None = None  # among those that are seen through
+        self._has_left = False
+        self._unanswered: Unanswered | None = None
         self._fault: Reply | None = None
         self._busy = False
         self._silent_since = 0.0
@@ -141,9 +145,11 @@ class Reception:
         self._waiting.discard(self)
         try:
             answer = await self._see_through()
-        finally:
-            for leg in self._legs:
-                leg.release()
+        except BaseException:
+            self._drop()  # nobody will be told
+            raise
+        for leg in self._legs:
+            leg.release()
         if not answer.is_positive:
             self._log_refusal("content", answer)
         return answer
@@ -206,12 +212,19 @@ class Reception:
         ledger = self._desk.ledger
         if self._desk.copies is not None:  # whoever stores messages knows them again
             self._digest = await digest_of(content)
+        number = self._number = ledger.number()
+        if self._has_left:
+            self.left()
         if not ledger:
             return None
         key = key_of(self._client.account, envelope)
         if not ledger.knows(key):
             return None
         self._digest = self._digest or await digest_of(content)
+        while earlier := ledger.earlier(key, self._digest, number):
+            for leg in self._legs:  # it may take minutes
+                leg.release()
+            await asyncio.wait(earlier)
         answer = ledger.recorded(key, self._digest)
         if answer is not None:
             self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
@@ -250,6 +263,14 @@ class Reception:
     def _with_id(self, answer: Reply) -> Reply:
         return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {self._id})".lstrip()), answer.enhanced)
 
+    def left(self) -> None:
+        """The client has ended its side. If it comes again before this is over, that is the same message."""
+        self._has_left = True
+        content, number = self._content, self._number
+        if content is not None and number is not None and self._unanswered is None:
+            digest = self._digest or digest_at_once(content)
+            self._unanswered = self._desk.ledger.left(key_of(self._client.account, self._envelope()), digest, number)
+
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
         content = self._content
@@ -272,6 +293,9 @@ class Reception:
 
     def _drop(self) -> None:
         self._waiting.discard(self)
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            self._desk.ledger.answered(unanswered)
         for leg in self._legs:
             leg.release()
         if self._sink is not None:

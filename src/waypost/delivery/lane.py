@@ -22,12 +22,15 @@ from waypost.delivery.alarm import Alarm
 from waypost.delivery.settling import Follower
 from waypost.delivery.spool import Delivery, Settlement, Spool, SpoolError, read_lane
 from waypost.delivery.trials import Trials
-from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed
+from waypost.delivery.verdict import BUSY_PAUSE, FAULT_PAUSE, Verdict, expired, judge, postponed, said
 from waypost.mail.outcome import Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
 from waypost.routing.route import Backoff, InDoubtPolicy, Pool, Route
 
 PREFETCH = 20
 """Deliveries that are claimed at once, or more where many connections are: a claim may have to wait for the disk."""
+
+LONGEST_WAIT = 86400.0
+"""Seconds beyond which no delivery waits for its next attempt, unless intervals are configured to be longer."""
 
 LONG_REST = 60
 """Seconds of rest for which nothing that was claimed is kept."""
@@ -73,12 +76,20 @@ class Workplace:
     chance: Callable[[], float]
     doubts: set[int] = field(default_factory=set)
     """Deliveries that are in doubt, and of which that was said."""
+    missing: set[tuple[str, str]] = field(default_factory=set)
+    """Routes and pools that are not configured any more, and of which that was said."""
 
     def say_doubt(self, delivery: Delivery, upstream: str) -> None:
         """Says once that a delivery is in doubt whose attempt ended with the process that made it."""
         if delivery.id not in self.doubts:
             self.doubts.add(delivery.id)
             self.follower.log.in_doubt(delivery, Attempt(upstream, Phase.DOT, _RESTARTED, "in-doubt", 0.0))
+
+    def say_missing(self, kind: str, name: str) -> None:
+        """Says once that mail waits for something that is not configured any more."""
+        if (kind, name) not in self.missing:
+            self.missing.add((kind, name))
+            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
 
     def record(self, settlement: Settlement) -> None:
         """Settles a delivery, and lets go of its content."""
@@ -135,7 +146,7 @@ class Lane:
         self._last: RecipientOutcome | None = None  # of the last trial
         self._known: Pool | None = None  # the pool as it was last, and what follows from it
         self._bounds = _Bounds(0, PREFETCH, False)
-        self._missing: set[str] = set()  # what is not configured any more, and was said to be so
+        self._longest_wait = LONGEST_WAIT
 
     def wake(self) -> None:
         """Gets workers going, as many as there is work for and the lane allows."""
@@ -160,12 +171,16 @@ class Lane:
         return self._workers | self._adopted
 
     def give_back(self) -> None:
-        """Lets go of what was claimed and will not be delivered: it is as due as it was."""
-        now = self._clock.time()
+        """Lets go of what was claimed and will not be delivered now: it is as due as it was."""
+        now, last = self._clock.time(), self._last if self._trials.failing else None
         while self._claimed:
-            delivery = self._claimed.popleft()
-            recipients = delivery.message.envelope.recipients
-            self._place.record(Settlement(delivery, recipients, now, delivery.doubt, delivery.warned, attempted=False))
+            self._place.record(_unbegun(self._claimed.popleft(), now, "" if last is None else said(last)))
+
+    def hasten(self) -> None:
+        """Somebody says that its upstreams are back: they are tried now, whatever the last trial came to."""
+        self._rest_until = 0.0
+        self._trials.hasten()
+        self.wake()
 
     # -- the work
 
@@ -210,10 +225,13 @@ class Lane:
         self._claiming, self._more, self._is_full = True, False, False
         limit = self._bounds.batch
         try:
-            claimed = await self._spool.claim(self._name, self._clock.time(), limit)
+            now = self._clock.time()
+            claimed = await self._spool.claim(self._name, now, limit)
             if self._is_copy and len(claimed) > 1 and self._known is not None:
                 await self._place.attempts.announce(claimed, self._known)
             at = None if claimed or self._more else await self._spool.next_due(self._name)
+            if at is not None and at - now > self._longest_wait:  # nobody set it so late: the clock has gone back
+                claimed, at = await self._spool.claim(self._name, at, limit), None
         except SpoolError as error:
             _log.warning("the spool cannot be read", lane=self._name, error=str(error))
             self._alarm.set(SPOOL_PAUSE)
@@ -235,12 +253,12 @@ class Lane:
             self._claimed.appendleft(delivery)
             return
         if route is None:
-            self._say_missing("route", delivery.route)
+            self._place.say_missing("route", delivery.route)
             reason = f"route {delivery.route} is not configured any more"
             self._settle(delivery, postponed(delivery, reason, self._clock.time()), _NO_ATTEMPT, None)
             return
-        if self._missing:
-            self._missing.discard(delivery.route)
+        if self._place.missing:
+            self._place.missing.discard(("route", delivery.route))
         policy: InDoubtPolicy = route.in_doubt or "retry-same"
         if self._is_copy:
             policy = "retry-same"
@@ -273,7 +291,9 @@ class Lane:
         except Exception as error:  # a defect of ours: what is settled is settled
             _log.error("an outcome was not told of", lane=self._name, message=delivery.message.id, exc_info=error)
         if settlement.again:
-            self._alarm.set(settlement.at - self._clock.time())
+            wait = settlement.at - self._clock.time()
+            self._longest_wait = max(self._longest_wait, wait)
+            self._alarm.set(wait)
 
     async def _see_out(self, delivery: Delivery, attempt: Awaitable[Outcome]) -> None:
         """Waits for an attempt that was begun elsewhere. When it is broken off, what was recorded stands."""
@@ -307,6 +327,7 @@ class Lane:
         if pause is not None:
             self._last = next(iter(verdict.again or verdict.failed), None)
             self._rest(pause)
+            self.give_back()  # who looks at the queue sees it wait, and may hold or delete it
 
     def _rest(self, seconds: float) -> None:
         self._rest_until = self._clock.monotonic() + seconds
@@ -314,9 +335,7 @@ class Lane:
 
     def _rests(self) -> bool:
         """Whether nothing may be begun now though something is due; a timer is running then."""
-        rest = 0.0
-        if self._rest_until:
-            rest = self._rest_until - self._clock.monotonic()
+        rest = self._rest_until - self._clock.monotonic() if self._rest_until else 0.0
         if rest <= 0:
             self._rest_until = 0.0
             pool = self._pool()
@@ -334,18 +353,17 @@ class Lane:
         if not limit:
             self._alarm.set(FAULT_PAUSE)
             return 0
-        allowed = self._trials.allowed(limit)
-        return max(0, allowed - len(self._adopted)) if self._adopted else allowed
+        return max(0, self._trials.allowed(limit) - len(self._adopted))
 
     def _limit(self) -> int:
         """How many deliveries the upstreams may have at once; 0 when they are not configured any more."""
         pool = self._pool()
         if pool is None:
             self._known = None
-            self._say_missing("pool" if self._is_copy else "route", self._owner)
+            self._place.say_missing("pool" if self._is_copy else "route", self._owner)
             return 0
         if pool is not self._known:
-            self._missing.discard(self._owner)
+            self._place.missing.discard(("pool" if self._is_copy else "route", self._owner))
             self._known, self._bounds = pool, _bounds_of(pool)
         return self._bounds.limit
 
@@ -355,12 +373,12 @@ class Lane:
         route = self._place.route(self._owner)
         return None if route is None else route.primary
 
-    # -- what is said
 
-    def _say_missing(self, kind: str, name: str) -> None:
-        if name not in self._missing:
-            self._missing.add(name)
-            _log.warning(f"queued mail waits: its {kind} is not configured any more", **{kind: name})
+def _unbegun(delivery: Delivery, now: float, reason: str) -> Settlement:
+    """Gives a claim back. It keeps its place before those that came later."""
+    message = delivery.message
+    at, recipients = min(now, message.received_at), message.envelope.recipients
+    return Settlement(delivery, recipients, at, delivery.doubt, delivery.warned, reason=reason, attempted=False)
 
 
 def _assumed(delivery: Delivery, upstream: str) -> Outcome:

@@ -13,7 +13,9 @@ from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.mail.content import Content
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Status
+from waypost.routing.classify import classify
 from waypost.routing.route import Route
+from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply, reply
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ class Budget:
         if self.left > 0 and not running.done():
             began = self._clock.monotonic()
             try:
-                await asyncio.wait((running,), timeout=self.left)
+                await _ended(running, self.left)
             except BaseException:
                 running.cancel()  # whoever waits is being stopped
                 raise
@@ -92,6 +94,8 @@ class HybridLeg:
         self.budget = budget
         self.owed: list[RecipientOutcome] = []
         """Recipients that no upstream has accepted and none has refused for good."""
+        self.next: list[Recipient] = []
+        """Recipients whose turn is at once: nobody was asked for them, or there was no room for them beside others."""
         self.unanswered: str | None = None
         """The upstream that was handed the content and has not answered."""
         self.running: asyncio.Future[Relayed] | None = None
@@ -102,7 +106,14 @@ class HybridLeg:
 
     @property
     def accepted(self) -> Sequence[Recipient]:
-        return (*self.relay.accepted, *(outcome.recipient for outcome in self.owed)) if self.owed else self.live
+        if not self.owed and not self.next:
+            return self.live
+        return (*self.live, *(outcome.recipient for outcome in self.owed), *self.next)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some recipients have to be delivered afterwards, whatever becomes of the others."""
+        return bool(self.owed or self.next)
 
     @property
     def live(self) -> Sequence[Recipient]:
@@ -110,6 +121,9 @@ class HybridLeg:
         return self.relay.accepted
 
     async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        if self.budget.left <= 0:
+            self.next += recipients
+            return [_OURS] * len(recipients)
         answers: Sequence[Reply | Failure]
         asking = _start(self.relay.recipients(recipients))
         if await self.budget.wait(asking):
@@ -123,15 +137,20 @@ class HybridLeg:
     def _told(self, recipient: Recipient, answer: Answer) -> Reply:
         if isinstance(answer, Reply) and answer.severity != 4:
             return answer
+        if isinstance(answer, Reply) and classify(Phase.RCPT, answer).kind is Kind.TOO_MANY_RECIPIENTS:
+            self.next.append(recipient)  # in another transaction
+            return _OURS
         self.owed.append(RecipientOutcome(recipient, Status.DEFERRED, answer, ""))
         return _OURS
 
     async def send(self, content: Content) -> Relayed | None:
         """Hands the content to the upstreams; None when the budget is spent and one has not answered for it yet.
 
-        Then `late` has its answer, sooner or later.
+        Then `late` has its answer, sooner or later. Nobody is asked when the budget was spent before.
         """
         if self.budget.left <= 0:
+            self.next += self.live
+            self.relay.forget(self.live)
             return _put_off(self.budget)
         running = _start(self.relay.send(content))
         if await self.budget.wait(running):
@@ -167,6 +186,23 @@ class HybridLeg:
     def release(self) -> None:
         if self.running is None:
             self.relay.release()
+
+
+async def _ended(running: "asyncio.Future[T]", seconds: float) -> None:
+    """Waits until it has ended, so many seconds at most; `asyncio.wait` for one costs three times as much."""
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    running.add_done_callback(wake)
+    timer = loop.call_later(seconds, wake)
+    try:
+        await turn
+    finally:
+        timer.cancel()
 
 
 def close_after(content: Content, running: "Sequence[asyncio.Future[Relayed]]") -> None:

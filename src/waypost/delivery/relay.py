@@ -239,7 +239,6 @@ class LiveRelay:
                 phase, answer = await lent.send(content)
             judged = self._judge(link, phase, answer)
         finally:
-            self.sending_to = None
             lent.release()
         if judged.verdict.kind is not Kind.ACCEPTED:
             self._failures.append((answer, judged.verdict))
@@ -249,6 +248,7 @@ class LiveRelay:
                 envelope = Envelope(self._mail.reverse_path, tuple(self.accepted), self._mail.parameters)
                 self._log.unanswered(self._message_id, envelope, judged.attempt, Role.PRIMARY)
                 await self._log.recorded()  # before it is sent again, by us or by the client
+        self.sending_to = None  # only now is it known, and what is known will be told
         return judged
 
     # -- the link

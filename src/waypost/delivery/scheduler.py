@@ -53,6 +53,11 @@ class Scheduler:
         if self._running:
             self._lane(lane).wake()
 
+    def hasten(self, lane: str) -> None:
+        """Somebody wants what waits in `lane` to be tried now, though its upstreams could not be reached before."""
+        if self._running:
+            self._lane(lane).hasten()
+
     def adopt(self, delivery: Delivery, attempt: Awaitable[Outcome] | Outcome) -> None:
         """Settles a delivery whose attempt was begun elsewhere, when the outcome is there; closes its content.
 

@@ -44,6 +44,10 @@ class Trials:
         self._until = now + pause
         return pause
 
+    def hasten(self) -> None:
+        """The pause is over, for somebody knows better; if that trial fails as well, the next pause is longer."""
+        self._until = 0.0
+
     def succeeded(self, limit: int) -> None:
         """Somebody was reached: twice as many may run now, until `limit` may."""
         self._failures = 0

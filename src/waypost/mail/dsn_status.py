@@ -29,6 +29,7 @@ _CAUSES: dict[Cause, tuple[int, int]] = {
     Cause.TLS: (7, 5),
     Cause.CERTIFICATE: (7, 5),
     Cause.PLAINTEXT: (7, 5),
+    Cause.LOGIN: (3, 5),
     Cause.BUSY: (3, 2),
     Cause.QUOTA: (7, 1),
     Cause.SENDER: (7, 1),

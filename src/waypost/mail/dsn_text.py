@@ -20,6 +20,7 @@ _CAUSES: dict[Cause, str] = {
     Cause.TLS: "There was no secure connection to the next mail server.",
     Cause.CERTIFICATE: "The next mail server could not prove who it is.",
     Cause.PLAINTEXT: "There was no secure connection to the next mail server.",
+    Cause.LOGIN: "This mail system could not log in at the next mail server.",
     Cause.BUSY: "There was no free connection to the next mail server.",
     Cause.SHUTDOWN: "This mail system was being stopped.",
     Cause.LOCAL: "There was a fault in this mail system.",

@@ -42,6 +42,7 @@ class Cause(StrEnum):
     CERTIFICATE = "certificate"  # not trusted, wrong name, wrong fingerprint
     CAPABILITY = "capability"  # the upstream cannot carry this message (8BITMIME, SMTPUTF8, SIZE)
     PLAINTEXT = "plaintext"  # credentials would have gone in the clear
+    LOGIN = "login"  # no access token, no mechanism in common, or an exchange that makes no sense
     BUSY = "busy"  # every connection that the upstream may have is in use
     QUOTA = "quota"  # what it may be given is spent, by our own count
     SENDER = "sender"  # it does not send for this reverse-path

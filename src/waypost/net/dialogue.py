@@ -41,6 +41,11 @@ class Dialogue:
             self.stream.abort()
             self.stream = None
 
+    def restart(self) -> None:
+        """Closes without a word, and is ready for another connection."""
+        self.abort()
+        self.engine = ClientEngine()
+
     async def ask(self, command: c.Command, phase: Phase, timeout: float, behind: bytes = b"") -> Answer:
         """One command, with what follows it, and its answer."""
         (answer,) = await self.exchange((command,), (phase,), timeout, behind)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from waypost.net.accepted import Accepted
 from waypost.net.certificates import ServerCertificate
 from waypost.net.driver import Driver
 from waypost.net.session import Checker, MailHandler, Session, SessionLog
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import Stream
 from waypost.routing.route import Network
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
@@ -105,10 +105,10 @@ class Listener:
             await asyncio.wait((self._emptied,), timeout=timeout)
             self._emptied = None
 
-    def _accept(self) -> Stream:
-        return _Accepted(self._connected)
+    def _accept(self) -> Accepted:
+        return Accepted(self._connected)
 
-    def _connected(self, stream: Stream) -> None:
+    def _connected(self, stream: Accepted) -> None:
         address = stream.peer[0]
         trusted = self._trusts(address)
         options = self._trusted if trusted else self._untrusted
@@ -147,18 +147,6 @@ class Listener:
             self._fault(error)
         if not self._sessions and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-
-
-class _Accepted(Stream):
-    """A stream that says when it is connected."""
-
-    def __init__(self, connected: Callable[[Stream], None]) -> None:
-        super().__init__()
-        self._connected = connected
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._connected(self)
 
 
 def _trust(networks: Sequence[Network]) -> Callable[[str], bool]:

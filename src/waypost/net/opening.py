@@ -1,7 +1,4 @@
-"""Opening a session with an upstream: connect, greeting, TLS, EHLO, AUTH.
-
-Secrets are revealed only in the line that carries them.
-"""
+"""Opening a session with an upstream: connect, greeting, TLS, EHLO; then AUTH (`login`)."""
 
 import asyncio
 import os
@@ -11,19 +8,52 @@ from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
 from waypost.net.connect import ResolveError, connect, resolve
 from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.login import Logins, is_refused
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
-from waypost.smtp import sasl
 from waypost.smtp.errors import ProtocolError
 from waypost.smtp.reply import Reply
 
 
-async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
+async def open_session(
+    dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts, logins: Logins
+) -> Stopped | None:
     """Connects, greets, starts TLS and authenticates as configured.
 
     Returns None when the connection is ready, else what went wrong, with the reply where there was one.
     """
+    login = upstream.credentials
+    if login is None:
+        return await _greet(dialogue, upstream, hostname, timeouts)
+    secret = await logins.secret(upstream, login)  # first: without a token there is nothing to connect for
+    if isinstance(secret, Failure):
+        return Stopped(Phase.AUTH, secret)
+    stopped = await _greet(dialogue, upstream, hostname, timeouts)
+    if stopped is None:
+        stopped = await logins.authenticate(dialogue, upstream, login, secret, timeouts)
+    if login.oauth2 is None or not is_refused(stopped):
+        return stopped
+    # A token may be worth nothing before its time. One other is tried, once.
+    other = await logins.secret(upstream, login, refused=secret)
+    if isinstance(other, Failure):
+        dialogue.abort()
+        return Stopped(Phase.AUTH, other)
+    if not dialogue.is_closed:
+        stopped = await logins.authenticate(dialogue, upstream, login, other, timeouts)
+        if stopped is None or not _has_gone(stopped.answer):
+            return stopped
+    dialogue.restart()  # some hang up after a refusal
+    stopped = await _greet(dialogue, upstream, hostname, timeouts)
+    return stopped or await logins.authenticate(dialogue, upstream, login, other, timeouts)
+
+
+def _has_gone(answer: Answer) -> bool:
+    return answer.code == 421 if isinstance(answer, Reply) else answer.cause is Cause.CLOSED
+
+
+async def _greet(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
+    """Everything before AUTH."""
     # A task of its own: asyncio.timeout wants one.
     problem = await asyncio.create_task(_connect(dialogue, upstream, timeouts))
     if problem is None and upstream.tls.mode == "implicit":
@@ -36,8 +66,6 @@ async def open_session(dialogue: Dialogue, upstream: Upstream, hostname: str, ti
     refused = await _hello(dialogue, hostname, timeouts)
     if refused is None and upstream.tls.mode in ("opportunistic", "starttls"):
         refused = await _upgrade(dialogue, upstream, hostname, timeouts)
-    if refused is None and upstream.credentials is not None:
-        refused = await _authenticate(dialogue, upstream, upstream.credentials, timeouts)
     return refused
 
 
@@ -108,26 +136,6 @@ async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts)
         if shown not in tls.fingerprints:
             return dialogue.broken(Phase.TLS, Cause.CERTIFICATE, f"the certificate's fingerprint is {shown}")
     return None
-
-
-async def _authenticate(
-    dialogue: Dialogue, upstream: Upstream, credentials: sasl.Credentials, timeouts: Timeouts
-) -> Stopped | None:
-    if dialogue.stream is not None and dialogue.stream.tls is None and not upstream.allow_plaintext_auth:
-        text = "our credentials are not sent in the clear, and the upstream offers no TLS"
-        return dialogue.stop(Phase.AUTH, Cause.PLAINTEXT, text)
-    offered = dialogue.engine.extensions.auth
-    answer: Answer
-    if "PLAIN" in offered or not offered:
-        answer = await dialogue.ask(c.Auth("PLAIN", sasl.plain_response(credentials)), Phase.AUTH, timeouts.command)
-    elif "LOGIN" in offered:
-        answer = await dialogue.ask(c.Auth("LOGIN"), Phase.AUTH, timeouts.command)
-        for secret in (credentials.username, credentials.password.reveal()):
-            if isinstance(answer, Reply) and answer.code == 334:
-                answer = await dialogue.ask(c.AuthResponse(sasl.encode(secret)), Phase.AUTH, timeouts.command)
-    else:
-        return dialogue.stop(Phase.AUTH, Cause.TLS, f"AUTH is offered with {', '.join(offered)}, not PLAIN or LOGIN")
-    return None if is_positive(answer) else Stopped(Phase.AUTH, answer)
 
 
 def _ssl_text(error: Exception) -> str:

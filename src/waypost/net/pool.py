@@ -12,6 +12,7 @@ from typing import Any
 
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.net.login import Logins
 from waypost.net.upstream import UpstreamConnection
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
@@ -84,8 +85,11 @@ class LentConnection:
 class UpstreamPool:
     """The connections of one upstream. `now` is the loop's clock, in seconds."""
 
-    def __init__(self, upstream: Upstream, hostname: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, upstream: Upstream, hostname: str, now: Callable[[], float], logins: Logins | None = None
+    ) -> None:
         self.upstream = upstream
+        self._logins = logins or Logins(now=now)
         self._hostname = hostname
         self._now = now
         self._idle: list[UpstreamConnection] = []  # the one used last at the end: it is the likeliest to be open
@@ -116,7 +120,7 @@ class UpstreamPool:
             begun = await self._begin(connection, fit, timeouts, content)
             if connection.reused and isinstance(begun, Stopped) and _is_stale(begun.answer):
                 connection.abort()
-                connection = UpstreamConnection(self.upstream, self._hostname, self._now())
+                connection = UpstreamConnection(self.upstream, self._hostname, self._now(), self._logins)
                 begun = await connection.open(timeouts) or await self._begin(connection, fit, timeouts, content)
         except BaseException:
             self._discard(connection)
@@ -200,7 +204,7 @@ class UpstreamPool:
             if connection is not None:
                 return connection
         self._open += 1
-        connection = UpstreamConnection(self.upstream, self._hostname, self._now())
+        connection = UpstreamConnection(self.upstream, self._hostname, self._now(), self._logins)
         try:
             problem = await connection.open(timeouts)
         except BaseException:
@@ -248,8 +252,9 @@ def _is_stale(answer: Answer) -> bool:
 class Upstreams:
     """The pools of all upstreams, made when they are first needed: the `Sender` of `waypost.delivery`."""
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, logins: Logins | None = None) -> None:
         self._hostname = hostname
+        self._logins = logins or Logins()
         self._pools: dict[str, UpstreamPool] = {}
 
     def begin(
@@ -278,6 +283,7 @@ class Upstreams:
         """Closes what is idle, and what is given back from now on."""
         for pool in self._pools.values():
             pool.close()
+        self._logins.close()
 
     def _pool(self, upstream: Upstream) -> UpstreamPool:
         pool = self._pools.get(upstream.name)
@@ -285,5 +291,5 @@ class Upstreams:
             if pool is not None:
                 pool.close()
             now = asyncio.get_running_loop().time
-            pool = self._pools[upstream.name] = UpstreamPool(upstream, self._hostname, now)
+            pool = self._pools[upstream.name] = UpstreamPool(upstream, self._hostname, now, self._logins)
         return pool

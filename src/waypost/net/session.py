@@ -13,10 +13,11 @@ from itertools import product
 from typing import Literal, Protocol
 
 from waypost.mail.message import Client
+from waypost.net.accepted import Accepted
 from waypost.net.certificates import ServerCertificate
 from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
+from waypost.net.stream import InterruptedReadError, StreamTimeoutError
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
@@ -71,6 +72,9 @@ class Transaction(Protocol):
     async def finish(self) -> Reply:
         """The content is whole: sees it through and says what the client is told."""
 
+    def left(self) -> None:
+        """While `finish` is at work the client has ended its side: it may not be there to be told."""
+
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
 
@@ -107,7 +111,7 @@ class Session:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Accepted,
         settings: ListenerSettings,
         options: ServerOptions,
         handler: MailHandler,
@@ -226,7 +230,13 @@ class Session:
         """The content is whole."""
         engine, stream = self._engine, self._stream
         self._transaction = None
-        answer = await transaction.finish()
+        stream.on_end = transaction.left
+        if stream.has_ended:
+            transaction.left()
+        try:
+            answer = await transaction.finish()
+        finally:
+            stream.on_end = None
         engine.answer(answer)
         lost = stream.lost
         if stream.has_ended and not lost:

@@ -1,7 +1,7 @@
 """One connection to an upstream: opened, greeted, secured, authenticated, and then used for transactions.
 
 Everything here returns a `Reply`, or a `Failure` when there was none; nothing raises for what an upstream
-does. Secrets are revealed only in the line that carries them.
+does.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import replace
 from waypost.mail.content import Content
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.login import Logins
 from waypost.net.opening import open_session
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
@@ -28,8 +29,9 @@ _MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
 class UpstreamConnection:
     """A session with one upstream, seen from its client."""
 
-    def __init__(self, upstream: Upstream, hostname: str, now: float) -> None:
+    def __init__(self, upstream: Upstream, hostname: str, now: float, logins: Logins) -> None:
         self.upstream = upstream
+        self._logins = logins
         self.opened_at = now
         self.idle_since = now
         self.transactions = 0
@@ -78,7 +80,7 @@ class UpstreamConnection:
 
     async def open(self, timeouts: Timeouts) -> Stopped | None:
         """Connects, secures and authenticates; None when the connection is ready, else what went wrong."""
-        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts)
+        problem = await open_session(self._dialogue, self.upstream, self._hostname, timeouts, self._logins)
         return None if problem is None else replace(problem, phases=self.phases)
 
     # -- transactions

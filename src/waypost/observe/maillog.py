@@ -6,20 +6,17 @@ secrets cannot get into one; the log and the journal get the same line. The even
 two to three microseconds.
 """
 
-import asyncio
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Role
 from waypost.observe import pieces
-from waypost.observe.journal import Journal
-from waypost.observe.metrics import Metrics
-from waypost.observe.pieces import STARTS, addresses, member, quote, recipient_texts
-from waypost.observe.record import json_text, timestamp, timestamp_at
+from waypost.observe.lines import Lines
+from waypost.observe.pieces import addresses, member, quote, recipient_texts
+from waypost.observe.record import json_text, timestamp
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
@@ -33,36 +30,16 @@ _COMMANDS = {
 _SEVERITIES = {4: "transient", 5: "permanent"}
 _ALWAYS_TOLD = {"auth_failed", "limited"}  # of sessions; the others are for debugging
 
-_PATIENCE = 1.0  # seconds for the journal
 _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes early or the search gets dear
 _MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
 
-class MailLog:
+class MailLog(Lines):
     """Tells what happens to mail.
 
     `emit` takes one record, JSON without a line break, and must not raise; `journal` gets those that have an id.
     With `debug`, sessions are told of too. `clock` gives seconds since the epoch.
     """
-
-    def __init__(
-        self,
-        emit: Callable[[str], None],
-        metrics: Metrics,
-        *,
-        journal: Journal | None = None,
-        debug: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._emit = emit
-        self._metrics = metrics
-        self._journal = journal
-        self._debug = debug
-        self._clock = clock
-        self._flushing: asyncio.Future[None] | None = None
-        self._clients = pieces.Clients()
-        self._at = -1  # milliseconds since the epoch
-        self._time = ""  # how a record of that moment begins
 
     # -- in
 
@@ -250,34 +227,7 @@ class MailLog:
             more = f",{json_text(facts)[1:-1]}" if facts else ""
             self._emit(f"{self._start(event, None)}{self._clients.piece(client)}{more}}}")
 
-    async def recorded(self) -> None:
-        """Waits until what was told so far is in the journal: before a message that is in doubt may be sent again.
-
-        For a second at most: a journal that cannot be written keeps no mail waiting.
-        """
-        if self._journal is not None:
-            # A task of its own: it goes on when nobody waits any more, and sessions have none.
-            self._flushing = asyncio.ensure_future(self._journal.flush())
-            await asyncio.wait((self._flushing,), timeout=_PATIENCE)
-
     # -- what they share
-
-    def _start(self, event: str, message_id: str | None) -> str:
-        now = int(self._clock() * 1000)
-        if now != self._at:  # on a busy machine several records fall into one millisecond
-            self._at, self._time = now, f'{{"time":"{timestamp_at(now)}'
-        if message_id is None:
-            return self._time + STARTS[event]
-        return f'{self._time}{STARTS[event]},"id":{quote(message_id)}'
-
-    def _about(self, event: str, message: Message, recipients: Sequence[Recipient]) -> str:
-        path, texts = str(message.envelope.reverse_path), recipient_texts(recipients)
-        return f'{self._start(event, message.id)},"reverse_path":{quote(path)},"recipients":{addresses(texts)}'
-
-    def _tell(self, message_id: str | None, line: str, keys: Sequence[str] = ()) -> None:
-        self._emit(line)
-        if self._journal is not None and message_id is not None:
-            self._journal.write(message_id, line, keys)
 
     def _taken(
         self,

@@ -143,6 +143,14 @@ class Metrics:
         self.attempt_duration = Durations(
             "attempt_duration", "From the choice of an upstream to its answer.", "upstream", "role"
         )
+        self.upstream_logins = Tally(
+            "upstream_logins", "Logins at upstreams, one for each connection.", "upstream", "mechanism", "outcome"
+        )
+        self.token_requests = Tally(
+            "oauth_token_requests",
+            "Access tokens of OAuth 2.0 that were asked for; revoked: somebody has to log in again.",
+            *("upstream", "outcome"),
+        )
         self.notices = Tally(
             "notices", "Notifications to senders, by what they report; suppressed: an address had enough.", "action"
         )

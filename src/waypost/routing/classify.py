@@ -43,6 +43,7 @@ _FAILURE_CODES: dict[Cause, str] = {
     Cause.CERTIFICATE: "4.7.5",
     Cause.CAPABILITY: "4.3.3",
     Cause.PLAINTEXT: "4.3.5",
+    Cause.LOGIN: "4.3.5",
     Cause.BUSY: "4.3.2",
     Cause.QUOTA: "4.7.1",
     Cause.SENDER: "4.7.1",

@@ -115,6 +115,7 @@ FAILURE_RULES: tuple[FailureRule, ...] = (
     failure_rule("tls", Kind.SECURITY, Cause.TLS),
     failure_rule("certificate", Kind.SECURITY, Cause.CERTIFICATE),
     failure_rule("plaintext", Kind.SECURITY, Cause.PLAINTEXT),
+    failure_rule("login-impossible", Kind.AUTH, Cause.LOGIN),
     failure_rule("capability", Kind.CAPABILITY, Cause.CAPABILITY),
     failure_rule("busy", Kind.BUSY, Cause.BUSY),
     failure_rule("own-quota", Kind.BUSY, Cause.QUOTA),

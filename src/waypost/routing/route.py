@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.smtp.address import Address
-from waypost.smtp.sasl import Credentials
 
 Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
@@ -69,7 +69,7 @@ class Upstream:
     host: str
     port: int
     tls: UpstreamTls = UpstreamTls()
-    credentials: Credentials | None = None
+    credentials: Login | None = None
     allow_plaintext_auth: bool = False
     max_connections: int = 20
     idle_timeout: float = 30

@@ -1,4 +1,7 @@
-"""AUTH: PLAIN (RFC 4616) and LOGIN, both sides, as a pure exchange of challenges and responses."""
+"""AUTH: PLAIN (RFC 4616) and LOGIN, the server's side, as a pure exchange of challenges and responses.
+
+The client's side is in `mechanisms`.
+"""
 
 import base64
 import binascii
@@ -6,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 MECHANISMS = ("PLAIN", "LOGIN")
-"""What is offered and what is spoken to upstreams, in order of preference."""
+"""What is offered to clients, in order of preference."""
 
 
 class Secret:
@@ -110,13 +113,3 @@ def decode(text: str) -> str:
         return base64.b64decode(text, validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         raise SaslError("the response is not base64") from None
-
-
-def encode(text: str) -> str:
-    """A challenge or response in base64; `=` for an empty initial response is the caller's."""
-    return base64.b64encode(text.encode("utf-8")).decode("ascii")
-
-
-def plain_response(credentials: Credentials) -> str:
-    """The client's single response for PLAIN, in base64."""
-    return encode(f"\0{credentials.username}\0{credentials.password.reveal()}")

@@ -92,6 +92,9 @@ class Claims:
         if held is None:
             self._intended.add(id_)
         else:
+            if held.grown and not held.split:
+                # What the intent is about has to be on record with it, and so has the outcome that it came of.
+                self._fresh.split(held)
             held.intended |= 1 << number_of(id_)
         self._writer.pending.changes.intents[id_] = upstream
         await self._writer.sync()
@@ -198,13 +201,14 @@ class Claims:
             self._fresh.further(held, copies)
             return
         received_at = delivery.message.received_at
+        due = min(received_at, self._now())  # which is earlier when the clock was ahead as the message came in
         for plan in copies:
-            row = planned_row(delivery.id, delivery.message.id, received_at, plan, received_at)
+            row = planned_row(delivery.id, delivery.message.id, received_at, plan, due)
             self._writer.pending.changes.further.append(row)
             lane = self._fresh.lane(plan.lane)
             lane.queued += 1
             lane.row_added(received_at)
-            lane.row_waits(received_at)
+            lane.row_waits(due)
 
     def _post(self, message: Message, plan: Planned) -> None:
         """Adds a message of our own."""

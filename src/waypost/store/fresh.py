@@ -57,6 +57,7 @@ class FreshMessages:
         first = len(held.plans)
         held.plans += planned
         held.owed |= ((1 << len(planned)) - 1) << first
+        held.grown = True
         self._add(held, first)
 
     def _add(self, held: HeldMessage, first: int) -> list[Delivery]:

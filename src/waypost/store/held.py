@@ -47,6 +47,8 @@ class HeldMessage:
     """A bit for each delivery that is fresh or in flight."""
     intended: int = 0
     """A bit for each delivery with an intent on record."""
+    grown: bool = False
+    """Whether deliveries were added that only rows can put on record."""
     split: bool = False
 
     def plan(self, planned: Sequence[Planned]) -> None:

@@ -78,8 +78,8 @@ def _prepare(connection: sqlite3.Connection, folder: SpoolFolder) -> None:
 def _migrate(connection: sqlite3.Connection) -> None:
     """Brings the schema up to date; one transaction is open and is committed."""
     execute = connection.execute
-    scripts = sorted(_MIGRATIONS.glob("[0-9][0-9][0-9][0-9].sql"))
-    known = len(scripts)
+    scripts = {int(path.stem): path for path in sorted(_MIGRATIONS.glob("[0-9][0-9][0-9][0-9].sql"))}
+    known = max(scripts)
     version = execute("PRAGMA user_version").fetchone()[0]
     application = execute("PRAGMA application_id").fetchone()[0]
     tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -90,9 +90,15 @@ def _migrate(connection: sqlite3.Connection) -> None:
             f"it was written by a newer Waypost: its schema has version {version},"
             f" this program knows versions up to {known}. Install the newer program again, or use another path"
         )
-    for script in scripts[version:]:
-        for statement in _statements(script.read_text("utf-8")):
-            execute(statement)
+    if 0 < version < min(scripts):
+        raise SpoolError(
+            f"it was written by Waypost 0.1.0: its schema has version {version}, which is not carried over. Let that"
+            " program deliver what is owed, then move the folder away and start this one"
+        )
+    for number, script in scripts.items():
+        if number > version:
+            for statement in _statements(script.read_text("utf-8")):
+                execute(statement)
     if version < known:
         execute(f"PRAGMA application_id = {APPLICATION_ID}")
         execute(f"PRAGMA user_version = {known}")
@@ -120,8 +126,8 @@ def _explained(path: Path, error: Exception) -> SpoolError:
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError:
         said = " ".join(str(error).split())
         return SpoolError(
-            f"the spool {path} is damaged ({said}). Nothing was changed. Put a copy of the folder aside, then try"
-            f" `sqlite3 {path} .recover | sqlite3 recovered.db` and put recovered.db in its place, or move the folder"
-            " away to start with an empty spool"
+            f"the spool {path} is damaged ({said}). Nothing was changed. Put a copy of the folder aside, then save what"
+            " can be read as the operators' guide says under `The spool is damaged` (sqlite3's .dump), or move the"
+            " folder away to start with an empty spool"
         )
     return SpoolError(f"cannot open the spool {path}: {error}")

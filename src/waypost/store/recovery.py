@@ -54,7 +54,12 @@ def recover(database: Database, now: float) -> Left:
     """Makes everything that is owed a row that can be claimed, and counts it."""
     query = database.query
     query("BEGIN IMMEDIATE")
-    query("UPDATE delivery INDEXED BY delivery_in_memory SET next_at = received_at WHERE state = 0 AND next_at IS NULL")
+    # Not later than now: mail that came in while the clock was ahead is due as well.
+    query(
+        "UPDATE delivery INDEXED BY delivery_in_memory SET next_at = min(received_at, ?)"
+        " WHERE state = 0 AND next_at IS NULL",
+        (now,),
+    )
     _split(database, now)
     # An attempt without an outcome: the upstream may have the content.
     query(
@@ -81,7 +86,7 @@ def _split(database: Database, now: float) -> None:
             rows.append(_unreadable(key, id_, received_at, error, now))
         else:
             rows += (
-                planned_row(delivery_id(key, number), id_, received_at, plan, received_at)
+                planned_row(delivery_id(key, number), id_, received_at, plan, min(received_at, now))
                 for number, plan in enumerate(plans)
             )
     database.insert("delivery", rows)

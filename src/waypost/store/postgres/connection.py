@@ -5,9 +5,9 @@ half-done conversation left behind is not worth finding out.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from waypost.delivery.spool import SpoolError, SpoolFullError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
     Connection = Any
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 3
 """Seconds after which a connection attempt is given up."""
@@ -140,6 +142,16 @@ class Pool:
             if not connection.is_closed():
                 return connection
         return await self._server.connect(durable=False)
+
+
+async def in_task(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits `work` in a task of its own: sessions are driven without one, and time-outs, the driver's too, need it."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await task
+    except BaseException:
+        task.cancel()
+        raise
 
 
 async def part(connection: Connection) -> None:

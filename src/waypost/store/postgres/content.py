@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from waypost.delivery.spool import SpoolError
 from waypost.mail.content import Content, MemoryContent
 from waypost.store.files import FileContent, write_all
-from waypost.store.postgres.connection import Pool
+from waypost.store.postgres.connection import Pool, in_task
 from waypost.store.postgres.numbers import Numbers
 
 INLINE = 64 * 1024
@@ -36,6 +37,9 @@ class ContentStore:
 
         They are durable as soon as the message is, and until then marked as belonging to `owner`.
         """
+        return await in_task(self._upload(content, owner))
+
+    async def _upload(self, content: Content, owner: int) -> int:
         async with self._transfers, self._pool.connection(_patience(content.size)) as connection:
             await self._numbers.ensure(connection, 1)
             key = self._numbers.take()
@@ -55,7 +59,11 @@ class ContentStore:
         """
         if row["content"] is not None:
             return MemoryContent(row["content"])
-        fd = await asyncio.to_thread(_temporary_file, self._directory)
+        try:
+            fd = await asyncio.to_thread(_temporary_file, self._directory)
+        except OSError as error:
+            where = self._directory or tempfile.gettempdir()
+            raise SpoolError(f"content cannot be fetched to {where}: {error.strerror or error}") from error
         try:
             async with self._transfers, self._pool.connection(_patience(row["size"])) as connection:
                 number = 0

@@ -7,7 +7,7 @@ from waypost.delivery.spool import Delivery, Planned, Prepared, SpoolError
 from waypost.mail.message import Message
 from waypost.store.postgres.batch import Commit, NewDelivery, NewMessage
 from waypost.store.postgres.claiming import Claims
-from waypost.store.postgres.connection import Pool
+from waypost.store.postgres.connection import Pool, in_task
 from waypost.store.postgres.content import INLINE, ContentStore
 from waypost.store.postgres.rows import MESSAGE, decode_message, encode_message, plain
 from waypost.store.postgres.writer import Writer
@@ -130,7 +130,7 @@ class Incoming:
     async def _adopt(self, key: int, deliveries: Sequence[NewDelivery]) -> Sequence[Delivery]:
         running = [delivery.id for delivery in deliveries if delivery.owner is not None]
         try:
-            return await self._claims.adopt(running, self._writer.instance)
+            return await in_task(self._claims.adopt(running, self._writer.instance)) if running else ()
         except BaseException:
             self._writer.withdraw(key, self._writer.instance)
             raise

@@ -1,0 +1,68 @@
+"""What ties a login to the TLS connection that it goes over: `tls-server-end-point` (RFC 5929 section 4).
+
+Python's ssl offers `tls-unique` alone, which TLS 1.3 does not have and which was broken before; `tls-exporter`
+(RFC 9266) it cannot compute. The hash of the server's certificate needs nothing but the certificate.
+"""
+
+import hashlib
+
+from waypost.smtp.scram import Binding
+
+_HASHES = {
+    "1.2.840.113549.1.1.4": "sha256",  # MD5 and SHA-1 are replaced by SHA-256
+    "1.2.840.113549.1.1.5": "sha256",
+    "1.2.840.10045.4.1": "sha256",
+    "1.2.840.113549.1.1.11": "sha256",
+    "1.2.840.113549.1.1.12": "sha384",
+    "1.2.840.113549.1.1.13": "sha512",
+    "1.2.840.113549.1.1.14": "sha224",
+    "1.2.840.10045.4.3.1": "sha224",
+    "1.2.840.10045.4.3.2": "sha256",
+    "1.2.840.10045.4.3.3": "sha384",
+    "1.2.840.10045.4.3.4": "sha512",
+}
+"""The hash of each signature algorithm. Those without one (Ed25519), or with several (RSASSA-PSS), are not here."""
+
+
+def server_end_point(certificate: bytes | None) -> Binding | None:
+    """The binding to a server's certificate, in DER form; None when there is none for it."""
+    name = None if certificate is None else _HASHES.get(signature_algorithm(certificate) or "")
+    if certificate is None or name is None:
+        return None
+    return Binding("tls-server-end-point", hashlib.new(name, certificate).digest())
+
+
+def signature_algorithm(certificate: bytes) -> str | None:
+    """The object identifier of the algorithm by which a certificate is signed (RFC 5280 section 4.1)."""
+    try:
+        _, start, _ = _element(certificate, 0)
+        _, _, end = _element(certificate, start)  # tbsCertificate
+        _, start, _ = _element(certificate, end)  # signatureAlgorithm
+        tag, start, end = _element(certificate, start)
+    except IndexError:
+        return None
+    return _identifier(certificate[start:end]) if tag == 6 and start < end <= len(certificate) else None
+
+
+def _element(data: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, start and end of the content of the element at `at`. Raises `IndexError` where there is none."""
+    tag, length = data[at], data[at + 1]
+    start = at + 2
+    if length & 0x80:
+        size = length & 0x7F
+        if not 0 < size <= 4:
+            raise IndexError(at)
+        length = int.from_bytes(data[start : start + size], "big")
+        start += size
+    return tag, start, start + length
+
+
+def _identifier(content: bytes) -> str:
+    numbers, value = [min(content[0] // 40, 2)], 0
+    numbers.append(content[0] - 40 * numbers[0])
+    for octet in content[1:]:
+        value = value << 7 | octet & 0x7F
+        if not octet & 0x80:
+            numbers.append(value)
+            value = 0
+    return ".".join(map(str, numbers))
