@@ -174,21 +174,22 @@ def test_a_reader_that_has_gone_is_no_traceback():
     assert (done.returncode, done.stderr) == (FAILED, b"")
 
 
-def test_a_real_interrupt_is_code_130(tmp_path):
-    # `healthcheck` waits for an answer that does not come.
+def test_a_real_interrupt_is_code_130():
+    # `send` waits for a greeting that does not come.
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/readyz"
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
         with subprocess.Popen(
-            [sys.executable, "-m", "waypost", "healthcheck", "--url", url], stderr=subprocess.PIPE
+            [sys.executable, "-m", "waypost", "send", "--server", server, "--to", "bob@example.org"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         ) as child:
             silent.settimeout(30)
             connection, _ = silent.accept()
-            connection.settimeout(30)
-            connection.recv(1000)
-            child.send_signal(signal.SIGINT)
-            assert child.wait(10) == INTERRUPTED
+            with connection:
+                child.send_signal(signal.SIGINT)
+                assert child.wait(20) == INTERRUPTED
             assert child.stderr is not None
             assert child.stderr.read() == b""
             connection.close()

@@ -124,8 +124,15 @@ DEFECTS: dict[str, tuple[str, ...]] = {
         "net/test_tls.py::test_starttls_forgets_what_was_said_in_the_clear",
         "net/test_upstream_logins.py::test_no_mechanism_goes_in_the_clear_unless_allowed",
     ),
-    "S15": ("net/test_authentication.py::test_argon2_passwords_are_checked",),
-    "S16": ("net/test_authentication.py::test_auth_is_required_before_mail",),
+    "S15": (
+        "net/test_authentication.py::test_argon2_passwords_are_checked",
+        "net/test_authenticator.py::test_a_wrong_name_costs_as_many_hashes_as_a_wrong_password",
+        "net/test_authenticator.py::test_guessing_gets_slower_and_the_right_password_works_after_the_delay",
+    ),
+    "S16": (
+        "net/test_authentication.py::test_auth_is_required_before_mail",
+        "net/test_login.py::test_without_a_certificate_of_an_account_a_password_is_needed",
+    ),
     # Nothing that makes a server: ports and names, limits, time-outs, ids, draining, pooling, metrics.
     "S18": ("config/test_single_values.py::test_addresses_to_listen_on",),
     "S19": (

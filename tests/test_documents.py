@@ -23,12 +23,16 @@ SHOWN = [
 def test_a_configuration_that_is_shown_passes_the_check(text: str, tmp_path: Path, certificates: Certificates) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a password\n")
+    users = tmp_path / "users"
+    users.write_text("ann:$2y$05$gzhzP1z1lVRL5tlnAjPFGeJLfjp34KGVpSNi6Yc8b56fmOJKtqpem\n")
     database = tmp_path / "database"
     database.write_text("postgresql://waypost:a-password@db.example.com/waypost\n")
     for theirs, ours in (
         ("/etc/waypost/cert.pem", certificates.certificate),
         ("/etc/waypost/key.pem", certificates.key),
-        ("/run/secrets/billing", secret),
+        ("/etc/waypost/clients.pem", certificates.ca_file),
+        ("/etc/waypost/users", users),
+        *((f"/run/secrets/{name}", secret) for name in ("billing", "gitea", "newsletter", "provider")),
         ("/run/secrets/database", database),
         ("/var/lib/waypost", tmp_path / "spool"),
     ):

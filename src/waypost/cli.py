@@ -30,6 +30,7 @@ COMMANDS = {
     "oauth": _Entry("oauth", "log in at an upstream's provider, for its access tokens"),
     "send": _Entry("send", "send a test message and show the whole dialogue"),
     "sink": _Entry("sink", "a test server that keeps what it gets and fails on request"),
+    "hash-password": _Entry("hash_password", "print what to store of a password"),
     "healthcheck": _Entry("healthcheck", "ask a running Waypost whether it can take mail"),
     "version": _Entry("version", "print the versions of Waypost and of what it stands on"),
 }

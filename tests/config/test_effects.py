@@ -33,6 +33,11 @@ BASE = {
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
 WARM_UP = {"upstreams.NAME.warm_up": {"start": "2026-12-01", "limits": ["50", "100"]}}
+FILE = {"accounts_file": {"path": "users", "format": "htpasswd"}}
+ASKING = {
+    "tls": {"certificate": "cert.pem", "key": "key.pem"},
+    "listeners.0.client_certificates": {"ca_file": "ca.pem"},
+}
 
 
 def oauth2(**more):
@@ -52,6 +57,9 @@ OTHER = {
     "listeners.0.tls.key": ("key2.pem", {"listeners.0.tls.certificate": "cert.pem"}),
     "listeners.0.trusted_networks": ["10.0.0.0/9"],
     "listeners.0.allow_plaintext_auth": "true",
+    "listeners.0.mechanisms": ["plain"],
+    "listeners.0.client_certificates.ca_file": ("ca2.pem", ASKING),
+    "listeners.0.client_certificates.required": ("true", ASKING),
     # Without it these networks are refused; with it they are a warning on every start.
     "listeners.0.allow_open_relay": ("true", {"listeners.0.trusted_networks": ["0.0.0.0/0"]}),
     "listeners.0.limits.connections": "7",
@@ -67,8 +75,17 @@ OTHER = {
     "tls.key": ("key2.pem", {"tls.certificate": "cert.pem"}),
     "accounts.NAME.password": "other",
     "accounts.NAME.password_file": ("password.txt", {"accounts.NAME.password": None}),
+    "accounts.NAME.certificate": ["me@example.com"],
+    "accounts.NAME.limits.messages": ["100/hour", "1000/day"],
+    "accounts.NAME.limits.recipients": ["7/minute"],
     "accounts.NAME.route": "second",
     "accounts.NAME.may_send_as": ["*@example.com"],
+    "accounts_file.path": ("users2", FILE),
+    "accounts_file.format": ("dovecot", FILE),
+    "accounts_file.route": ("second", FILE),
+    "accounts_file.may_send_as": (["*@example.com"], FILE),
+    "accounts_file.limits.messages": (["7/second"], FILE),
+    "accounts_file.limits.recipients": (["7/hour"], FILE),
     "upstreams.NAME.address": "c.example.com:25",
     "upstreams.NAME.tls.mode": "implicit",
     "upstreams.NAME.tls.verify": "false",
@@ -163,6 +180,9 @@ OTHER = {
     "limits.message_size": "7",
     "limits.line_length": "7",
     "limits.errors": "7",
+    "limits.login.failures": "7",
+    "limits.login.longest_delay": "7",
+    "limits.login.forget": "7",
     "limits.spill_size": "7",
     "limits.max_received": "7",
     "timeouts.command": "7",
@@ -193,6 +213,9 @@ def files(folder, certificates):
     for name in ("key.pem", "key2.pem"):
         (folder / name).write_bytes(certificates.key.read_bytes())
     (folder / "ca.pem").write_bytes(certificates.ca_file.read_bytes())
+    (folder / "ca2.pem").write_bytes(certificates.ca_file.read_bytes())
+    for name in ("users", "users2"):
+        (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 
@@ -214,7 +237,7 @@ def test_another_value_makes_other_settings(folder, key):
     value, beside = other if isinstance(other, tuple) else (other, {})
     data = copy.deepcopy(BASE)
     for name, needed in beside.items():
-        put(data, name, needed)
+        put(data, name, copy.deepcopy(needed))
     if key.endswith("tls.certificate"):
         put(data, key, "cert.pem")
     elif key.endswith("tls.key"):

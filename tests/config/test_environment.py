@@ -8,10 +8,11 @@ from waypost.config.errors import ConfigurationError
 from waypost.config.schema import Configuration
 from waypost.config.settings import SpoolSettings
 from waypost.config.walk import settings_of
+from waypost.net.settings import AccountsFile
 
 
 def test_every_setting_without_a_name_of_the_users_has_a_variable():
-    paths = [setting.path for setting in settings_of(Configuration)]
+    paths = [setting.path for setting in settings_of(Configuration) if setting.shape.container == "one"]
     fixed = [path for path in paths if "NAME" not in path and 0 not in path]
     assert list(variables().values()) == fixed
     assert variables()["WAYPOST_LIMITS_MESSAGE_SIZE"] == ("limits", "message_size")
@@ -36,6 +37,9 @@ SAMPLES = {
     "WAYPOST_LIMITS_MESSAGE_SIZE": ("7MiB", lambda settings: settings.listeners[0].limits.message_size, 7 << 20),
     "WAYPOST_LIMITS_LINE_LENGTH": ("7KB", lambda settings: settings.listeners[0].limits.line_length, 7000),
     "WAYPOST_LIMITS_ERRORS": ("7", lambda settings: settings.listeners[0].limits.errors, 7),
+    "WAYPOST_LIMITS_LOGIN_FAILURES": ("7", lambda settings: settings.login.failures, 7),
+    "WAYPOST_LIMITS_LOGIN_LONGEST_DELAY": ("7s", lambda settings: settings.login.longest_delay, 7),
+    "WAYPOST_LIMITS_LOGIN_FORGET": ("7m", lambda settings: settings.login.forget, 420),
     "WAYPOST_LIMITS_SPILL_SIZE": ("7", lambda settings: settings.spill_size, 7),
     "WAYPOST_LIMITS_MAX_RECEIVED": ("7", lambda settings: settings.max_received, 7),
     "WAYPOST_TIMEOUTS_COMMAND": ("7m", lambda settings: settings.listeners[0].timeouts.command, 420),
@@ -57,7 +61,20 @@ def test_a_variable_sets_its_setting(load_text, folder, variable):
 def test_the_two_variables_of_the_certificate(load_text, certificates):
     pair = {"WAYPOST_TLS_CERTIFICATE": str(certificates.certificate), "WAYPOST_TLS_KEY": str(certificates.key)}
     assert load_text(SMALL, pair).settings.listeners[0].tls.key == str(certificates.key)
-    assert {*SAMPLES, *pair} == set(variables())
+    others = ("WAYPOST_ACCOUNTS_FILE_PATH", "WAYPOST_ACCOUNTS_FILE_FORMAT", "WAYPOST_ACCOUNTS_FILE_ROUTE")
+    assert {*SAMPLES, *pair, *others} == set(variables())
+
+
+def test_the_variables_of_the_accounts_file(load_text, folder):
+    (folder / "users").write_text("ann:{PLAIN}x\n")
+    variables = {
+        "WAYPOST_ACCOUNTS_FILE_PATH": "users",
+        "WAYPOST_ACCOUNTS_FILE_FORMAT": "dovecot",
+        "WAYPOST_ACCOUNTS_FILE_ROUTE": "all",
+    }
+    settings = load_text(SMALL, variables).settings
+    assert settings.accounts_file == AccountsFile("users", "dovecot")
+    assert settings.routes.others.route == "all"
 
 
 def test_flag_over_variable_over_file_over_default(load_text):

@@ -37,21 +37,27 @@ def place(sink: StoringSink, certificates: Certificates) -> Iterator[Callable[..
 
         def made(
             *,
-            accounts: dict[str, str] | None = None,
-            tls: bool = False,
+            accounts: dict[str, str | Account] | None = None,
+            tls: bool | ServerTls = False,
+            settings_too: dict[str, Any] | None = None,
             primary: dict[str, Any] | None = None,
             shutdown_timeout: float = 5,
             **listener: Any,
         ) -> Place:
             port = free_port()
-            if tls:
+            if isinstance(tls, ServerTls):
+                listener["tls"] = tls
+            elif tls:
                 listener["tls"] = ServerTls(str(certificates.certificate), str(certificates.key))
-            known = {name: Account(name, password) for name, password in (accounts or {}).items()}
+            known = {
+                name: account if isinstance(account, Account) else Account(name, account)
+                for name, account in (accounts or {}).items()
+            }
             one = settings(
                 port, upstream("first", sink.port, **(primary or {})), listener=relay_listener(port, **listener)
             )
             routes = Routes((), one.routes.routes, known)
-            one = replace(one, routes=routes, shutdown_timeout=shutdown_timeout)
+            one = replace(one, routes=routes, shutdown_timeout=shutdown_timeout, **(settings_too or {}))
             clients = ExitStack()
             server = stack.enter_context(RunningServer(one))
             stack.enter_context(clients)

@@ -114,6 +114,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
     told.log.notified(message, message, "failed", ())
     told.log.altered("i", "hold", 7, "copy", "t", [], "root")
+    told.metrics.allowances_spent["a", "messages"] += 1
     told.metrics.upstream_logins["ses", "PLAIN", "succeeded"] += 1
     told.metrics.token_requests["office", "fetched"] += 1
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")

@@ -204,7 +204,7 @@ def decide(question: Question, content: bytes = b"") -> Reply:
             return reply(554, "5.7.1", "No, thank you")
         case c.EndOfContent() if content.startswith(b"Subject: later"):
             return reply(451, "4.3.0", "Not now")
-        case e.Authenticate(_, credentials) if credentials != ANN:
+        case e.Authenticate(_, claim) if claim != ANN:
             return reply(535, "5.7.8", "User name or password is wrong")
         case _:
             return accept(question)

@@ -26,6 +26,8 @@ _CLIENT_SAYS = [
     b"BDAT 5\r\n", b"BDAT 0\r\n", b"BDAT 0 LAST\r\n", b"BDAT 7 LAST\r\n", b"BDAT x\r\n", b"hello", b"\r\n..\r\n",
     b"NOOP\r\n", b"QUIT\r\n", b"STARTTLS\r\n", b"VRFY b\r\n", b"EXPN l\r\n", b"HELP\r\n", b"AUTH PLAIN\r\n",
     b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n", b"AUTH LOGIN\r\n", b"YW5u\r\n", b"c2VjcmV0\r\n", b"*\r\n", b"=\r\n",
+    b"AUTH EXTERNAL\r\n", b"AUTH EXTERNAL =\r\n", b"AUTH SCRAM-SHA-256\r\n", b"AUTH SCRAM-SHA-256 biwsbj1hLHI9Yg==\r\n",
+    b"biwsbj1hLHI9Yg==\r\n", b"Yz1iaXdzLHI9YixwPVgxPT0=\r\n",
     b"\r\n", b"\r", b"\n", b"\0", b".", b" ", b"\xff", b"x" * 600, b"XYZZY\r\n", b"Subject: hello\r\n\r\ntext\r\n",
     b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n", b"BDAT 3\r\na\nb", b"BDAT 4 LAST\r\n.\r\n.",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from waypost.smtp.address import Address
 from waypost.smtp.content import unstuffed
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.scram_server import Verifier
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
 
@@ -18,6 +19,11 @@ GREETING = reply(220, None, "mx.example.org ESMTP Waypost")
 
 Question = c.Mail | c.Rcpt | c.Data | c.EndOfContent | e.Refused | e.Authenticate | c.StartTls
 Decide = Callable[[Question], Reply]
+
+VERIFIER = Verifier.derive("secret", b"salt", 4096)
+"""What is stored of everybody's password."""
+
+NONCE = "3rfcNHYJY1ZVvWVs7j"
 
 _ACCEPTANCE: dict[type, Reply] = {
     c.Mail: reply(250, "2.1.0", "Sender OK"),
@@ -111,6 +117,9 @@ class Serving:
                 pairs = zip(commands, answers, strict=True)
                 self._recipients += [command.forward_path for command, answer in pairs if answer.is_positive]
                 self.engine.answer(*answers)
+            case e.VerifierWanted():
+                self.trace.append(event)
+                self.engine.supply(VERIFIER, NONCE)
             case e.Abandoned() | e.Closed():
                 self.trace.append(event)
                 self._pieces.clear()

@@ -17,12 +17,14 @@ from waypost.smtp.client import MAX_REPLY_LINE, MAX_REPLY_LINES, ClientEngine
 from waypost.smtp.errors import LocalProtocolError, RemoteProtocolError
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.sasl_server import SERVER_MECHANISMS
 from waypost.smtp.state import State
 
 SERVERS = [
     replace(OPTIONS, max_errors=6, max_recipients=3, max_line=40, max_size=2000),
     replace(OPTIONS, auth=True, auth_required=True, allow_plaintext_auth=True, starttls=True, repair_line_ends=True),
     replace(OPTIONS, auth=True, allow_plaintext_auth=True, starttls=True, max_errors=1000, repair_line_ends=True),
+    replace(OPTIONS, auth=True, allow_plaintext_auth=True, max_errors=1000, mechanisms=SERVER_MECHANISMS),
 ]
 
 _LEGAL = {

@@ -25,6 +25,8 @@ from smtp.dialogue import (
 from smtp.dialogue import octets as octets_of
 from smtp.serving import GREETING, Arrived, Question, Serving
 from waypost.mail.message import Client
+from waypost.net.authentication import Limited
+from waypost.net.client_certificates import ShownCertificate
 from waypost.net.listener import Listener
 from waypost.net.session import SessionEvent
 from waypost.net.settings import ServerTls
@@ -33,7 +35,8 @@ from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.content import unstuffed
 from waypost.smtp.reply import Reply
-from waypost.smtp.sasl import Credentials
+from waypost.smtp.sasl_server import WITH_PASSWORD, Claim
+from waypost.smtp.scram_server import Verifier
 
 ALL = list(dialogues())
 each_dialogue = pytest.mark.parametrize("dialogue", ALL, ids=[dialogue.name for dialogue in ALL])
@@ -136,8 +139,17 @@ class Transaction:
 class Door:
     """Lets Ann in."""
 
-    async def check(self, credentials: Credentials, address: str) -> Account | None:
-        return Account("ann", "secret") if credentials == ANN else None
+    def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        return WITH_PASSWORD
+
+    def certified(self, shown: ShownCertificate) -> Account | None:
+        raise AssertionError("nobody is asked for a certificate here")
+
+    async def verifier(self, username: str, address: str) -> Verifier | Limited:
+        raise AssertionError("SCRAM is not offered here")
+
+    async def check(self, claim: Claim, address: str, certified: Account | None = None) -> Account | Limited | None:
+        return Account("ann", "secret") if claim == ANN else None
 
 
 class Silence:

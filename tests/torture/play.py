@@ -11,7 +11,7 @@ from rig.postgres import PostgresCluster, new_database, shared_cluster
 from torture.client import Clients, Told
 from torture.promises import Found, ids_of
 from torture.scenario import Crash, Scenario
-from torture.stage import Lost, Nursery, Program, Sinks, configuration
+from torture.stage import Lost, Nursery, Program, Sinks, Unavailable, configuration
 
 _REST = 25.0  # seconds within which everything must have come to rest
 _HOLDING = (b'"event":"copies_held"', b'"event":"in_doubt"')
@@ -116,7 +116,11 @@ class Play:
 
     def owes_nothing(self) -> bool:
         """Whether the queue is empty but for dead letters, and nothing is prepared by a process that has died."""
-        if any(lane["queued"] or lane["held"] for lane in self.ask("/api/queue/summary")):
+        try:
+            lanes = self.ask("/api/queue/summary")
+        except Unavailable:
+            return False
+        if any(lane["queued"] or lane["held"] for lane in lanes):
             return False
         return self.cluster is None or not prepared_in(self.cluster, self.spool)
 
@@ -124,6 +128,8 @@ class Play:
         """What the control API says. Raises `Lost`."""
         try:
             return self.program.ask(path)
+        except Unavailable:
+            raise
         except OSError as error:
             self.program.look()
             time.sleep(0.05)

@@ -42,6 +42,10 @@ class Lost(Exception):  # noqa: N818 - an event, not an error
     """The program is not there (any more)."""
 
 
+class Unavailable(OSError):  # noqa: N818 - what is asked is answered later
+    """The store cannot be read now."""
+
+
 class Nursery:
     """Processes of the program, started from one that has imported it. For one thread."""
 
@@ -175,6 +179,8 @@ class Program:
             connection.request("GET", path)
             answer = connection.getresponse()
             octets = answer.read()
+            if answer.status == 503:
+                raise Unavailable(f"{path}: {octets!r}")
             if answer.status != 200:
                 raise OSError(f"{path}: {answer.status} {octets!r}")
             return [json.loads(line) for line in octets.split(b"\n") if line]

@@ -4,16 +4,20 @@ import asyncio
 import hashlib
 import os
 import random
+import secrets
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from waypost.app.admin import Admin, listening
+from waypost.app.authentication import new_authenticator
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
 from waypost.app.stores import Stores, stores_of
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
+from waypost.delivery.allowances import KIND as ALLOWANCE
+from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import SLEEP, Candidates
 from waypost.delivery.desk import Desk, IntakeSettings
 from waypost.delivery.indoubt import KIND, Ledger
@@ -21,7 +25,6 @@ from waypost.delivery.intake import Intake
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
-from waypost.net.authentication import Authenticator
 from waypost.net.listener import Listener
 from waypost.net.login import Logins
 from waypost.net.pool import Upstreams
@@ -67,6 +70,14 @@ class Server:
         )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)
+        self._allowances = Allowances(
+            settings.routes.accounts,
+            settings.routes.others,
+            self._clock,
+            None if self.spool is None else self.spool.put,
+            secrets.token_hex(4),
+            self._allowance_spent,
+        )
         self._ours: Responsibility | None = None
         if self.spool is not None:
             self._ours = Responsibility(
@@ -99,9 +110,10 @@ class Server:
             self._clock,
             random.random,
             self._new_sink,
+            self._allowances if self._allowances else None,
         )
         intake = Intake(desk)
-        authenticator = Authenticator(settings.routes.accounts, self._clock.monotonic)
+        authenticator = new_authenticator(settings, self._clock)
         return [
             Listener(
                 each,
@@ -109,7 +121,7 @@ class Server:
                 intake,
                 authenticator,
                 self._maillog,
-                has_accounts=bool(settings.routes.accounts),
+                has_accounts=bool(settings.routes.accounts) or settings.accounts_file is not None,
                 fault=_report_fault,
             )
             for each in settings.listeners
@@ -136,8 +148,12 @@ class Server:
         else:
             self.spool.drop(SLEEP, upstream)
 
+    def _allowance_spent(self, account: str, what: str) -> None:
+        self.metrics.allowances_spent[account, what] += 1
+
     def _noted(self, *notes: Note) -> None:
         """Another instance has noted something, or an earlier run has."""
+        self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
         self._candidates.restore([note for note in notes if note.kind == SLEEP])
         self._own_count.learn(notes)
@@ -193,6 +209,7 @@ class Server:
         if self._admin is not None:
             await self._admin.stop()
         if self.spool is not None:
+            self._allowances.note_now()
             try:
                 await self.spool.close()
             except SpoolError as error:

@@ -96,7 +96,7 @@ def _listener(settings: "Settings", name: str | None) -> "ListenerSettings":
 
 
 def _account(settings: "Settings", name: str | None) -> str | None:
-    if name is None or name in settings.routes.accounts:
+    if name is None or name in settings.routes.accounts or settings.accounts_file is not None:
         return name
     from difflib import get_close_matches
 

@@ -9,6 +9,7 @@ from waypost.config.errors import Origin, Path
 from waypost.config.fields import Section
 from waypost.config.logins import login_of
 from waypost.config.schema import Configuration, ListenerSection
+from waypost.config.schema_accounts import AccountLimits, AccountSection
 from waypost.config.schema_sending import (
     BackgroundTimeouts,
     RouteSection,
@@ -24,11 +25,12 @@ from waypost.config.settings import (
     Settings,
     SpoolSettings,
 )
-from waypost.net.settings import Limits, ListenerSettings, ServerTls, SessionTimeouts
+from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.routing.route import (
     Account,
+    Allowance,
     Backoff,
     Copy,
     Member,
@@ -67,14 +69,13 @@ def build(
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
         pools[name] = Pool(name, members, pool.strategy, pool.sticky_by)
-    accounts = {
-        name: Account(name, secrets[("accounts", name)].reveal(), account.route, account.may_send_as)
-        for name, account in model.accounts.items()
-    }
+    accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
+    file = model.accounts_file
     routes = Routes(
         tuple(_rule(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
         {name: _route(name, route, pools) for name, route in model.routes.items()},
         accounts,
+        Account("", "", file.route, file.may_send_as, limits=_allowances(file.limits)) if file else None,
     )
     admin = AdminSettings(model.admin.address.host, model.admin.address.port) if model.admin else None
     return Settings(
@@ -88,10 +89,31 @@ def build(
         log=LogSettings(model.log.format, model.log.level),
         journal=JournalSettings(model.journal.keep),
         notices=NoticeSettings(str(model.notifications.sender or ""), model.notifications.per_hour),
+        accounts_file=AccountsFile(file.path, file.format) if file else None,
+        login=LoginLimits(model.limits.login.failures, model.limits.login.longest_delay, model.limits.login.forget),
         spill_size=model.limits.spill_size,
         max_received=model.limits.max_received,
         shutdown_timeout=model.shutdown_timeout,
         warnings=warnings,
+    )
+
+
+def _account(name: str, section: AccountSection, secrets: Mapping[Path, Secret]) -> Account:
+    secret = secrets.get(("accounts", name))
+    return Account(
+        name,
+        "" if secret is None else secret.reveal(),
+        section.route,
+        section.may_send_as,
+        section.certificate,
+        _allowances(section.limits),
+    )
+
+
+def _allowances(section: AccountLimits) -> tuple[Allowance, ...]:
+    return (
+        *(Allowance("messages", count, period) for count, period in section.messages),
+        *(Allowance("recipients", count, period) for count, period in section.recipients),
     )
 
 
@@ -101,6 +123,10 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         tls = ServerTls(section.tls.certificate, section.tls.key)
     elif model.tls is not None and section.tls.mode != "off":
         tls = ServerTls(model.tls.certificate, model.tls.key)
+    if tls is not None and section.client_certificates is not None:
+        tls = replace(
+            tls, client_ca=section.client_certificates.ca_file, client_required=section.client_certificates.required
+        )
     return ListenerSettings(
         name=section.address.text,
         host=section.address.host,
@@ -110,6 +136,7 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         implicit_tls=section.tls.mode == "implicit",
         trusted_networks=section.trusted_networks or (LOOPBACK if section.mode == "relay" else ()),
         allow_plaintext_auth=section.allow_plaintext_auth,
+        mechanisms=tuple(name.upper() for name in section.mechanisms),
         limits=_over(_same_named(Limits(), model.limits), section.limits),
         timeouts=_over(_same_named(SessionTimeouts(), model.timeouts), section.timeouts),
     )

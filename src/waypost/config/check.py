@@ -5,7 +5,7 @@ Listeners, upstreams and files have modules of their own (`check_listeners`, `ch
 
 from collections.abc import Iterator, Sequence
 
-from waypost.config import check_listeners, check_logins, check_quotas, check_unused, check_upstreams
+from waypost.config import check_accounts, check_listeners, check_logins, check_quotas, check_unused, check_upstreams
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -36,7 +36,8 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     check_listeners.check(model, report)
     check_upstreams.check(model, report, model.hostname or hostname)
     secrets |= check_logins.check(model, report)
-    secrets |= check_listeners.secrets(model, report)
+    secrets |= check_accounts.secrets(model, report)
+    check_accounts.check(model, report)
     for name, pool in model.pools.items():
         _check_pool(name, pool, report)
     for name, route in model.routes.items():
@@ -44,6 +45,8 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     for name, account in model.accounts.items():
         if account.route is not None:
             _refer(report, ("accounts", name, "route"), account.route, ("routes",), "route")
+    if model.accounts_file is not None and model.accounts_file.route is not None:
+        _refer(report, ("accounts_file", "route"), model.accounts_file.route, ("routes",), "route")
     _check_rules(model, report)
     _check_everything_has_a_route(model, report)
     _check_rewriting(model, report)
@@ -112,7 +115,7 @@ def _check_rules(model: Configuration, report: Report) -> None:
                 report.unknown((*here, "listener", number), text, address, tuple(listeners))
         for number, account in enumerate(rule.account):
             known = report.names("accounts")
-            if report.is_absent("accounts"):
+            if report.is_absent("accounts") or report.given("accounts_file"):  # whose names come and go
                 continue
             if not any(mark in account for mark in "*?") and account.lower() not in map(str.lower, known):
                 report.unknown((*here, "account", number), f"there is no account {account[:60]!r}", account, known)
@@ -159,14 +162,16 @@ def _condition(rule: RuleSection, name: str) -> _Condition:
 def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
     if model.rules or report.given("rules") or len(model.routes) < 2:
         return
-    without = [name for name, account in model.accounts.items() if account.route is None]
+    without = [f"the account {name}" for name, account in model.accounts.items() if account.route is None]
+    if model.accounts_file is not None and model.accounts_file.route is None:
+        without.append("accounts of the accounts file")
     open_to_networks = [
         check_listeners.called(index, model, report)
         for index, listener in enumerate(model.listeners)
         if listener.mode == "relay" or listener.trusted_networks
     ]
     if without:
-        whose = f"the account {without[0]}"
+        whose = without[0]
     elif open_to_networks:
         whose = f"clients of {open_to_networks[0]}"
     else:

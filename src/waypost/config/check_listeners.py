@@ -11,8 +11,6 @@ from waypost.config.trust import everybody, wide
 from waypost.config.values import is_loopback
 from waypost.smtp.sasl import Secret
 
-_ARGON2 = "$argon2"
-
 
 def check(model: Configuration, report: Report) -> None:
     """Reports what is wrong with the listeners."""
@@ -166,12 +164,14 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
         return
     if report.is_absent("accounts"):
         return
-    if not report.names("accounts"):
+    if not report.names("accounts") and not report.given("accounts_file"):
         report.problem(
             here,
             "nobody can send through this submission listener: there are no accounts and no trusted networks",
             "add `accounts`, or `trusted_networks` to the listener",
         )
+    elif _takes_certificates(listener, model, report):
+        return
     elif listener.tls.mode in ("starttls", "implicit") or report.is_lost(*here, "tls"):
         return  # what is wrong with its TLS, if anything is, has been said
     elif report.is_lost(*here, "allow_plaintext_auth"):
@@ -184,36 +184,14 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
         )
 
 
+def _takes_certificates(listener: ListenerSection, model: Configuration, report: Report) -> bool:
+    return listener.client_certificates is not None and _has_tls(listener, model, report)
+
+
 def _has_tls(listener: ListenerSection, model: Configuration, report: Report) -> bool:
     return listener.tls.mode != "off" and (
         listener.tls.certificate is not None or model.tls is not None or report.given("tls")
     )
-
-
-def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:
-    """The passwords of the accounts, or their hashes, by path."""
-    found = {}
-    for name, account in model.accounts.items():
-        here: Path = ("accounts", name)
-        secret = resolve(here, account.password, account.password_file, report)
-        if secret is None:
-            continue
-        if secret.reveal().startswith(_ARGON2) and not _is_hash(secret.reveal()):
-            where = "password" if account.password is not None else "password_file"
-            report.problem((*here, where), "begins like an argon2 hash but is none", "was it cut off, or not quoted?")
-        found[here] = secret
-    return found
-
-
-def _is_hash(text: str) -> bool:
-    from argon2 import extract_parameters  # loads a compiled library, which most starts need not wait for
-    from argon2.exceptions import InvalidHashError
-
-    try:
-        extract_parameters(text)
-    except (InvalidHashError, ValueError):
-        return False
-    return True
 
 
 def resolve(here: Path, password: Secret | None, file: str | None, report: Report) -> Secret | None:

@@ -25,6 +25,7 @@ def check(model: Configuration, report: Report) -> None:
 
 def _check_routes(model: Configuration, report: Report) -> None:
     chosen = {rule.route for rule in model.rules} | {account.route for account in model.accounts.values()}
+    chosen |= {model.accounts_file.route} if model.accounts_file else set()
     if not model.rules and len(model.routes) == 1:
         return  # the only route is for all mail
     for name in model.routes:
@@ -33,19 +34,20 @@ def _check_routes(model: Configuration, report: Report) -> None:
 
 
 def _check_accounts(model: Configuration, report: Report) -> None:
-    if not model.accounts:
+    if not model.accounts and model.accounts_file is None:
         return
+    key = "accounts" if model.accounts else "accounts_file"
     submission = [listener for listener in model.listeners if listener.mode == "submission"]
     if not submission:
         text = "are not used: there is no listener with `mode: submission`, and nobody authenticates elsewhere"
-        report.warn(("accounts",), text, key=True)
+        report.warn((key,), text, key=True)
         return
     for listener in submission:
         own = listener.tls.certificate or (model.tls if listener.tls.mode != "off" else None)
         if own or listener.allow_plaintext_auth:
             return
     report.warn(
-        ("accounts",),
+        (key,),
         "are not used: no listener has TLS, and passwords are not taken without",
         "set `tls`, or `allow_plaintext_auth: true` on a listener",
         key=True,

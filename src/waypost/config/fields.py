@@ -162,6 +162,14 @@ Day = Annotated[
     date, _read(values.day), _write(str), WithJsonSchema({"type": "string", "format": "date"}), Words("date")
 ]
 TimeZone = Annotated[tzinfo, _read(values.time_zone), _write(str), WithJsonSchema(_STRING), Words("time zone")]
+Allowed = Annotated[
+    tuple[int, int],
+    _read(values.allowance),
+    _write(values.allowance_text),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+ */ *(second|minute|hour|day)$"}),
+    Words("limit"),
+]
+CertificateName = Annotated[str, _read(values.certificate), WithJsonSchema(_STRING), Words("certificate")]
 Size = Annotated[
     int,
     _read(values.size),

@@ -7,7 +7,6 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from waypost.config.database import is_address
 from waypost.config.fields import (
     AccountName,
-    AddressGlob,
     BoundAddress,
     Count,
     DatabaseUrl,
@@ -20,8 +19,6 @@ from waypost.config.fields import (
     Mailbox,
     Name,
     Network,
-    Password,
-    Reference,
     Section,
     Short,
     Size,
@@ -31,12 +28,14 @@ from waypost.config.fields import (
     one_of,
     one_word,
 )
+from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
-from waypost.net.settings import Limits, SessionTimeouts
+from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes
 
 _LIMITS = Limits()
+_LOGIN = LoginLimits()
 _TIMEOUTS = SessionTimeouts()
 _LOG = LogSettings()
 _SPOOL = SpoolSettings()
@@ -123,23 +122,16 @@ class ListenerSection(Section):
         False,
         description="Whether `trusted_networks` may be the whole internet, so that anybody can send mail to anybody.",
     )
+    mechanisms: Annotated[tuple[MechanismField, ...], listed("mechanism")] = Field(
+        (),
+        description="What AUTH offers: `plain`, `login`, `scram-sha-256`, `external`. Without any: `plain`, `login`, "
+        "`scram-sha-256` where every account can use it, and `external` to clients whose certificate is an account's.",
+    )
+    client_certificates: ClientCertificates | None = Field(
+        None, description="Whether clients are asked for a TLS certificate, and which are taken."
+    )
     limits: ListenerLimits = Field(ListenerLimits(), description="Limits that differ from the common ones.")
     timeouts: ListenerTimeouts = Field(ListenerTimeouts(), description="Time-outs that differ from the common ones.")
-
-
-class AccountSection(Section):
-    """Credentials of an application that submits. Exactly one of `password` and `password_file` is needed."""
-
-    password: Password | None = Field(None, description="An argon2 hash (`$argon2id$...`), or the password itself.")
-    password_file: File | None = Field(
-        None, description="A file with the hash or the password; one line end at its end is left out."
-    )
-    route: Reference | None = Field(
-        None, description="The route of this account's mail when no rule matches. Rules come first."
-    )
-    may_send_as: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
-        (), description="Addresses that it may use in MAIL FROM. Without any it may use every address."
-    )
 
 
 class SpoolSection(Section):
@@ -215,6 +207,22 @@ class LogSection(Section):
     ] = Field(_LOG.level, description="The least level of operational records. Mail events are always written.")
 
 
+class LoginSection(Section):
+    """How fast passwords may be guessed. An IPv6 network of 64 bits is one client address."""
+
+    failures: Count = Field(
+        _LOGIN.failures,
+        description="Failed attempts of one client address, or for one account, before more are answered later: "
+        "after half a second, then twice as long each time.",
+    )
+    longest_delay: Duration = Field(
+        _LOGIN.longest_delay,
+        description="The longest of these delays. Who would have to wait for more than two of them, behind others, "
+        "is told 454 at once.",
+    )
+    forget: Duration = Field(_LOGIN.forget, description="How long after the last failure all are forgotten.")
+
+
 class LimitsSection(Section):
     """What listeners bear. A listener can have limits of its own."""
 
@@ -226,6 +234,7 @@ class LimitsSection(Section):
     message_size: Size = Field(_LIMITS.message_size, description="Octets of one message.")
     line_length: Size = Field(_LIMITS.line_length, description="Octets of one line of content.")
     errors: Count = Field(_LIMITS.errors, description="Wrong commands in one session; then it is closed.")
+    login: LoginSection = Field(LoginSection(), description="How fast passwords may be guessed.")
     spill_size: Size = Field(
         _SETTINGS.spill_size,
         description="A message larger than this is kept in a temporary file, not in memory.",
@@ -258,6 +267,9 @@ class Configuration(Section):
     listeners: tuple[ListenerSection, ...] = Field((), description="Where clients connect.")
     tls: TlsSection | None = Field(None, description="The certificate of all listeners that have none of their own.")
     accounts: dict[AccountName, AccountSection] = Field({}, description="Who may submit, by user name.")
+    accounts_file: AccountsFileSection | None = Field(
+        None, description="More accounts, in a file that other programs write. It is read again when it changes."
+    )
     upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
     routes: dict[Name, RouteSection] = Field(

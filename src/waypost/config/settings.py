@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from waypost.net.settings import ListenerSettings
+from waypost.net.settings import AccountsFile, ListenerSettings, LoginLimits
 from waypost.routing.route import Pool, Routes, Upstream
 
 
@@ -64,6 +64,8 @@ class Settings:
     log: LogSettings = LogSettings()
     journal: JournalSettings = JournalSettings()
     notices: NoticeSettings = NoticeSettings()
+    accounts_file: AccountsFile | None = None
+    login: LoginLimits = field(default_factory=LoginLimits)
     spill_size: int = 1024 * 1024
     max_received: int = 100
     shutdown_timeout: float = 8

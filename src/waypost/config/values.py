@@ -8,18 +8,21 @@ from datetime import date, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
 from waypost.config.errors import WrongValueError, nearest
+from waypost.net.client_certificates import certificate_name
 from waypost.routing.route import Network
 from waypost.smtp.address import Address, AddressError, parse_mailbox
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *(ms|s|m|h|d)?", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) *([A-Za-z]*)", re.ASCII)
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\-]*", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) */ *(second|minute|hour)", re.ASCII | re.IGNORECASE)
+_ALLOWANCE = re.compile(r"([0-9]{1,12}) */ *(second|minute|hour|day)", re.ASCII | re.IGNORECASE)
+_DAY = 86400
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
@@ -92,7 +95,7 @@ def cost(text: str) -> float:
 def day(text: str) -> date:
     """A day: `2026-12-01`."""
     try:
-        if _DAY.fullmatch(text):
+        if _DATE.fullmatch(text):
             return date.fromisoformat(text)
     except ValueError:
         pass
@@ -103,12 +106,29 @@ def time_zone(text: str) -> tzinfo:
     """A time zone by its name: `Europe/Berlin`, `UTC`."""
     try:
         return ZoneInfo(text)
-    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError, and comes for names that look right
+    except (OSError, ValueError, KeyError):  # by what is wrong with the name
         pass
-    except KeyError:
-        pass
-    near = nearest(text, sorted(available_timezones()))
-    raise WrongValueError(f"there is no time zone {text[:40]!r}", near or "write a name like Europe/Berlin, or UTC")
+    known = sorted(available_timezones())
+    advice = nearest(text, known) or "write a name like Europe/Berlin, or UTC"
+    if not known:
+        advice = "this system has no time zones at all: install the package tzdata, of the system or from PyPI"
+    raise WrongValueError(f"there is no time zone {text[:40]!r}", advice)
+
+
+def allowance(text: str) -> tuple[int, int]:
+    """A whole number in each period, and the period in seconds: `100/hour`, `1000/day`."""
+    match = _ALLOWANCE.fullmatch(text)
+    if match is None:
+        raise WrongValueError("is no limit", "write a whole number per second, minute, hour or day, like 100/hour")
+    if not int(match[1]):
+        raise WrongValueError("must be at least 1")
+    return int(match[1]), _PERIODS.get(match[2].lower(), _DAY)
+
+
+def allowance_text(allowed: tuple[int, int]) -> str:
+    """The text of it."""
+    words = {seconds: word for word, seconds in (*_PERIODS.items(), ("day", _DAY))}
+    return f"{allowed[0]}/{words[allowed[1]]}"
 
 
 def size(text: str) -> int:
@@ -331,6 +351,16 @@ def fingerprint(text: str) -> str:
         advice = "openssl x509 -noout -fingerprint -sha256 -in cert.pem prints it"
         raise WrongValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits", advice)
     return plain
+
+
+def certificate(text: str) -> str:
+    """How an account names a client's certificate, in one form."""
+    line(text)
+    try:
+        return certificate_name(text)
+    except ValueError as error:
+        advice = "openssl x509 -noout -fingerprint -sha256 -subject -nameopt RFC2253 -email -in cert.pem prints them"
+        raise WrongValueError(str(error), advice) from None
 
 
 def mailbox(text: str) -> Address:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from waypost.clock import Clock
+from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
 from waypost.delivery.custody import Custody, CustodyLog
@@ -91,3 +92,5 @@ class Desk:
     chance: Callable[[], float]  # from 0 to 1
     new_sink: Callable[[bool], ContentSink]
     """Makes one; the argument says whether the content will be stored."""
+    allowances: Allowances | None = None
+    """None when no account has limits."""

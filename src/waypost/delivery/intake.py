@@ -20,8 +20,10 @@ from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
+from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
+from waypost.delivery.vouching import vouched
 from waypost.mail.content import Content, JoinedContent, MemoryContent
 from waypost.mail.header import read_header
 from waypost.mail.ids import make_id
@@ -45,19 +47,25 @@ class Intake:
         self._waiting: set[Reception] = set()
         self._watching = False
 
-    def begin(self, client: Client, mail: c.Mail) -> "Reception | Reply":
-        """Opens a transaction, or says why this client may not send as this address."""
+    def begin(self, client: Client, mail: c.Mail) -> "Reception | Metered | Reply":
+        """Opens a transaction, or says why this client may not send as this address, or now."""
         desk = self._desk
         if not desk.router.may_send_as(client.account, mail.reverse_path):
             desk.log.refused(client, "mail", NOT_OWNED, reverse_path=mail.reverse_path)
             return NOT_OWNED
+        share = None if desk.allowances is None else desk.allowances.share(client.account)
+        if isinstance(share, Reply):
+            desk.log.refused(client, "mail", share, reverse_path=mail.reverse_path)
+            return share
+        if mail.parameters.auth is not None:
+            mail = vouched(mail, client.account, desk.router)
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
         reception = Reception(desk, client, mail, message_id, self._waiting)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
-        return reception
+        return reception if share is None else Metered(reception, share, client, mail, desk.log)
 
     def _watch(self) -> None:
         """Once a second, while there is anything to see: silent clients give their upstream connection back."""

@@ -63,6 +63,8 @@ class Budget:
                 running.cancel()  # whoever waits is being stopped
                 raise
             self.left -= self._clock.monotonic() - began
+            if not running.done():
+                self.left = 0.0  # a timer may be early by the resolution of its clock
         return running.done()
 
     def spent(self) -> Failure:

@@ -1,8 +1,8 @@
 """Checking what clients claim to be.
 
-argon2 takes about a tenth of a second and 64 MiB, so it runs in a thread, at most two at once, and a success
-is remembered for a while under a key that only this process knows. Failures take as long for accounts that do
-not exist, and each further one of an address or an account is answered later.
+argon2 takes about a tenth of a second and 64 MiB, so slow hashes are computed in a thread, at most two at once, and a
+success is remembered for a while under a key that only this process knows. Failures take as long for accounts that do
+not exist, and each further one of an address or an account is answered later (`throttle`).
 """
 
 import asyncio
@@ -10,111 +10,142 @@ import hashlib
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from waypost.net.accounts import Accounts, Entry
+from waypost.net.client_certificates import Certificates, ShownCertificate
+from waypost.net.passwords import MAX_PASSWORD, Stored
+from waypost.net.settings import LoginLimits
+from waypost.net.throttle import Throttle
 from waypost.routing.route import Account
 from waypost.smtp.sasl import Credentials
+from waypost.smtp.sasl_server import Asserted, Claim
+from waypost.smtp.scram_server import Proven, Verifier
 
 _AT_ONCE = 2
 _REMEMBERED = 300.0  # seconds that a success is valid
 _MAX_REMEMBERED = 10_000
-_FIRST_DELAY = 0.5  # seconds
-_MAX_DELAY = 16.0
-_FORGIVEN = 600.0  # seconds after which failures count no more
-_MAX_TRACKED = 50_000
+_LATE = 0.5  # seconds after which a failure is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Too many have failed before: nothing was checked."""
+
+
+LIMITED = Limited()
 
 
 class Authenticator:
-    """Says whether credentials are an account's. `now` is a monotonic clock, in seconds."""
+    """Says whether a claim is true. `now` is a monotonic clock, in seconds; `sleep` waits for some."""
 
-    def __init__(self, accounts: Mapping[str, Account], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        now: Callable[[], float],
+        *,
+        certificates: Certificates | None = None,
+        limits: LoginLimits | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._accounts = accounts
+        self._certificates = certificates or Certificates({})
         self._now = now
+        self._sleep = sleep
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, float] = OrderedDict()
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._throttle = Throttle(limits or LoginLimits())
         self._threads = asyncio.Semaphore(_AT_ONCE)
-        self._uses_argon2 = any(account.password.startswith("$argon2") for account in accounts.values())
 
-    async def check(self, credentials: Credentials, address: str) -> Account | None:
-        """The account, or None; the answer to a wrong password comes late. `address` is the client's."""
-        account = self._accounts.get(credentials.username)
-        password = credentials.password.reveal()
-        fingerprint = self._fingerprint(account, credentials.username, password)
+    def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """What a listener that wants these offers; without any, what every account can use."""
+        return self._accounts.mechanisms(wanted)
+
+    def certified(self, shown: ShownCertificate) -> Account | None:
+        """Whose certificate this is. It has been verified."""
+        return self._certificates.find(shown)
+
+    async def verifier(self, username: str, address: str) -> Verifier | Limited:
+        """What SCRAM needs of an account, or something like it; late, when there were failures before."""
+        self._accounts.refresh()
+        if not await self._wait(address, username):
+            return LIMITED
+        return self._accounts.verifier(username)
+
+    async def check(self, claim: Claim, address: str, certified: Account | None = None) -> Account | Limited | None:
+        """The account, or None; the answer to a wrong claim comes late.
+
+        `address` is the client's, and `certified` the account of the certificate that it has shown.
+        """
+        self._accounts.refresh()
+        if isinstance(claim, Credentials):
+            return await self._check_password(claim, address)
+        if isinstance(claim, Asserted):
+            if certified is not None and claim.authzid in ("", certified.name):
+                return certified
+            await self._failed(address, claim.authzid)
+            return None
+        return await self._check_proof(claim, address)
+
+    async def _check_password(self, credentials: Credentials, address: str) -> Account | Limited | None:
+        username = credentials.username
+        entry = self._accounts.find(username)
+        password = credentials.password.reveal().encode("utf-8", "surrogatepass")
+        fingerprint = self._fingerprint(entry, username, password)
         until = self._known.get(fingerprint)
-        if account is not None and until is not None and self._now() < until:
-            return account
+        if entry is not None and until is not None and self._now() < until:
+            return entry.account
         # The delay comes before the check, so that guessing costs it whether or not the guess is right.
-        delay = max(self._delay(f"address {address}"), self._delay(f"account {credentials.username}"))
+        if not await self._wait(address, username):
+            return LIMITED
+        stored = self._accounts.decoy(username) if entry is None else entry.stored
+        fits = stored is not None and await self._fits(stored, password)
+        if entry is None or not fits:
+            await self._failed(address, username)
+            return None
+        self._remember(fingerprint)
+        self._throttle.succeeded(address, username, self._now())
+        return entry.account
+
+    async def _check_proof(self, claim: Proven, address: str) -> Account | None:
+        entry = self._accounts.find(claim.username)
+        if entry is None or not claim.valid or not entry.stored.takes_scram:
+            await self._failed(address, claim.username)
+            return None
+        self._throttle.succeeded(address, claim.username, self._now())
+        return entry.account
+
+    async def _wait(self, address: str, username: str) -> bool:
+        delay = self._throttle.delay(address, username, self._now())
         if delay:
-            await asyncio.sleep(delay)
-        if await self._matches(account, password):
-            self._remember(fingerprint)
-            self._failures.pop(f"address {address}", None)
-            self._failures.pop(f"account {credentials.username}", None)
-            return account
-        self._count(f"address {address}")
-        self._count(f"account {credentials.username}")
-        await asyncio.sleep(_FIRST_DELAY)
-        return None
+            await self._sleep(delay)
+        return delay is not None
 
-    async def _matches(self, account: Account | None, password: str) -> bool:
-        if account is None:
-            # An unknown account takes as long as a known one, and no password is right.
-            if self._uses_argon2:
-                async with self._threads:
-                    await asyncio.to_thread(_verify_argon2, "", password)
+    async def _failed(self, address: str, username: str) -> None:
+        self._throttle.failed(address, username, self._now())
+        await self._sleep(_LATE)
+
+    async def _fits(self, stored: Stored, password: bytes) -> bool:
+        if len(password) > MAX_PASSWORD:
+            password = b""  # which takes as long as any, and fits nothing: what is stored is never of an empty one
+            await self._compare(stored, password)
             return False
-        if account.password.startswith("$argon2"):
-            async with self._threads:
-                return await asyncio.to_thread(_verify_argon2, account.password, password)
-        return hmac.compare_digest(account.password.encode("utf-8"), password.encode("utf-8"))
+        return await self._compare(stored, password)
 
-    def _fingerprint(self, account: Account | None, username: str, password: str) -> bytes:
-        stored = account.password if account is not None else ""
-        text = "\0".join((username, stored, password)).encode("utf-8", "surrogatepass")
-        return hmac.new(self._key, text, hashlib.sha256).digest()
+    async def _compare(self, stored: Stored, password: bytes) -> bool:
+        if not stored.is_slow:
+            return stored.fits(password)
+        async with self._threads:
+            return await asyncio.to_thread(stored.fits, password)
+
+    def _fingerprint(self, entry: Entry | None, username: str, password: bytes) -> bytes:
+        stored = entry.stored.identity if entry is not None else ""
+        text = "\0".join((username, stored)).encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, text + b"\0" + password, hashlib.sha256).digest()
 
     def _remember(self, fingerprint: bytes) -> None:
         self._known[fingerprint] = self._now() + _REMEMBERED
         self._known.move_to_end(fingerprint)
         if len(self._known) > _MAX_REMEMBERED:
             self._known.popitem(last=False)
-
-    def _delay(self, who: str) -> float:
-        count, last = self._failures.get(who, (0, 0.0))
-        if count < 2 or self._now() - last > _FORGIVEN:
-            return 0.0
-        return float(min(_MAX_DELAY, _FIRST_DELAY * 2 ** (count - 2)))
-
-    def _count(self, who: str) -> None:
-        count, last = self._failures.get(who, (0, 0.0))
-        now = self._now()
-        self._failures[who] = (1 if now - last > _FORGIVEN else min(count + 1, 30), now)
-        self._failures.move_to_end(who)
-        if len(self._failures) > _MAX_TRACKED:
-            self._failures.popitem(last=False)
-
-
-def _verify_argon2(stored: str, password: str) -> bool:
-    from argon2 import PasswordHasher
-    from argon2.exceptions import Argon2Error, InvalidHashError
-
-    hasher = PasswordHasher()
-    try:
-        hasher.verify(stored or _decoy(hasher), password)
-        return bool(stored)
-    except (Argon2Error, InvalidHashError):
-        return False
-
-
-_decoys: list[str] = []
-
-
-def _decoy(hasher: object) -> str:
-    """A hash that no password matches, so that an unknown account takes as long as a known one."""
-    if not _decoys:
-        from argon2 import PasswordHasher
-
-        _decoys.append(PasswordHasher().hash(os.urandom(16).hex()))
-    return _decoys[0]

@@ -42,8 +42,9 @@ class ServerCertificate:
                 log.error("certificate_not_renewed", reason=str(error), advice="the old one stays in use")
         return self._context
 
-    def _look(self) -> tuple[Stamp, Stamp]:
-        return _stamp(self._tls.certificate), _stamp(self._tls.key)
+    def _look(self) -> tuple[Stamp, ...]:
+        files = (self._tls.certificate, self._tls.key, self._tls.client_ca)
+        return tuple(_stamp(file) for file in files if file is not None)
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -53,11 +54,27 @@ class ServerCertificate:
             context.load_cert_chain(self._tls.certificate, self._tls.key, password=_no_password)
         except (OSError, ValueError) as error:
             raise CertificateError(f"{self._tls.certificate} with {self._tls.key}: {error}") from error
+        if self._tls.client_ca is not None:
+            try:
+                context.load_verify_locations(self._tls.client_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise CertificateError(f"{self._tls.client_ca}: {error}") from error
+            context.verify_mode = ssl.CERT_REQUIRED if self._tls.client_required else ssl.CERT_OPTIONAL
         return context
 
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted; Waypost has nobody to ask for its password")
+
+
+def check_authorities(path: str) -> None:
+    """Raises `CertificateError` when a file of authorities cannot be used."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except ssl.SSLError:
+        raise CertificateError(f"cannot use {path}: it has no certificate in PEM form") from None
+    except OSError as error:
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from None
 
 
 def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:

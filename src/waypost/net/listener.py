@@ -59,6 +59,7 @@ class Listener:
             starttls=settings.tls is not None and not settings.implicit_tls,
             auth=submission and has_accounts,
             auth_required=submission,
+            tls_required=settings.tls is not None and settings.tls.client_required,
             allow_plaintext_auth=settings.allow_plaintext_auth,
             repair_line_ends=submission,
         )

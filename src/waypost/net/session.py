@@ -5,6 +5,7 @@ connection: time-outs, TLS, who the client is, and how a session ends.
 """
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -14,16 +15,19 @@ from typing import Literal, Protocol
 
 from waypost.mail.message import Client
 from waypost.net.accepted import Accepted
+from waypost.net.authentication import Limited
 from waypost.net.certificates import ServerCertificate
+from waypost.net.client_certificates import ShownCertificate, shown
 from waypost.net.parting import has_gone, linger
 from waypost.net.settings import ListenerSettings
-from waypost.net.stream import InterruptedReadError, StreamTimeoutError
+from waypost.net.stream import InterruptedReadError, StreamTimeoutError, names_of_peer
 from waypost.routing.route import Account
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
-from waypost.smtp.sasl import Credentials
+from waypost.smtp.sasl_server import EXTERNAL, Asserted, Claim
+from waypost.smtp.scram_server import Verifier
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
 
@@ -34,12 +38,14 @@ _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other ses
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
 _HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
+_MAX_TOLD = 256  # characters of a user name in the log
 
 _GO_ON = reply(354, None, "Go on, and end with <CRLF>.<CRLF>")
 _SENDER_OK = reply(250, "2.1.0", "Sender OK")
 _START_TLS = reply(220, "2.0.0", "Start TLS")
 _WELCOME = reply(235, "2.7.0", "Welcome")
 _WRONG = reply(535, "5.7.8", "User name or password is wrong")
+_LIMITED = reply(454, "4.7.0", "Too many attempts to authenticate have failed; try again later")
 _TOO_MANY_GUESSES = reply(421, "4.7.0", "Too many failed attempts to authenticate")
 _SILENT = reply(421, "4.4.2", "You were silent for too long")
 _STOPPING = reply(421, "4.3.2", "Waypost is being stopped; come back in a moment")
@@ -102,8 +108,17 @@ class SessionLog(Protocol):
 class Checker(Protocol):
     """Who may log in."""
 
-    async def check(self, credentials: Credentials, address: str) -> Account | None:
-        """The account, or None."""
+    def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """What a listener that wants these mechanisms offers; without any, what every account can use."""
+
+    def certified(self, shown: ShownCertificate) -> Account | None:
+        """Whose certificate this is; it has been verified."""
+
+    async def verifier(self, username: str, address: str) -> Verifier | Limited:
+        """What SCRAM needs of an account, or something like it for a name that has none."""
+
+    async def check(self, claim: Claim, address: str, certified: Account | None = None) -> Account | Limited | None:
+        """The account, or None. `certified` is whose certificate the client has shown."""
 
 
 class Session:
@@ -125,10 +140,13 @@ class Session:
         self._checker = checker
         self._log = log
         self._certificate = certificate
+        if options.auth and (offered := checker.mechanisms(settings.mechanisms)) != options.mechanisms:
+            options = replace(options, mechanisms=offered)
         self._engine = ServerEngine(options)
         address, port = stream.peer
         self._client = Client(settings.name, address, port, submission=settings.mode == "submission")
         self._transaction: Transaction | None = None
+        self._certified: Account | None = None
         self._failed_auth = 0
         self._stopping = False
 
@@ -253,8 +271,10 @@ class Session:
                 engine.answer(answer)
             case e.Abandoned():
                 self._give_up("the client reset the transaction")
-            case e.Authenticate(mechanism, credentials):
-                await self._authenticate(mechanism, credentials)
+            case e.Authenticate(mechanism, claim):
+                await self._authenticate(mechanism, claim)
+            case e.VerifierWanted(mechanism, username):
+                await self._supply(mechanism, username)
             case c.StartTls():
                 engine.answer(_START_TLS)
 
@@ -270,18 +290,46 @@ class Session:
         self._transaction = begun
         return _SENDER_OK
 
-    async def _authenticate(self, mechanism: str, credentials: Credentials) -> None:
-        account = await self._checker.check(credentials, self._client.address)
-        if account is not None:
-            self._client = replace(self._client, account=account.name)
+    async def _supply(self, mechanism: str, username: str) -> None:
+        """Goes on with an exchange that needs what is stored of a password."""
+        verifier = await self._checker.verifier(username, self._client.address)
+        if isinstance(verifier, Limited):
+            self._failed(mechanism, username, _LIMITED)
+        else:
+            self._engine.supply(verifier, secrets.token_urlsafe(18))
+
+    async def _authenticate(self, mechanism: str, claim: Claim) -> None:
+        found = await self._checker.check(claim, self._client.address, self._certified)
+        if isinstance(found, Account):
+            self._client = replace(self._client, account=found.name)
             self._log.session(self._client, "auth_succeeded", mechanism=mechanism)
             self._engine.answer(_WELCOME)
-            return
+        else:
+            username = claim.authzid if isinstance(claim, Asserted) else claim.username
+            self._failed(mechanism, username, _WRONG if found is None else _LIMITED)
+
+    def _failed(self, mechanism: str, username: str, answer: Reply) -> None:
         self._failed_auth += 1
-        self._log.session(self._client, "auth_failed", mechanism=mechanism, username=credentials.username)
-        self._engine.answer(_WRONG)
+        event: SessionEvent = "auth_failed" if answer is _WRONG else "limited"
+        self._log.session(self._client, event, mechanism=mechanism, username=username[:_MAX_TOLD], reply=str(answer))
+        self._engine.answer(answer)
         if self._failed_auth >= _MAX_FAILED_AUTH:
             self._engine.close(_TOO_MANY_GUESSES)
+
+    def _identify(self) -> None:
+        """Looks whose certificate the client has shown: on a submission listener it need not say AUTH."""
+        certificate = self._stream.peer_certificate
+        if certificate is None or not self._client.submission:
+            return
+        account = self._checker.certified(shown(certificate, names_of_peer(self._stream)))
+        if account is None:
+            return
+        options, wanted = self._engine.options, self._settings.mechanisms
+        mechanisms = (*options.mechanisms, EXTERNAL) if not wanted or EXTERNAL in wanted else options.mechanisms
+        self._engine.options = replace(options, auth_required=False, mechanisms=mechanisms)
+        self._certified = account
+        self._client = replace(self._client, account=account.name)
+        self._log.session(self._client, "auth_succeeded", mechanism="certificate")
 
     # -- the connection
 
@@ -299,6 +347,8 @@ class Session:
         except (ssl.SSLError, ConnectionError, StreamTimeoutError) as error:
             self._log.session(self._client, "tls_failed", error=getattr(error, "reason", None) or str(error))
             return False
+        if self._settings.tls is not None and self._settings.tls.client_ca is not None:
+            self._identify()
         return True
 
     async def _part(self, answer: Reply) -> None:

@@ -12,6 +12,10 @@ class ServerTls:
 
     certificate: str
     key: str
+    client_ca: str | None = None
+    """PEM file with the authorities whose certificates clients may show; None: nobody is asked for one."""
+    client_required: bool = False
+    """Whether the handshake fails without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,23 @@ class Limits:
     message_size: int = 50 * 1024 * 1024
     line_length: int = 1024 * 1024
     errors: int = 20  # per session; then 421
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimits:
+    """How often passwords may be guessed, by a client address or for an account. Times in seconds."""
+
+    failures: int = 2  # before attempts are answered later
+    longest_delay: float = 16
+    forget: float = 600  # after the last failure
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsFile:
+    """A file of accounts, read again when it changes."""
+
+    path: str
+    format: Literal["htpasswd", "dovecot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +73,7 @@ class ListenerSettings:
     implicit_tls: bool = False
     trusted_networks: tuple[Network, ...] = ()
     allow_plaintext_auth: bool = False
+    mechanisms: tuple[str, ...] = ()
+    """What AUTH offers; empty: what every account can use."""
     limits: Limits = Limits()
     timeouts: SessionTimeouts = SessionTimeouts()

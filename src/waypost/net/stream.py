@@ -7,9 +7,9 @@ ways that were reproduced (docs/decisions), and they cost a task switch per line
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from socket import SO_ERROR, SOL_SOCKET
-from typing import cast
+from typing import Any, cast
 
 from waypost.net.batch import batch_of
 from waypost.net.deadline import Deadline
@@ -277,3 +277,8 @@ class Stream(asyncio.Protocol):
         for future in (self._drainer, None if self._tls is None else self._tls.done):
             if future is not None and not future.done():
                 future.set_exception(StreamTimeoutError())
+
+
+def names_of_peer(stream: Stream) -> Mapping[str, Any]:
+    """The names in the other side's certificate, as `ssl` tells them; nothing when it was not verified."""
+    return {} if stream._tls is None else stream._tls.names

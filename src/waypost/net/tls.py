@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 _RECORD = 256 * 1024
@@ -29,6 +30,11 @@ class TlsLayer:
     def description(self) -> str:
         cipher = self.session.cipher()
         return f"{self.session.version()} {cipher[0] if cipher else ''}".rstrip()
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        """The names in the other side's certificate, as `ssl` tells them; nothing when it was not verified."""
+        return self.session.getpeercert() or {}
 
     def handshake(self) -> None:
         """Goes on with the handshake as far as the octets received allow."""

@@ -139,10 +139,12 @@ EVENTS = {
     ),
     "connected": Event("debug", "a session began", _CLIENT),
     "closed": Event("debug", "a session ended", _CLIENT),
-    "auth_succeeded": Event("debug", "AUTH succeeded", _CLIENT),
+    "auth_succeeded": Event("debug", "a client is known: AUTH succeeded, or its certificate is an account's", _CLIENT),
     "auth_failed": Event("warning", "AUTH failed", _CLIENT),
     "tls_failed": Event("debug", "the TLS handshake with a client failed", _CLIENT),
-    "limited": Event("warning", "a client was turned away by a limit", _CLIENT),
+    "limited": Event(
+        "warning", "a client was turned away by a limit: of connections, or of attempts to guess a password", _CLIENT
+    ),
 }
 """Every event. Those of sessions, the last six, may have facts of their own besides."""
 

@@ -154,6 +154,12 @@ class Metrics:
         self.notices = Tally(
             "notices", "Notifications to senders, by what they report; suppressed: an address had enough.", "action"
         )
+        self.allowances_spent = Tally(
+            "allowances_spent",
+            "Refusals because an account had sent what it may: messages, recipients.",
+            "account",
+            "what",
+        )
         self.altered = Tally("altered", "Deliveries to which something was done by hand.", "action")
         self.event_loop_lag = 0.0
         self.registry = CollectorRegistry()

@@ -174,13 +174,25 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many messages or recipients an account may send in each `period`, in seconds: an hour, a day of UTC."""
+
+    what: Literal["messages", "recipients"]
+    count: int
+    period: int
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """Credentials and limits of an application that submits."""
 
     name: str
-    password: str = field(repr=False)  # an argon2 hash, or the password itself
+    password: str = field(default="", repr=False)  # a hash, or the password itself; empty: no password is right
     route: str | None = None
     may_send_as: tuple[str, ...] = ()  # globs; empty allows every address
+    certificates: tuple[str, ...] = ()
+    """TLS certificates that stand for it, as `waypost.net.client_certificates` writes them."""
+    limits: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +202,5 @@ class Routes:
     rules: tuple[Rule, ...]
     routes: dict[str, Route]
     accounts: dict[str, Account]
+    others: Account | None = None
+    """What holds for accounts that are not among these: those of the accounts file. Its name is empty."""

@@ -74,9 +74,9 @@ class Router:
         rules = routes.rules
         for rule in rules:
             _check(rule.route, routes, f"The rule at {rule.origin or 'an unknown place'}")
-        for account in routes.accounts.values():
+        for account in (*routes.accounts.values(), *([routes.others] if routes.others else ())):
             if account.route is not None:
-                _check(account.route, routes, f"Account {account.name}")
+                _check(account.route, routes, f"Account {account.name}" if account.name else "The accounts file")
         self._routes = routes
         self._decisions = [
             Decision(routes.routes[rule.route], rule, rule.origin or f"rule {number}")
@@ -97,6 +97,13 @@ class Router:
             if account.route is not None
         }
         self._senders = {account.name: AddressPatterns([account.may_send_as]) for account in routes.accounts.values()}
+        self._default_of_others: Decision | None = None
+        self._senders_of_others: AddressPatterns | None = None
+        if routes.others is not None:
+            self._senders_of_others = AddressPatterns([routes.others.may_send_as])
+            if routes.others.route is not None:
+                route = routes.routes[routes.others.route]
+                self._default_of_others = Decision(route, None, "the route of the accounts file")
 
     def route(self, facts: Facts) -> Decision:
         """The decision for one recipient."""
@@ -110,7 +117,10 @@ class Router:
         return self._without_rule(facts.account)
 
     def _without_rule(self, account: str | None) -> Decision:
-        default = self._defaults.get(account) if account is not None else None
+        default = None
+        if account is not None:
+            listed = account in self._routes.accounts
+            default = self._defaults.get(account) if listed else self._default_of_others
         if default is not None:
             return default
         if self._default_for_all is not None:
@@ -125,7 +135,7 @@ class Router:
         """
         if account is None or reverse_path.is_null:
             return True
-        allowed = self._senders.get(account)
+        allowed = self._senders.get(account, self._senders_of_others)
         return allowed is not None and allowed.mask(reverse_path) != 0
 
     def explain(self, facts: Facts) -> list[RuleJudgement]:

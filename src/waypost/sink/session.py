@@ -153,7 +153,7 @@ class SinkSession:
                 answers.tell(answer)
             case e.Abandoned():
                 self._transaction = None
-            case e.Authenticate(_, credentials):
+            case e.Authenticate(_, Credentials() as credentials):
                 await self._authenticate(credentials)
             case c.StartTls():
                 await answers.give(await answers.ordered(Phase.STARTTLS, None), _START_TLS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from waypost.smtp import commands as c
 from waypost.smtp.reply import Reply
-from waypost.smtp.sasl import Credentials
+from waypost.smtp.sasl_server import Claim
 from waypost.smtp.values import quick
 
 
@@ -39,7 +39,15 @@ class Authenticate:
     """A client claims to be somebody. 235 lets it in."""
 
     mechanism: str
-    credentials: Credentials
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierWanted:
+    """A client wants to prove that it knows the password of this account: answered with `ServerEngine.supply`."""
+
+    mechanism: str
+    username: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +61,15 @@ class Closed:
 
 
 Event = (
-    c.Mail | Recipients | c.Data | Content | c.EndOfContent | Refused | Authenticate | c.StartTls | Abandoned | Closed
+    c.Mail
+    | Recipients
+    | c.Data
+    | Content
+    | c.EndOfContent
+    | Refused
+    | Authenticate
+    | VerifierWanted
+    | c.StartTls
+    | Abandoned
+    | Closed
 )

@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from waypost.smtp import commands as c
-from waypost.smtp import sasl
 from waypost.smtp.commands import Kind
 from waypost.smtp.parameters import NO_MAIL_PARAMETERS, NO_RCPT_PARAMETERS, MailParameters
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.sasl_server import WITH_PASSWORD
 from waypost.smtp.state import TABLE, State
 
 
@@ -29,6 +29,10 @@ class ServerOptions:
     starttls: bool = False
     auth: bool = False
     auth_required: bool = False
+    tls_required: bool = False
+    """No transaction without TLS, as where clients must show a certificate."""
+    mechanisms: tuple[str, ...] = WITH_PASSWORD
+    """What AUTH takes."""
     allow_plaintext_auth: bool = False
     repair_line_ends: bool = False
     """Bare CR and LF in content become CRLF (submission) instead of being refused (relay)."""
@@ -49,6 +53,7 @@ _NESTED = reply(503, "5.5.1", "A transaction is under way; RSET ends it")
 _NO_AUTH = reply(502, "5.5.1", "AUTH is not offered here")
 _NO_TLS = reply(502, "5.5.1", "STARTTLS is not offered here")
 _AUTH_FIRST = reply(530, "5.7.0", "Authentication is required")
+_MAIL_NEEDS_TLS = reply(530, "5.7.0", "TLS is required: say STARTTLS first")
 _TLS_FIRST = reply(538, "5.7.11", "AUTH needs TLS here: say STARTTLS first")
 _TWICE = reply(503, "5.5.1", "You are authenticated already")
 _MECHANISM = reply(504, "5.5.4", "That mechanism is not offered")
@@ -92,7 +97,10 @@ def objection(command: c.Command, session: Standing) -> Reply | None:
 
 
 def _check_mail(mail: c.Mail, session: Standing) -> Reply | None:
-    if session.options.auth_required and not session.authenticated:
+    options = session.options
+    if options.tls_required and not session.tls:
+        return _MAIL_NEEDS_TLS
+    if options.auth_required and not session.authenticated:
         return _AUTH_FIRST
     parameters = mail.parameters
     return None if parameters is NO_MAIL_PARAMETERS else _objection_to_parameters(parameters, session)
@@ -129,7 +137,7 @@ def _check_auth(auth: c.Auth, session: Standing) -> Reply | None:
         return _TWICE
     if not (session.tls or options.allow_plaintext_auth):
         return _TLS_FIRST
-    return None if auth.mechanism in sasl.MECHANISMS else _MECHANISM
+    return None if auth.mechanism in options.mechanisms else _MECHANISM
 
 
 _CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
@@ -180,8 +188,8 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
     lines = [options.hostname, *(keyword for keyword, offered in extensions if offered)]
     if options.starttls and not tls and not authenticated:
         lines.append("STARTTLS")
-    if options.auth and not authenticated and (tls or options.allow_plaintext_auth):
-        lines.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
+    if options.auth and options.mechanisms and not authenticated and (tls or options.allow_plaintext_auth):
+        lines.append(f"AUTH {' '.join(options.mechanisms)}")
     return Reply(250, tuple(lines))
 
 

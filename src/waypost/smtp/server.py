@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
-from waypost.smtp import sasl
+from waypost.smtp import sasl, sasl_server
 from waypost.smtp.buffer import Buffer, Fault, LineReader
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
@@ -23,6 +23,7 @@ from waypost.smtp.incoming import Chunk, IncomingContent
 from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, own_answer
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.scram_server import Sought, Verifier
 from waypost.smtp.state import State, after
 from waypost.smtp.wire import CommandError, parse
 
@@ -72,7 +73,7 @@ class ServerEngine:
         self.recipients = 0  # accepted in this transaction
         self.smtputf8 = False  # said with MAIL
         self._errors = 0
-        self._exchange: sasl.Exchange | None = None
+        self._exchange: sasl_server.Exchange | None = None
         self._content: IncomingContent | None = None
         self._chunk: Chunk | None = None
         self._ready: bytes | None = None  # a line that came alone, as most do: it need not pass the buffer
@@ -88,7 +89,7 @@ class ServerEngine:
 
     def greet(self, answer: Reply) -> None:
         """Opens the session with 220, or refuses it with 421 or 554."""
-        self._ask(Kind.CONNECT)
+        self._pending, self._unanswered = Kind.CONNECT, 1
         self.answer(_EARLY if self._early else answer)
 
     def answer(self, *replies: Reply) -> None:
@@ -143,10 +144,6 @@ class ServerEngine:
         self.tls = True
         self.client_name = ""
 
-    def _ask(self, kind: Kind, count: int = 1) -> None:
-        self._pending = kind
-        self._unanswered = count
-
     def _refuse(self, answer: Reply, unparsed: bytes = b"") -> None:
         """Answers a command that cannot be carried out, and counts it unless the client could not know."""
         self._errors += answer.code not in _BLAMELESS
@@ -184,7 +181,7 @@ class ServerEngine:
                 found = self._command(line)
             elif self._queued is not None:
                 (found, kind), self._queued = self._queued, None
-                self._ask(kind)
+                self._pending, self._unanswered = kind, 1
             elif self._chunk is not None:
                 if not self._buffer and self._chunk.left:
                     return None
@@ -205,7 +202,7 @@ class ServerEngine:
                 if exchange is None:
                     found = self._command(cut)
                 else:
-                    self._ask(Kind.RESPONSE)
+                    self._pending, self._unanswered = Kind.RESPONSE, 1
                     found = self._advance(exchange, cut.decode("ascii", "backslashreplace"))
             if found is not None:
                 return found
@@ -235,7 +232,7 @@ class ServerEngine:
         if isinstance(command, (c.Data, c.StartTls)):
             return command
         if isinstance(command, c.Auth):
-            self._exchange = sasl.serve(command.mechanism, command.initial)
+            self._exchange = sasl_server.serve(command.mechanism, command.initial)
             return self._advance(self._exchange, None)
         return self._answer_itself(command)
 
@@ -280,7 +277,7 @@ class ServerEngine:
         if complete and (command.last or content.finding is not None):
             self._end(content, command.kind)
         elif complete:
-            self._ask(Kind.CHUNK)
+            self._pending, self._unanswered = Kind.CHUNK, 1
             self.answer(reply(250, "2.0.0", f"{command.size} octets received"))
         return e.Content(piece) if piece else None
 
@@ -290,17 +287,28 @@ class ServerEngine:
 
     # -- authentication
 
-    def _advance(self, exchange: sasl.Exchange, response: str | None) -> e.Event | None:
+    def _advance(self, exchange: sasl_server.Exchange, response: str | None) -> e.Event | None:
         """Goes on with the exchange: a challenge, a failure, or somebody to be looked up."""
         found = exchange.advance(response)
-        if isinstance(found, sasl.Credentials):
-            return e.Authenticate(exchange.mechanism, found)
         if isinstance(found, str):
             self.answer(Reply(334, (found,)))
-        else:
+        elif isinstance(found, sasl.SaslError):
             self._pending, self.state = None, State.READY  # the exchange is over
             self._refuse(_CANCELLED if isinstance(found, sasl.CancelledError) else _invalid(found))
+        else:
+            return _question(exchange.mechanism, found)
         return None
+
+    def supply(self, verifier: Verifier, nonce: str) -> None:
+        """Answers `VerifierWanted` with what is stored, and a fresh random nonce. A refusal is an `answer` instead."""
+        assert self._exchange is not None  # noqa: S101  # it has asked
+        self.answer(Reply(334, (self._exchange.supply(verifier, nonce),)))
+
+
+def _question(mechanism: str, found: sasl_server.Claim | Sought) -> e.Event:
+    if isinstance(found, Sought):
+        return e.VerifierWanted(mechanism, found.username)
+    return e.Authenticate(mechanism, found)
 
 
 def _invalid(error: sasl.SaslError) -> Reply:
