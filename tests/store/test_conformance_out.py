@@ -161,3 +161,13 @@ async def test_a_deferred_delivery_survives_a_crash_with_all_that_was_said_of_it
     spool.settle(Settlement(again, (ANN,), NOW + 120))
     again = await claim_one(spool, NEW, NOW + 120)
     assert (again.doubt, again.warned) == (None, True), "told once, but not in doubt any more"
+
+
+async def test_a_delivery_knows_the_last_answer(spool: Spool) -> None:
+    await queue(spool, "m1", NEW)
+    first = await claim_one(spool, NEW)
+    assert first.reason == ""
+    spool.settle(Settlement(first, first.message.envelope.recipients, NOW, reason="a: 450 4.2.0 later"))
+    again = await claim_one(spool, NEW)
+    assert again.reason == "a: 450 4.2.0 later"
+    spool.settle(Settlement(again))

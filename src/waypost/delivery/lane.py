@@ -174,7 +174,8 @@ class Lane:
         """Lets go of what was claimed and will not be delivered now: it is as due as it was."""
         now, last = self._clock.time(), self._last if self._trials.failing else None
         while self._claimed:
-            self._place.record(_unbegun(self._claimed.popleft(), now, "" if last is None else said(last)))
+            delivery = self._claimed.popleft()
+            self._place.record(_unbegun(delivery, now, delivery.reason if last is None else said(last)))
 
     def hasten(self) -> None:
         """Somebody says that its upstreams are back: they are tried now, whatever the last trial came to."""

@@ -58,7 +58,7 @@ class _Owed:
     def claimed(self) -> Delivery:
         """The delivery with content of its own."""
         recipients = self.delivery.message.envelope.recipients
-        return replace(self.delivery, message=self.stored.copy(recipients))
+        return replace(self.delivery, message=self.stored.copy(recipients), reason=self.reason)
 
     def entry(self) -> Entry:
         """The delivery as people look at it."""

@@ -83,6 +83,8 @@ class Delivery:
     """The upstream that was handed the content and is not known to have answered."""
     warned: bool = False
     """Whether the sender was told of the delay."""
+    reason: str = ""
+    """The last answer, for people; empty before the first attempt, or when nobody remembers."""
 
     @property
     def role(self) -> Role:

@@ -74,7 +74,7 @@ def read_delivery(database: Database, row: DeliveryRow) -> Delivery:
     """The delivery with its message. Raises one of `UNREADABLE`."""
     message = read_message(database, message_key(row.id), row.recipients)
     return Delivery(
-        row.id, message, row.lane, row.route, row.attempts, row.expires_at, row.doubt, warned=bool(row.warned)
+        row.id, message, row.lane, row.route, row.attempts, row.expires_at, row.doubt, bool(row.warned), row.reason
     )
 
 

@@ -11,10 +11,10 @@ from waypost.store.rows import decode_recipients, decode_record, encode_recipien
 MESSAGE = "m.key, m.id AS message_id, m.received_at, m.record, m.size, m.is_ascii"
 """What `decode_message` needs, of `waypost.message m`."""
 
-DELIVERY = "d.id, d.lane, d.route, d.attempts, d.expires_at, d.doubt, d.warned, d.recipients"
+DELIVERY = "d.id, d.lane, d.route, d.attempts, d.expires_at, d.doubt, d.warned, d.recipients, d.reason"
 """What `decode_delivery` needs besides, of `waypost.delivery d`."""
 
-ENTRY = f"{DELIVERY}, d.state, d.next_at, d.reason, m.id AS message_id, m.received_at, m.reverse_path, m.record, m.size"
+ENTRY = f"{DELIVERY}, d.state, d.next_at, m.id AS message_id, m.received_at, m.reverse_path, m.record, m.size"
 """What `decode_entry` needs, of both."""
 
 
@@ -47,6 +47,7 @@ def decode_delivery(row: Any, content: Content) -> Delivery:
         row["expires_at"],
         row["doubt"],
         row["warned"],
+        row["reason"],
     )
 
 
