@@ -112,6 +112,7 @@ DEFECTS: dict[str, tuple[str, ...]] = {
         "delivery/test_failover.py::test_alone_its_failure_is_told_as_temporary",
         "delivery/test_failover.py::test_when_everybody_is_unwell_the_best_is_tried_anyway",
         "delivery/test_failover.py::test_a_refused_login_puts_the_upstream_to_sleep_and_is_never_permanent",
+        "delivery/test_quota_failover.py::test_alone_and_spent_the_client_is_told_so",
     ),
     # What one provider refuses for good is tried at all of them.
     "S10": ("delivery/test_failover.py::test_a_permanent_refusal_is_final",),

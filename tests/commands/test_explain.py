@@ -184,3 +184,31 @@ def test_a_configuration_that_is_wrong(tmp_path, capsys):
 
     assert main(["explain", "--config", str(path), "--from", "<>", "--to", "a@b"]) == CONFIGURATION
     assert "w.yaml:1:1" in capsys.readouterr().err
+
+
+def test_quotas_senders_and_what_a_strategy_goes_by(explain, tmp_path):
+    text = (tmp_path / "w.yaml").read_text()
+    text = text.replace("starttls}", 'starttls, quota: [500/day], senders: "*@example.com"}', 1)
+    text = text.replace("strategy: weighted,", "strategy: sticky, sticky_by: account,")
+    (tmp_path / "w.yaml").write_text(text)
+
+    code, shown, _ = explain("--from", "a@example.com", "--to", "b@example.net", "--account", "nextcloud", "--json")
+    primary = json.loads(shown)["recipients"][0]["route"]["primary"]
+    assert code == FINE
+    quotas = {upstream["name"]: upstream["quotas"] for upstream in primary["upstreams"]}
+    assert quotas == {"gmail": ["500 messages per day"], "ses": []}
+    assert primary["upstreams"][0]["reason"] == "has this account, nextcloud"
+    assert primary["not_for_sender"] == []
+
+    _, shown, _ = explain("--from", "a@example.com", "--to", "b@example.net", "--account", "nextcloud")
+    words = " ".join(shown.split())
+    assert "quota: 500 messages per day; what is used of it only the running Waypost knows" in words
+
+    _, shown, _ = explain("--from", "<>", "--to", "b@example.net", "--account", "nextcloud")
+    assert "does not send" not in shown
+    text = text.replace('may_send_as: ["*@example.com"]', 'may_send_as: ["*"]')
+    (tmp_path / "w.yaml").write_text(text)
+    _, shown, _ = explain("--from", "a@example.org", "--to", "b@example.net", "--account", "nextcloud")
+    words = " ".join(shown.split())
+    assert "1. ses at [2001:db8::26]:465: the only one that may be tried" in words
+    assert "gmail does not send for this reverse-path, so it is not tried" in words

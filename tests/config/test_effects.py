@@ -18,6 +18,7 @@ BASE = {
             "address": "a.example.com:25",
             "tls": {"mode": "starttls"},
             "auth": {"username": "u", "password": "secret"},
+            "quota": [{"limit": "500", "per": "day"}],
         },
         "b": {"address": "b.example.com:25"},
     },
@@ -31,6 +32,7 @@ BASE = {
 }
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
+WARM_UP = {"upstreams.NAME.warm_up": {"start": "2026-12-01", "limits": ["50", "100"]}}
 FILE = {"accounts_file": {"path": "users", "format": "htpasswd"}}
 ASKING = {
     "tls": {"certificate": "cert.pem", "key": "key.pem"},
@@ -130,6 +132,19 @@ OTHER = {
     "upstreams.NAME.rewrite_from": "me@example.com",
     "upstreams.NAME.rate": "7/minute",
     "upstreams.NAME.client_address": "xclient",
+    "upstreams.NAME.quota.0.limit": "7",
+    "upstreams.NAME.quota.0.per": "week",
+    "upstreams.NAME.quota.0.of": "recipients",
+    "upstreams.NAME.quota.0.window": "calendar",
+    "upstreams.NAME.quota.0.time_zone": "Europe/Berlin",
+    "upstreams.NAME.warm_up.start": ("2026-12-02", WARM_UP),
+    "upstreams.NAME.warm_up.limits": (["50", "200"], WARM_UP),
+    "upstreams.NAME.warm_up.days": ("7", WARM_UP),
+    "upstreams.NAME.warm_up.of": ("recipients", WARM_UP),
+    "upstreams.NAME.warm_up.time_zone": ("Europe/Berlin", WARM_UP),
+    "upstreams.NAME.senders": ["*@example.com"],
+    "upstreams.NAME.cost": "7",
+    "pools.pool.sticky_by": ("account", {"pools.pool.strategy": "sticky"}),
     "pools.pool.strategy": "random",
     "pools.pool.upstreams": {"b": "2"},
     "routes.NAME.primary": "pool",
@@ -277,6 +292,24 @@ BACKGROUND_20 = dict.fromkeys(("connect", "greeting", "command", "data", "block"
         ({"routes.NAME.backoff": "1m"}, {"routes.NAME.backoff": {"intervals": ["60"]}}),
         ({"spool": "other"}, {"spool": {"path": "other"}}),
         ({"spool": "postgres://u@h/d"}, {"spool": {"url": "postgres://u@h/d"}}),
+        ({"upstreams.NAME.quota": "5/day"}, {"upstreams.NAME.quota": [{"limit": "5", "per": "day"}]}),
+        (
+            {"upstreams.NAME.quota": ["5/day", "9 / hour recipients"]},
+            {
+                "upstreams.NAME.quota": [
+                    {"limit": "5", "per": "day", "of": "messages", "window": "rolling"},
+                    {"limit": "9", "per": "hour", "of": "recipients"},
+                ]
+            },
+        ),
+        (
+            {"upstreams.NAME.quota": [{"limit": "5", "per": "day", "time_zone": "Europe/Berlin"}]},
+            {
+                "upstreams.NAME.quota": [
+                    {"limit": "5", "per": "day", "window": "calendar", "time_zone": "Europe/Berlin"}
+                ]
+            },
+        ),
         ({"journal": "off"}, {"journal": {"keep": "off"}}),
         ({"journal": "1h"}, {"journal": {"keep": "3600"}}),
         ({"rules.0.recipient": "a@b"}, {"rules.0.recipient": ["a@b"]}),

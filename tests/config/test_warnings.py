@@ -124,6 +124,33 @@ WARNINGS = [
         "",
     ),
     (
+        BASE[BASE.index("a.example.com:25}") :],
+        BASE[BASE.index("a.example.com:25}") :]
+        .replace("a.example.com:25}", "a.example.com:25, quota: 5/day}")
+        .replace("primary: p", "primary: p, acceptance: pass"),
+        "7:41: upstreams.a.quota: is counted in memory only, and begins anew with every start: there is no spool",
+        "set `spool`",
+    ),
+    (
+        "a.example.com:25}",
+        "a.example.com:25, quota: [14/second, 10/day]}",
+        "7:42: upstreams.a.quota[0]: has no effect: 10 per day are spent before 14 per second",
+        "",
+    ),
+    (
+        "a.example.com:25}",
+        "a.example.com:25, cost: 2}",
+        "7:40: upstreams.a.cost: has no effect: no pool of this upstream has `strategy: cheapest`",
+        "",
+    ),
+    (
+        "{upstreams:",
+        "{strategy: cheapest, upstreams:",
+        "10:17: pools.p.strategy: all of its upstreams have the same",
+        "",
+    ),
+    ("{upstreams:", "{strategy: least_loaded, upstreams:", "10:17: pools.p.strategy: none of its upstreams has", ""),
+    (
         "routes:",
         "admin: {address: 0.0.0.0:8025}\nroutes:",
         "11:18: admin.address: 0.0.0.0:8025 has no password and is open to other machines",
@@ -156,6 +183,9 @@ def test_one_warning(load_text, old, new, said, advice):
         ("routes:", "notifications: {per_hour: 7}\njournal: 1h\nroutes:"),
         ("routes:", "admin: {address: '[::1]:8025'}\nroutes:"),
         ("routes:", "admin: {address: localhost:8025}\nroutes:"),
+        ("a.example.com:25}", "a.example.com:25, quota: [14/second, 500/day, 400/day recipients], senders: x.example}"),
+        ("{upstreams: [a, b]", "{strategy: sticky, sticky_by: account, upstreams: {a: 2, b: 1}"),
+        ("{upstreams:", "{strategy: fastest, upstreams:"),
         ("a.example.com:25", f"a.example.com:25, tls: starttls, {CREDENTIALS}"),
         ("a.example.com:25", f"localhost:25, {CREDENTIALS}"),
         ("a.example.com:25", f"a.example.com:25, allow_plaintext_auth: true, {CREDENTIALS}"),

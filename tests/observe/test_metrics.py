@@ -10,13 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from waypost import __version__
 from waypost.observe.lag import LoopLag
-from waypost.observe.metrics import Facts, Metrics, SpoolFacts
+from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts
 from waypost.smtp.reply import reply
 
 FACTS = Facts(
     sessions={"127.0.0.1:25": 3},
     upstream_healthy={"old": True, "new": False},
     upstream_connections={("old", "idle"): 2, ("old", "busy"): 1},
+    quotas=(QuotaFacts("old", "messages/day", 7, 500), QuotaFacts("old", "warm-up messages/day", 7, None)),
     spool=(
         SpoolFacts("copy:new", queued=7, dead=1, oldest=61.5, held=2),
         SpoolFacts("copy:archive", queued=0, dead=0, oldest=None),

@@ -155,6 +155,8 @@ FAILURES = {
     Cause.PLAINTEXT: Kind.SECURITY,
     Cause.LOGIN: Kind.AUTH,
     Cause.BUSY: Kind.BUSY,
+    Cause.QUOTA: Kind.BUSY,
+    Cause.SENDER: Kind.CAPABILITY,
     Cause.SHUTDOWN: Kind.LOCAL,
     Cause.LOCAL: Kind.LOCAL,
 }

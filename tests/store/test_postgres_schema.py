@@ -44,7 +44,7 @@ async def test_a_newer_schema_is_refused_with_both_versions(url: str) -> None:
     await spool.open()
     await spool.close()
     await run(url, "UPDATE waypost.schema_version SET version = 4711")
-    with pytest.raises(SpoolError, match=r"newer Waypost: its schema has version 4711, .* up to 1\. Install"):
+    with pytest.raises(SpoolError, match=r"newer Waypost: its schema has version 4711, .* up to 2\. Install"):
         await PostgresSpool(url, instance="mx1").open()
     with pytest.raises(JournalError, match="newer Waypost"):
         await PostgresJournal(url).open()

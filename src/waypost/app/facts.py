@@ -9,7 +9,7 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.spool import Spool, SpoolError
 from waypost.net.listener import Listener
 from waypost.net.pool import Upstreams
-from waypost.observe.metrics import Facts, SpoolFacts
+from waypost.observe.metrics import Facts, QuotaFacts, SpoolFacts
 from waypost.routing.health import State
 
 
@@ -59,6 +59,11 @@ async def gather(
         sessions={listener.settings.name: listener.sessions for listener in listeners},
         upstream_healthy={name: health.get(name, True) for name in settings.upstreams},
         upstream_connections=connections,
+        quotas=tuple(
+            QuotaFacts(name, state.quota.label, state.used, state.limit)
+            for name, upstream in settings.upstreams.items()
+            for state in candidates.quotas.states(upstream)
+        ),
         spool=tuple(owed),
         spool_writable=writable,
         instances=instances,

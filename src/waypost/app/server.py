@@ -22,6 +22,8 @@ from waypost.delivery.candidates import SLEEP, Candidates
 from waypost.delivery.desk import Desk, IntakeSettings
 from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
+from waypost.delivery.quota_store import OwnCount
+from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
 from waypost.net.listener import Listener
 from waypost.net.login import Logins
@@ -58,7 +60,14 @@ class Server:
         debug = settings.log.level == "debug"
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
         self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
-        self._candidates = Candidates(self._upstreams, self._clock, random.random, on_sleep=self._slept)
+        self._own_count = OwnCount(self._clock.time, self.spool)
+        quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
+        self._candidates = Candidates(
+            *(self._upstreams, self._clock, random.random),
+            on_sleep=self._slept,
+            quotas=quotas,
+            in_flight=self._upstreams.busy,
+        )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)
         self._allowances = Allowances(
@@ -147,6 +156,7 @@ class Server:
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
         self._candidates.restore([note for note in notes if note.kind == SLEEP])
+        self._own_count.learn(notes)
 
     # -- life
 
@@ -192,6 +202,7 @@ class Server:
         if self._ours is not None:  # the last transactions may have left attempts behind that go on
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
         self._upstreams.close()
+        await self._candidates.quotas.close()
         self._lag.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()

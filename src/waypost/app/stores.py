@@ -7,6 +7,7 @@ from pathlib import Path
 
 from waypost.clock import Clock
 from waypost.config.settings import Settings
+from waypost.delivery.quota_store import QuotaStore
 from waypost.delivery.spool import Note, Spool
 from waypost.observe.journal import Journal
 from waypost.store.journal import SqliteJournal
@@ -21,6 +22,8 @@ class Stores:
     journal: Journal | None = None
     incoming: Path | None = None
     """Where content should be collected, so that the spool can keep it by renaming."""
+    quotas: QuotaStore | None = None
+    """Where instances count together what upstreams were given; None: this one counts for itself."""
 
 
 def stores_of(
@@ -37,7 +40,8 @@ def stores_of(
         database = PostgresSpool(
             where.url, instance=_instance(settings), on_due=on_due, on_note=on_note, now=clock.time
         )
-        return Stores(database, PostgresJournal(where.url) if keeps_journal else None)
+        journal = PostgresJournal(where.url) if keeps_journal else None
+        return Stores(database, journal, quotas=database.quotas)
     if where.path is None:
         return Stores()
     folder = Path(where.path)

@@ -9,9 +9,11 @@ from typing import Any
 
 from waypost.config.load import Loaded
 from waypost.net.settings import ListenerSettings
+from waypost.routing.identity import sends_for
 from waypost.routing.route import Copy, Pool, Route
 from waypost.routing.rules import NOT_OWNED, Facts, Router
-from waypost.routing.strategies import Turns
+from waypost.routing.standing import Facts as KnownFacts
+from waypost.routing.strategies import Turns, sticky_key
 from waypost.routing.strategies import explain as explain_order
 from waypost.smtp.address import Address
 
@@ -97,8 +99,8 @@ def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Ad
         answer["route"] = {
             "name": route.name,
             "acceptance": _acceptance(loaded, question, route),
-            "primary": _pool(route.primary),
-            "copies": [_copy(copy) for copy in route.copies],
+            "primary": _pool(route.primary, question, recipient),
+            "copies": [_copy(copy, question, recipient) for copy in route.copies],
         }
     return answer
 
@@ -111,9 +113,12 @@ def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, s
     return {"mode": route.acceptance_for(mode == "submission"), "because": said if route.acceptance else default}
 
 
-def _pool(pool: Pool) -> dict[str, Any]:
+def _pool(pool: Pool, question: Question, recipient: Address) -> dict[str, Any]:
+    upstreams = [member.upstream for member in pool.members]
+    strange = frozenset(each.name for each in upstreams if not sends_for(each, question.reverse_path))
+    facts = KnownFacts(strange=strange, key=sticky_key(pool, question.reverse_path, recipient, question.account))
     # Chance here picks an example; the messages themselves will fall otherwise.
-    ordering = explain_order(pool, Turns(), {}, time.time(), random.random)
+    ordering = explain_order(pool, Turns(), {}, time.time(), random.random, facts)
     return {
         "pool": pool.name,
         "strategy": pool.strategy,
@@ -122,14 +127,16 @@ def _pool(pool: Pool) -> dict[str, Any]:
                 "name": place.member.upstream.name,
                 "address": _host_port(place.member.upstream.host, place.member.upstream.port),
                 "reason": place.reason,
+                "quotas": [str(quota) for quota in place.member.upstream.quotas],
             }
             for place in ordering.places
         ],
+        "not_for_sender": sorted(strange),
     }
 
 
-def _copy(copy: Copy) -> dict[str, Any]:
-    return {"required": copy.required, "sample": copy.sample, **_pool(copy.to)}
+def _copy(copy: Copy, question: Question, recipient: Address) -> dict[str, Any]:
+    return {"required": copy.required, "sample": copy.sample, **_pool(copy.to, question, recipient)}
 
 
 def _host_port(host: str, port: int) -> str:
@@ -194,6 +201,12 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
     lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}"]
     for number, upstream in enumerate(pool["upstreams"], 1):
         lines += _wrapped(f"{number}. {upstream['name']} at {upstream['address']}: {upstream['reason']}", "      ", 3)
+        for quota in upstream["quotas"]:
+            lines += _wrapped(f"quota: {quota}; what is used of it only the running Waypost knows", "         ")
+    placed = {upstream["name"] for upstream in pool["upstreams"]}
+    for name in pool["not_for_sender"]:
+        whom = "and none other does: it is refused" if name in placed else "so it is not tried"
+        lines += _wrapped(f"-  {name} does not send for this reverse-path, {whom}", "      ", 3)
     return lines
 
 

@@ -27,6 +27,7 @@ from waypost.config.settings import (
 )
 from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
 from waypost.routing.login import Login
+from waypost.routing.quota import Quota
 from waypost.routing.route import (
     Account,
     Allowance,
@@ -67,7 +68,7 @@ def build(
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
-        pools[name] = Pool(name, members, pool.strategy)
+        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by)
     accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
     file = model.accounts_file
     routes = Routes(
@@ -178,7 +179,15 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         rewrite_from=section.rewrite_from,
         rate=section.rate,
         client_address=section.client_address,
+        quotas=_quotas(section),
+        senders=section.senders,
+        cost=section.cost,
     )
+
+
+def _quotas(section: UpstreamSection) -> tuple[Quota, ...]:
+    quotas = [quota.value for quota in section.quota]
+    return (*quotas, section.warm_up.value) if section.warm_up is not None else tuple(quotas)
 
 
 def _timeouts(section: UpstreamTimeouts | BackgroundTimeouts) -> Timeouts:

@@ -5,7 +5,7 @@ Listeners, upstreams and files have modules of their own (`check_listeners`, `ch
 
 from collections.abc import Iterator, Sequence
 
-from waypost.config import check_accounts, check_listeners, check_logins, check_unused, check_upstreams
+from waypost.config import check_accounts, check_listeners, check_logins, check_quotas, check_unused, check_upstreams
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -51,6 +51,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     _check_everything_has_a_route(model, report)
     _check_rewriting(model, report)
     check_unused.check(model, report)
+    check_quotas.check(model, report)
     return report, secrets
 
 
@@ -79,7 +80,7 @@ def _check_pool(name: str, pool: PoolSection, report: Report) -> None:
         report.problem(here, "is the name of an upstream too, and every upstream is a pool of its own name", key=True)
     for upstream, weight in pool.upstreams.items():
         _refer(report, (*here, "upstreams", upstream), upstream, ("upstreams",), "upstream")
-        if weight != 1 and pool.strategy != "weighted" and not report.is_lost(*here, "strategy"):
+        if weight != 1 and pool.strategy not in ("weighted", "sticky") and not report.is_lost(*here, "strategy"):
             report.problem(
                 (*here, "upstreams", upstream),
                 f"a weight means nothing to the strategy {pool.strategy}",

@@ -1,6 +1,7 @@
 """The types that the schema is written in: each knows how its text is read, printed, and described to editors."""
 
 from collections.abc import Callable
+from datetime import date, tzinfo
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -103,6 +104,12 @@ def one_of(*choices: str) -> PlainValidator:
     return _read(parse)
 
 
+def choice(*words: str) -> tuple[Any, Any, Any]:
+    """One of a few words, for the schema and the manual as well."""
+    schema = WithJsonSchema({"type": "string", "enum": list(words)})
+    return one_of(*words), schema, Words(" or ".join(f"`{word}`" for word in words))
+
+
 _STRING = {"type": "string"}
 
 Text = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("text")]
@@ -150,6 +157,11 @@ Rate = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ */ *(second|minute|hour)$"}),
     Words("rate"),
 ]
+Cost = Annotated[float, _read(values.cost), WithJsonSchema({"type": "number", "minimum": 0}), Words("number")]
+Day = Annotated[
+    date, _read(values.day), _write(str), WithJsonSchema({"type": "string", "format": "date"}), Words("date")
+]
+TimeZone = Annotated[tzinfo, _read(values.time_zone), _write(str), WithJsonSchema(_STRING), Words("time zone")]
 Allowed = Annotated[
     tuple[int, int],
     _read(values.allowance),

@@ -1,13 +1,14 @@
 """The schema of where mail goes: upstreams, pools, routes and rules. The descriptions are the manual."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from waypost.config import values
 from waypost.config.errors import WrongValueError
 from waypost.config.fields import (
     AddressGlob,
+    Cost,
     Count,
     Duration,
     DurationOrOff,
@@ -27,12 +28,12 @@ from waypost.config.fields import (
     Spread,
     StandIn,
     UpstreamAddress,
-    Words,
+    choice,
     listed,
-    one_of,
     one_word,
 )
 from waypost.config.schema_login import Auth
+from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
 from waypost.routing.route import (
     BACKGROUND,
     Acceptance,
@@ -41,6 +42,7 @@ from waypost.routing.route import (
     InDoubtPolicy,
     Pool,
     Route,
+    StickyBy,
     StrategyName,
     Timeouts,
     TlsMode,
@@ -53,19 +55,12 @@ _BACKOFF = Backoff()
 _ROUTE = Route(name="", primary=Pool(name="", members=()))
 
 
-def _choice(*words: str) -> tuple[Any, Any, Any]:
-    return (
-        one_of(*words),
-        WithJsonSchema({"type": "string", "enum": list(words)}),
-        Words(" or ".join(f"`{word}`" for word in words)),
-    )
-
-
-TlsModeField = Annotated[TlsMode, *_choice("opportunistic", "starttls", "implicit", "off")]
-StrategyField = Annotated[StrategyName, *_choice("ordered", "round_robin", "weighted", "random")]
-InDoubtField = Annotated[InDoubtPolicy, *_choice("tempfail", "retry-same", "failover", "assume-sent")]
-ClientAddressField = Annotated[ClientAddress, *_choice("proxy-v1", "proxy-v2", "xclient", "xforward")]
-AcceptanceField = Annotated[Acceptance, *_choice("pass", "hybrid", "spool")]
+TlsModeField = Annotated[TlsMode, *choice("opportunistic", "starttls", "implicit", "off")]
+StrategyField = Annotated[StrategyName, *choice(*get_args(StrategyName))]
+StickyField = Annotated[StickyBy, *choice(*get_args(StickyBy))]
+InDoubtField = Annotated[InDoubtPolicy, *choice("tempfail", "retry-same", "failover", "assume-sent")]
+AcceptanceField = Annotated[Acceptance, *choice("pass", "hybrid", "spool")]
+ClientAddressField = Annotated[ClientAddress, *choice("proxy-v1", "proxy-v2", "xclient", "xforward")]
 
 
 class UpstreamTls(Section):
@@ -176,6 +171,25 @@ class UpstreamSection(Section):
         "client for its own; `xforward`, the same for its log only. The last two are said where they are offered. The "
         "upstream must trust Waypost to say it.",
     )
+    quota: Annotated[
+        tuple[Annotated[QuotaSection, Short(quota_parts, {"type": "string"}, "quota")], ...],
+        listed("quota"),
+    ] = Field(
+        (),
+        description="How much it may be given in a span of time: `500/day`, `14/second`, `50000/day recipients`, or "
+        "mappings; several hold together. When one is spent the next upstream of the pool takes over, and this one "
+        "comes back by itself. When all are spent, a client hears 451 4.7.1 in `pass`, and mail waits in the spool in "
+        "`hybrid` and `spool`.",
+    )
+    warm_up: WarmUpSection | None = Field(
+        None, description="A limit that grows from day to day, for an upstream or address that is new."
+    )
+    senders: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
+        (),
+        description="The reverse-paths that it sends for, when not all: mail with another is not tried here, and fails "
+        "over to upstreams that take it. The null reverse-path may go everywhere.",
+    )
+    cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
     rewrite_from: Mailbox | None = Field(
         None,
         description="The address that replaces the reverse-path (unless it is null) and the address in the From field. "
@@ -204,7 +218,14 @@ class PoolSection(Section):
     strategy: StrategyField = Field(
         "ordered",
         description="Which upstream is tried first: `ordered`, the first in the list; `round_robin`, each in turn; "
-        "`weighted`, in turn by weight; `random`. The others follow when it fails.",
+        "`weighted`, in turn by weight; `random`; `least_used`, the one with the fewest connections at work; "
+        "`least_loaded`, the one that has used the smallest share of its `quota`; `fastest`, the one where messages "
+        "are through soonest; `cheapest`, by `cost`, then by share of quota; `sticky`, always the same for the same "
+        "recipient, sender or account, by weight. The others follow when it fails.",
+    )
+    sticky_by: StickyField = Field(
+        "recipient",
+        description="What the strategy `sticky` goes by: the first recipient, the reverse-path, or the account.",
     )
     upstreams: Annotated[
         dict[Name, Count],
@@ -213,7 +234,8 @@ class PoolSection(Section):
         ),
     ] = Field(
         min_length=1,
-        description="Names of upstreams: a list, or for `weighted` a mapping of names to weights (`{a: 3, b: 1}`).",
+        description="Names of upstreams: a list, or for `weighted` and `sticky` a mapping of names to weights "
+        "(`{a: 3, b: 1}`).",
     )
 
 

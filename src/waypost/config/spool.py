@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path as FilePath
 
+from waypost.config import check_quotas
 from waypost.config.database import database_url
 from waypost.config.document import Tree
 from waypost.config.environment import SPOOL_PLACES, read_secret
@@ -63,6 +64,8 @@ def find(model: Configuration, report: Report, tree: Tree, environ: Mapping[str,
     if need is None:
         if model.journal.keep not in (0, JournalSection().keep):
             report.warn(("journal",), "has no effect: it is kept with the spool, and no route needs one", "set `spool`")
+        if not report.is_lost("spool"):
+            check_quotas.warn_of_memory(model, report)
         return None
     folder, because = default_folder(environ)
     if folder is None:

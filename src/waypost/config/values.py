@@ -4,14 +4,17 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import date, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from waypost.config.errors import WrongValueError
+from waypost.config.errors import WrongValueError, nearest
 from waypost.net.client_certificates import certificate_name
 from waypost.routing.route import Network
 from waypost.smtp.address import Address, AddressError, parse_mailbox
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *(ms|s|m|h|d)?", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) *([A-Za-z]*)", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
@@ -80,6 +83,36 @@ def rate_text(per_second: float) -> str:
         if number >= 0.5 and abs(number - round(number)) < 1e-6:
             return f"{round(number)}/{unit}"
     return f"{per_second * 3600:.9g}/hour"
+
+
+def cost(text: str) -> float:
+    """A number, not below nothing: `0.0001`."""
+    if _NUMBER.fullmatch(text) is None:
+        raise WrongValueError("is not a number", "write what one message costs, like 0.0001")
+    return float(text)
+
+
+def day(text: str) -> date:
+    """A day: `2026-12-01`."""
+    try:
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise WrongValueError("is not a day", "write year, month and day, like 2026-12-01")
+
+
+def time_zone(text: str) -> tzinfo:
+    """A time zone by its name: `Europe/Berlin`, `UTC`."""
+    try:
+        return ZoneInfo(text)
+    except (OSError, ValueError, KeyError):  # by what is wrong with the name
+        pass
+    known = sorted(available_timezones())
+    advice = nearest(text, known) or "write a name like Europe/Berlin, or UTC"
+    if not known:
+        advice = "this system has no time zones at all: install the package tzdata, of the system or from PyPI"
+    raise WrongValueError(f"there is no time zone {text[:40]!r}", advice)
 
 
 def allowance(text: str) -> tuple[int, int]:

@@ -10,16 +10,23 @@ from dataclasses import dataclass
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.counted import Counted, is_taken
+from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
+from waypost.delivery.quota_store import OwnCount
+from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.delivery.spool import Note
 from waypost.mail.content import Content
-from waypost.mail.message import Client
-from waypost.mail.outcome import Answer, Attempt, Phase, Stopped
+from waypost.mail.message import Client, Envelope
+from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Stopped
 from waypost.routing.classify import classify, quota_reset_in
 from waypost.routing.health import Health, State
+from waypost.routing.identity import sends_for
 from waypost.routing.route import Member, Pool, Upstream
-from waypost.routing.strategies import Turns, order
+from waypost.routing.standing import NOTHING
+from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp.address import NULL
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
@@ -65,9 +72,18 @@ class Candidates:
     """Chooses upstreams, opens transactions with them, and remembers how that went."""
 
     def __init__(
-        self, sender: Sender, clock: Clock, chance: Callable[[], float], *, on_sleep: OnSleep = _unheard
+        self,
+        sender: Sender,
+        clock: Clock,
+        chance: Callable[[], float],
+        *,
+        on_sleep: OnSleep = _unheard,
+        quotas: Quotas | None = None,
+        in_flight: InFlight = unknown_in_flight,
     ) -> None:
         self.on_sleep = on_sleep
+        self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
+        self.standings = Standings(clock, self.quotas, in_flight)
         self._sender = sender
         self._clock = clock
         self._chance = chance
@@ -79,20 +95,31 @@ class Candidates:
         """What is known of each upstream that was ever tried."""
         return self._health
 
-    def order(self, pool: Pool) -> Sequence[Member]:
+    def order(self, pool: Pool, envelope: Envelope, account: str | None) -> Sequence[Member]:
         """The members of a pool for one message, best first."""
         if len(pool.members) == 1:
             return pool.members
         turns = self._turns.get(pool.name)
         if turns is None:
             turns = self._turns[pool.name] = Turns()
-        return order(pool, turns, self._health, self._clock.monotonic(), self._chance)
+        facts = NOTHING
+        if not pool.is_plain:
+            first = envelope.recipients[0].address if envelope.recipients else NULL
+            key = sticky_key(pool, envelope.reverse_path, first, account)
+            facts = self.standings.facts(pool, envelope.reverse_path, key)
+        return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
         now, health = self._clock.monotonic(), self._health
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
+        if not pool.is_plain:
+            usable = [member for member in usable if not self.wait(member.upstream)]
         return usable or pool.members
+
+    def wait(self, upstream: Upstream) -> float:
+        """Seconds until there is room in the upstream's quotas; 0 when there may be now."""
+        return self.quotas.wait(upstream) if upstream.quotas else 0.0
 
     def sleeps(self, pool: Pool) -> bool:
         """Whether every member of a pool is asleep: a quota is spent, a login refused."""
@@ -103,16 +130,30 @@ class Candidates:
         )
 
     async def begin(
-        self, upstream: Upstream, fit: Fit, *, client: Client, background: bool, content: Content | None = None
+        self,
+        upstream: Upstream,
+        envelope: Envelope,
+        fit: Fit,
+        *,
+        client: Client,
+        background: bool,
+        content: Content | None = None,
     ) -> Link | Judged:
         """Opens a transaction; when that fails, the failure is already counted and judged.
 
-        `content` may be sent along where that is possible: then the link has the answer to it.
+        `fit` words the envelope for what the upstream offers. `content` may be sent along where that is possible:
+        then the link has the answer to it.
         """
         began = self._clock.monotonic()
         health = self._health.get(upstream.name)
         if health is None:
             health = self._health[upstream.name] = Health()
+        reserved: Reservation | None = None
+        if upstream.quotas or upstream.senders:
+            admitted = await self._admit(upstream, envelope)
+            if isinstance(admitted, Failure):
+                return self.judge(upstream, Phase.MAIL, admitted, began)
+            reserved = admitted
         health.trial_started(began)
         try:
             begun: Begun | Stopped = await self._sender.begin(
@@ -120,10 +161,24 @@ class Candidates:
             )
         except BaseException:
             health.trial_abandoned()
+            if reserved is not None:  # what was sent along may have arrived
+                reserved.settle(0 if content is None else reserved.recipients)
             raise
         if isinstance(begun, Stopped):
+            if reserved is not None:
+                reserved.settle(reserved.recipients if is_taken(begun.phase, begun.answer) else 0)
             return self.judge(upstream, begun.phase, begun.answer, began, phases=begun.phases)
-        return Link(upstream, begun.lent, begun.recipients, begun.dot, began)
+        lent = begun.lent
+        if reserved is not None:
+            lent = Counted(lent, reserved, begun.recipients, begun.dot)
+        return Link(upstream, lent, begun.recipients, begun.dot, began)
+
+    async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
+        """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
+        if not sends_for(upstream, envelope.reverse_path):
+            text = f"{upstream.name} does not send for <{envelope.reverse_path}> (`senders`)"
+            return Failure(Phase.MAIL, Cause.SENDER, text)
+        return await self.quotas.reserve(upstream, len(envelope.recipients)) if upstream.quotas else None
 
     def judge(
         self,
@@ -146,9 +201,11 @@ class Candidates:
             health.succeeded(now, began)
         if lent is None:
             attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, phases=phases)
-            return Judged(attempt, verdict)
-        dsn, phases = lent.extensions.dsn, lent.phases
-        attempt = Attempt(upstream.name, phase, answer, verdict.rule, now - began, lent.reused, lent.tls, phases, dsn)
+        else:
+            dsn, took, phases = lent.extensions.dsn, now - began, lent.phases
+            attempt = Attempt(upstream.name, phase, answer, verdict.rule, took, lent.reused, lent.tls, phases, dsn)
+        if self.standings.is_measuring:
+            self.standings.ended(attempt, verdict)
         return Judged(attempt, verdict)
 
     def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:

@@ -32,6 +32,9 @@ PREFETCH = 20
 LONGEST_WAIT = 86400.0
 """Seconds beyond which no delivery waits for its next attempt, unless intervals are configured to be longer."""
 
+LONG_REST = 60
+"""Seconds of rest for which nothing that was claimed is kept."""
+
 SPOOL_PAUSE = 1
 """Seconds after which a spool that could not be read is asked again."""
 
@@ -102,7 +105,7 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What follows for a lane from its pool: deliveries at once, and in one claim; whether somebody has a rate."""
+    """What follows for a lane from its pool: deliveries at once, in one claim; whether somebody has a rate or quota."""
 
     limit: int
     batch: int
@@ -117,7 +120,7 @@ def _bounds_of(pool: Pool) -> _Bounds:
     rates = [upstream.rate for upstream in upstreams if upstream.rate is not None]
     if len(rates) == len(upstreams):  # one second's worth: what is claimed should not have to wait for long
         batch = max(1, min(batch, int(sum(rates))))
-    return _Bounds(limit, batch, bool(rates))
+    return _Bounds(limit, batch, bool(rates) or any(upstream.quotas for upstream in upstreams))
 
 
 class Lane:
@@ -339,6 +342,8 @@ class Lane:
             pool = self._pool()
             rest = 0.0 if pool is None else self._place.attempts.pause(pool)
         if rest > 0:
+            if rest > LONG_REST:  # a quota is spent: others may see what waits, and do something about it
+                self.give_back()
             self._alarm.set(rest)
             return True
         return False

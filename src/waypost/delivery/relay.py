@@ -115,7 +115,7 @@ class LiveRelay:
         if link is not None:
             self._sort(link, asked, await link.lent.add(fit_recipients(recipients, link.lent.extensions)))
         here = None if link is None else link.upstream.name
-        for member in self._members():
+        for member in self._members(recipients):
             undecided = [each for each in asked if each.reply is None]
             if not undecided or self._refusal is not None:
                 break
@@ -203,7 +203,7 @@ class LiveRelay:
         link, self._link = self._usable_link(), None
         if link is not None:
             return link
-        for member in self._members():
+        for member in self._members(self.accepted):
             if member.upstream.name not in self._spent:
                 link = await self._open_for_all(member.upstream)
                 if link is not None:
@@ -278,7 +278,7 @@ class LiveRelay:
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
             return fit(envelope, upstream, extensions)
 
-        link = await self._candidates.begin(upstream, worded, client=self._client, background=False)
+        link = await self._candidates.begin(upstream, envelope, worded, client=self._client, background=False)
         if isinstance(link, Judged):
             self._spent.add(upstream.name)
             self._failures.append((link.attempt.answer, link.verdict))
@@ -290,9 +290,10 @@ class LiveRelay:
     def _judge(self, link: Link, phase: Phase, answer: Answer) -> Judged:
         return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent)
 
-    def _members(self) -> Sequence[Member]:
+    def _members(self, recipients: Sequence[Recipient]) -> Sequence[Member]:
         if self._order is None:
-            self._order = self._candidates.order(self.route.primary)
+            envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+            self._order = self._candidates.order(self.route.primary, envelope, self._client.account)
         return self._order
 
 

@@ -53,9 +53,13 @@ class Carrier:
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
         if len(pool.members) == 1:
-            return self.pace.wait(pool.members[0].upstream)
+            return self._wait(pool.members[0].upstream)
         usable = self.candidates.usable(pool)
-        return min(self.pace.wait(member.upstream) for member in usable)
+        return min(self._wait(member.upstream) for member in usable)
+
+    def _wait(self, upstream: Upstream) -> float:
+        wait = self.pace.wait(upstream)
+        return max(wait, self.candidates.wait(upstream)) if upstream.quotas else wait
 
     def sleeps(self, pool: Pool) -> bool:
         """Whether all upstreams of the pool have said that they take nothing for a while."""
@@ -157,7 +161,8 @@ class _Attempt:
             if same:
                 return same
         # One that has spent its pace is passed over, unless that leaves nobody.
-        order = self._carrier.candidates.order(pool)
+        message = self._delivery.message
+        order = self._carrier.candidates.order(pool, message.envelope, message.client.account)
         return [member for member in order if not pace.wait(member.upstream)] or order
 
     async def at(self, upstream: Upstream, pending: Sequence[Recipient]) -> Sequence[Recipient]:
@@ -254,7 +259,7 @@ class _Attempt:
         if upstream.rate is not None:
             carrier.pace.take(upstream)
         return await carrier.candidates.begin(
-            upstream, worded, client=self._delivery.message.client, background=True, content=along
+            upstream, envelope, worded, client=self._delivery.message.client, background=True, content=along
         )
 
     def _sorted(

@@ -31,6 +31,8 @@ _CAUSES: dict[Cause, tuple[int, int]] = {
     Cause.PLAINTEXT: (7, 5),
     Cause.LOGIN: (3, 5),
     Cause.BUSY: (3, 2),
+    Cause.QUOTA: (7, 1),
+    Cause.SENDER: (7, 1),
     Cause.SHUTDOWN: (3, 2),
     Cause.LOCAL: (3, 0),
 }
@@ -39,7 +41,7 @@ _LACKING: dict[Lacking, tuple[int, int]] = {
     Lacking.SIZE: (3, 4),
     Lacking.EIGHTBIT: (6, 3),
 }
-_NOT_TRIED = frozenset({Cause.BUSY, Cause.SHUTDOWN, Cause.LOCAL, Cause.CAPABILITY})
+_NOT_TRIED = frozenset({Cause.BUSY, Cause.QUOTA, Cause.SENDER, Cause.SHUTDOWN, Cause.LOCAL, Cause.CAPABILITY})
 
 
 def delivery_status(notification: Notification) -> bytes:

@@ -44,6 +44,8 @@ class Cause(StrEnum):
     PLAINTEXT = "plaintext"  # credentials would have gone in the clear
     LOGIN = "login"  # no access token, no mechanism in common, or an exchange that makes no sense
     BUSY = "busy"  # every connection that the upstream may have is in use
+    QUOTA = "quota"  # what it may be given is spent, by our own count
+    SENDER = "sender"  # it does not send for this reverse-path
     SHUTDOWN = "shutdown"  # we are stopping
     LOCAL = "local"  # a fault of ours: content that cannot be read back
 

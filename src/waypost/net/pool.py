@@ -306,6 +306,11 @@ class Upstreams:
         """For each upstream that was ever used: connections that are busy, and idle."""
         return {name: pool.counts for name, pool in self._pools.items()}
 
+    def busy(self, name: str) -> int:
+        """How many connections to the upstream of this name carry mail, or are being opened."""
+        pool = self._pools.get(name)
+        return 0 if pool is None else pool.counts[0]
+
     async def keep(self, interval: float = 5) -> None:
         """Closes what is idle for too long, for ever."""
         while True:

@@ -35,12 +35,23 @@ class SpoolFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaFacts:
+    """How one quota of an upstream stands; what instances have leased and not used counts as used."""
+
+    upstream: str
+    window: str
+    used: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What other parts know at this moment."""
 
     sessions: Mapping[str, int] = field(default_factory=dict)  # by listener
     upstream_healthy: Mapping[str, bool] = field(default_factory=dict)
     upstream_connections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by upstream and state
+    quotas: tuple[QuotaFacts, ...] = ()
     spool: tuple[SpoolFacts, ...] = ()  # by lane
     spool_writable: bool | None = None  # None: there is no spool
     instances: Mapping[str, float] = field(default_factory=dict)  # seconds since each was seen on the spool, by name
@@ -221,6 +232,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     for (upstream, state), count in facts.upstream_connections.items():
         connections.add_metric((upstream, state), count)
     yield from (sessions, healthy, connections)
+    yield from _of_quotas(facts)
     yield from _of_the_spool(facts)
     seen = GaugeMetricFamily(
         "waypost_instance_seen_seconds",
@@ -238,6 +250,17 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     ):
         if total is not None:
             yield CounterMetricFamily(f"waypost_{name}", meaning, total)
+
+
+def _of_quotas(facts: Facts) -> Iterator[Metric]:
+    labels = ("upstream", "window")
+    used = GaugeMetricFamily("waypost_quota_used", "What the upstream was given in the present window.", labels=labels)
+    limit = GaugeMetricFamily("waypost_quota_limit", "What it may be given in a window.", labels=labels)
+    for quota in facts.quotas:
+        used.add_metric((quota.upstream, quota.window), quota.used)
+        if quota.limit is not None:
+            limit.add_metric((quota.upstream, quota.window), quota.limit)
+    yield from (used, limit)
 
 
 def _of_the_spool(facts: Facts) -> Iterator[Metric]:

@@ -45,6 +45,8 @@ _FAILURE_CODES: dict[Cause, str] = {
     Cause.PLAINTEXT: "4.3.5",
     Cause.LOGIN: "4.3.5",
     Cause.BUSY: "4.3.2",
+    Cause.QUOTA: "4.7.1",
+    Cause.SENDER: "4.7.1",
     Cause.SHUTDOWN: "4.3.2",
     Cause.LOCAL: "4.3.0",
 }
@@ -123,6 +125,8 @@ def _temporary(answer: Answer, judged: Verdict) -> Reply:
 def _cannot_carry(failure: Failure) -> Reply:
     """The refusal of a message that no upstream has the extension for (RFC 6152, 6531, 1870)."""
     words = failure.text.upper()
+    if failure.cause is Cause.SENDER:
+        return reply(550, "5.7.1", _words(failure))
     if "SMTPUTF8" in words:
         return reply(553, "5.6.7", _words(failure))
     if "SIZE" in words:

@@ -118,6 +118,8 @@ FAILURE_RULES: tuple[FailureRule, ...] = (
     failure_rule("login-impossible", Kind.AUTH, Cause.LOGIN),
     failure_rule("capability", Kind.CAPABILITY, Cause.CAPABILITY),
     failure_rule("busy", Kind.BUSY, Cause.BUSY),
+    failure_rule("own-quota", Kind.BUSY, Cause.QUOTA),
+    failure_rule("own-senders", Kind.CAPABILITY, Cause.SENDER),
     failure_rule("shutdown", Kind.LOCAL, Cause.SHUTDOWN),
     failure_rule("local", Kind.LOCAL, Cause.LOCAL),
 )

@@ -8,11 +8,23 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from waypost.routing.login import Login
+from waypost.routing.quota import Quota
 from waypost.smtp.address import Address
 
 Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
-StrategyName = Literal["ordered", "round_robin", "weighted", "random"]
+StrategyName = Literal[
+    "ordered",
+    "round_robin",
+    "weighted",
+    "random",
+    "least_used",
+    "least_loaded",
+    "fastest",
+    "cheapest",
+    "sticky",
+]
+StickyBy = Literal["recipient", "sender", "account"]
 InDoubtPolicy = Literal["retry-same", "tempfail", "failover", "assume-sent"]
 ClientAddress = Literal["proxy-v1", "proxy-v2", "xclient", "xforward"]
 Acceptance = Literal["pass", "hybrid", "spool"]
@@ -72,6 +84,11 @@ class Upstream:
     """Messages per second that it is given from the spool, at most; None is no limit."""
     client_address: ClientAddress | None = None
     """How it is told who the client is; None: not at all."""
+    quotas: tuple[Quota, ...] = ()
+    """How much it may be given in a span of time; all of them hold."""
+    senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
+    cost: float = 0.0
+    """What one message costs there, in any currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,9 @@ class Member:
     weight: int = 1
 
 
+_PLAIN: frozenset[StrategyName] = frozenset({"ordered", "round_robin", "weighted", "random"})
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Upstreams of which one takes the message, in the order that the strategy gives."""
@@ -89,6 +109,13 @@ class Pool:
     name: str
     members: tuple[Member, ...]
     strategy: StrategyName = "ordered"
+    sticky_by: StickyBy = "recipient"
+    is_plain: bool = field(init=False, repr=False, compare=False)
+    """Whether its order depends on nothing but turns and health."""
+
+    def __post_init__(self) -> None:
+        limited = any(member.upstream.quotas or member.upstream.senders for member in self.members)
+        object.__setattr__(self, "is_plain", self.strategy in _PLAIN and not limited)
 
 
 @dataclass(frozen=True, slots=True)

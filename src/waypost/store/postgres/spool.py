@@ -35,6 +35,7 @@ from waypost.store.postgres.instances import Taken
 from waypost.store.postgres.notes import News, read_notes
 from waypost.store.postgres.numbers import Numbers
 from waypost.store.postgres.outcomes import Outcomes
+from waypost.store.postgres.quotas import PostgresQuotas
 from waypost.store.postgres.schema import prepare_schema
 from waypost.store.postgres.watch import Watch
 from waypost.store.postgres.writer import Writer
@@ -75,6 +76,7 @@ class PostgresSpool:
         self._server = Server(url)
         self._pool = Pool(self._server)
         numbers = Numbers()
+        self.quotas = PostgresQuotas(self._pool)
         self._writer = Writer(self._server, numbers, self._watch_again)
         self._contents = ContentStore(self._pool, numbers, directory)
         self._claims = Claims(self._pool, self._contents)

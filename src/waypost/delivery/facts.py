@@ -1,0 +1,73 @@
+"""The facts that strategies compare upstreams by, collected for pools whose order depends on them and for no others."""
+
+from collections.abc import Callable
+
+from waypost.clock import Clock
+from waypost.delivery.quotas import Quotas
+from waypost.mail.outcome import Attempt, Phase
+from waypost.routing.identity import sends_for
+from waypost.routing.route import Pool
+from waypost.routing.standing import Average, Facts, Standing
+from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp.address import NULL, Address
+
+InFlight = Callable[[str], int]
+"""How many connections to the upstream of a name carry mail."""
+
+
+def unknown_in_flight(upstream: str) -> int:
+    """For who does not know."""
+    return 0
+
+
+class Standings:
+    """Measures upstreams of pools that go by speed, and collects the rest when it is asked."""
+
+    def __init__(self, clock: Clock, quotas: Quotas, in_flight: InFlight) -> None:
+        self._clock = clock
+        self._quotas = quotas
+        self._in_flight = in_flight
+        self._averages: dict[str, Average] = {}
+        self._seen: set[str] = set()
+
+    def facts(self, pool: Pool, reverse_path: Address = NULL, key: str = "") -> Facts:
+        """What is known of the pool's upstreams now, as far as its strategy looks at it."""
+        upstreams = [member.upstream for member in pool.members]
+        strange = frozenset(upstream.name for upstream in upstreams if not sends_for(upstream, reverse_path))
+        return Facts(self._standings(pool), self._quotas.spent(upstreams), strange, key)
+
+    def _standings(self, pool: Pool) -> dict[str, Standing]:
+        upstreams = [member.upstream for member in pool.members]
+        match pool.strategy:
+            case "least_used":
+                return {upstream.name: Standing(in_flight=self._in_flight(upstream.name)) for upstream in upstreams}
+            case "least_loaded" | "cheapest":
+                return {upstream.name: Standing(load=self._quotas.load(upstream)) for upstream in upstreams}
+            case "fastest":
+                now = self._clock.monotonic()
+                if pool.name not in self._seen:
+                    self._seen.add(pool.name)
+                    for upstream in upstreams:
+                        self._averages.setdefault(upstream.name, Average())
+                known = {upstream.name: self._averages[upstream.name] for upstream in upstreams}
+                return {name: Standing(latency=a.latency(now), errors=a.errors(now)) for name, a in known.items()}
+            case _:
+                return {}
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether some pool goes by speed, so that `ended` wants to know."""
+        return bool(self._averages)
+
+    def ended(self, attempt: Attempt, verdict: Verdict) -> None:
+        """An attempt has come to something."""
+        average = self._averages.get(attempt.upstream)
+        if average is None:
+            return
+        now = self._clock.monotonic()
+        if verdict.kind is Kind.ACCEPTED:
+            # What the client took between RCPT and the content says nothing of the upstream.
+            seconds = sum(seconds for _, seconds in attempt.phases) if attempt.phases else attempt.duration
+            average.took(seconds, now)
+        elif verdict.health is HealthEffect.FAILURE or (attempt.phase is Phase.DOT and verdict.fail_over):
+            average.failed(now)
