@@ -22,6 +22,8 @@ _CAUSES: dict[Cause, str] = {
     Cause.PLAINTEXT: "There was no secure connection to the next mail server.",
     Cause.LOGIN: "This mail system could not log in at the next mail server.",
     Cause.BUSY: "There was no free connection to the next mail server.",
+    Cause.QUOTA: "This mail system had sent all that it may send by way of the next mail server for now.",
+    Cause.SENDER: "No mail server on the way sends mail for your address.",
     Cause.SHUTDOWN: "This mail system was being stopped.",
     Cause.LOCAL: "There was a fault in this mail system.",
 }
