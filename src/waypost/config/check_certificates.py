@@ -1,0 +1,71 @@
+"""Checks of certificates that we show: that they can be read, belong to their keys, and have not expired."""
+
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from waypost.config.errors import Path
+from waypost.config.report import Report
+from waypost.config.schema_tls import CertificateSection
+from waypost.net import x509
+
+
+def check_pair(here: Path, certificate: str, key: str, report: Report) -> bool:
+    """Reports a certificate and key that cannot be read or do not belong together; whether all is well."""
+    readable = True
+    for name, file in (("certificate", certificate), ("key", key)):
+        if report.is_lost(*here, name):
+            readable = False
+            continue
+        try:
+            with open(file, "rb"):
+                pass
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            report.problem((*here, name), f"cannot read {file}: {why}")
+            readable = False
+    if not readable:
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks the terminal
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            report.problem((*here, "key"), f"{key} is not the key of {certificate}")
+        else:
+            advice = "both must be PEM files, and the key must have no password"
+            report.problem(here, f"cannot use {certificate} with {key}", advice)
+        return False
+    _check_expiry((*here, "certificate"), certificate, report)
+    return True
+
+
+def _check_expiry(here: Path, certificate: str, report: Report) -> None:
+    try:
+        end = x509.not_after(x509.first_certificate(certificate))
+    except (OSError, x509.UnreadableError):
+        return  # OpenSSL has just read it: a form that only we do not know is no mistake
+    if end < datetime.now(UTC):
+        text = f"{certificate} has expired, on {end:%Y-%m-%d %H:%M} UTC"
+        report.warn(here, text, "renew it: a renewed file is taken up without a restart")
+
+
+def check_by_name(here: Path, sections: Sequence[CertificateSection], report: Report) -> None:
+    """Reports further certificates that cannot be used, or that no name leads to."""
+    taken: dict[str, str] = {}
+    for index, section in enumerate(sections):
+        path: Path = (*here, index)
+        if not check_pair(path, section.certificate, section.key, report):
+            continue
+        try:
+            names = x509.names(x509.first_certificate(section.certificate))
+        except (OSError, x509.UnreadableError):
+            names = frozenset()
+        if not names:
+            text = f"{section.certificate} has no host name in it, so nobody is ever shown it"
+            report.problem((*path, "certificate"), text, "use a certificate with a DNS name")
+        elif names <= taken.keys():
+            name = min(names)
+            report.warn((*path, "certificate"), f"has no effect: {taken[name]} is for {name}, too, and comes before it")
+        for name in names:
+            taken.setdefault(name, section.certificate)
