@@ -105,11 +105,13 @@ def _show_by_name(context: ssl.SSLContext, named: dict[str, ssl.SSLContext]) -> 
 
 
 def _set_minimum(context: ssl.SSLContext, minimum: TlsVersion) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the two old ones are asked for in so many words
+    if minimum not in _OLD:
         context.minimum_version = _VERSIONS[minimum]
-    if minimum in _OLD:
-        context.set_ciphers(_OLD_CIPHERS)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # they are asked for in so many words
+        context.minimum_version = _VERSIONS[minimum]
+    context.set_ciphers(_OLD_CIPHERS)
 
 
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
