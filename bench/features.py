@@ -28,7 +28,7 @@ from bench.load import Load, Sent
 from bench.matrix import Cell
 from bench.report import about_machine, markdown_table
 from bench.systems.base import Place
-from bench.systems.waypost import SESSIONS, WaypostPass, program
+from bench.systems.waypost import WaypostPass, program
 
 PASSWORD = "correct horse battery staple"
 MANY = 200
@@ -226,7 +226,9 @@ FEATURES: dict[str, Feature] = {
         Feature(Setup("client-nothing", "nothing, with our own client", (_plain_listener,), _NEW), _CLIENT),
         Feature(Setup("auth-cached", "AUTH PLAIN, argon2id, password remembered", (_accounts(1),), _login(1)), _CLIENT),
         Feature(
-            Setup("auth-new", "AUTH PLAIN, argon2id, password not remembered", (_accounts(MANY),), _login(MANY), most=MANY),
+            Setup(
+                "auth-new", "AUTH PLAIN, argon2id, password not remembered", (_accounts(MANY),), _login(MANY), most=MANY
+            ),
             _CLIENT,
         ),
         Feature(Setup("tls-in", "TLS from the client, new connection", (_tls_listener,), (*_NEW, "--tls")), _CLIENT),
