@@ -18,7 +18,7 @@ from waypost.admin import answers
 from waypost.admin.server import MAX_HEAD
 from waypost.admin.unix_socket import MAX_NAME, connect, listen
 from waypost.commands.run import run_loop
-from waypost.config.control import USUAL, control_path, find_control
+from waypost.config.control import control_path, find_control
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.routing.route import Routes
 
