@@ -1,5 +1,6 @@
 """Which TLS, with which certificate: versions on both sides, names asked for, certificates of ours at upstreams."""
 
+import asyncio
 import itertools
 import ssl
 import warnings
@@ -17,6 +18,7 @@ from rig.running import RunningServer, relay_listener, settings, upstream
 from rig.sink import StoringSink
 from waypost.net.certificates import CertificateError, ServerCertificate, upstream_context
 from waypost.net.settings import ServerTls
+from waypost.net.tls import TlsLayer
 from waypost.routing.login import Login
 from waypost.routing.route import Account, UpstreamTls
 
@@ -247,7 +249,47 @@ def test_an_upstream_that_wants_a_certificate(
     both = upstream("first", strict.port, host="localhost", tls=none), upstream("second", sink.port)
     code, server = code_through(*both)
     assert (code, len(sink.messages), len(strict.messages)) == (250, 1, 1)
-    assert server.told("attempted")[0]["upstream"] == "first"
+    [attempt] = server.told("attempted")
+    assert attempt["upstream"] == "first"
+    assert {"1.2": "HANDSHAKE_FAILURE", "1.3": "closed the connection"}[version] in attempt["text"]
+
+
+async def test_what_the_other_side_complains_of_after_the_handshake_is_kept(
+    asking: tuple[ssl.SSLContext, trustme.CA], certificates: Certificates
+) -> None:
+    """With TLS 1.3 a client has finished before the server looks for its certificate."""
+
+    class Written(asyncio.Transport):
+        def __init__(self) -> None:
+            self.octets = b""
+
+        def write(self, data: Any) -> None:
+            self.octets += data
+
+        def is_closing(self) -> bool:
+            return False
+
+        def take(self) -> bytes:
+            octets, self.octets = self.octets, b""
+            return octets
+
+    wire, done = Written(), asyncio.get_running_loop().create_future()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = asking[0].wrap_bio(incoming, outgoing, server_side=True)
+    client = TlsLayer(wire, certificates.client_context(), False, "localhost", done)
+    client.handshake()
+    incoming.write(wire.take())
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    assert client.received(outgoing.read()) == b""
+    assert done.done()
+    assert client.complaint is None
+    incoming.write(wire.take())
+    with pytest.raises(ssl.SSLError, match="certificate"):
+        server.do_handshake()
+    assert client.received(outgoing.read()) == b""
+    assert client.closed
+    assert client.complaint == "tlsv13 alert certificate required"
 
 
 def test_our_certificate_is_read_again_and_an_unreadable_one_is_not_used(
