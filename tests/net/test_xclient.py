@@ -129,3 +129,16 @@ def test_trust_is_judged_anew(place: MakePlace) -> None:
     client.command("XCLIENT ADDR=192.0.2.7", 220)
     client.command("EHLO client.example", 250)
     client.command("MAIL FROM:<ann@example.com>", 250)
+
+
+def test_failed_logins_of_one_client_are_not_the_next_ones(place: MakePlace) -> None:
+    it = place(mode="submission", accounts={"me": "secret"}, announcers=HERE, allow_plaintext_auth=True)
+    client = it.client()
+    client.hello()
+    for last in range(1, 4):
+        client.command(f"XCLIENT ADDR=198.51.100.{last}", 220)
+        client.command("EHLO client.example", 250)
+        for _ in range(2):
+            client.command("AUTH PLAIN AG1lAHdyb25n", 535)
+    client.command("AUTH PLAIN AG1lAHdyb25n", 535)
+    assert client.answer().code == 421
