@@ -206,6 +206,74 @@ def test_it_goes_nowhere_where_its_sender_would_be_refused(sink: StoringSink, se
         assert send(port, sender="").startswith("250 "), "the null reverse-path is nobody's"
 
 
+def written_by(author: str, port: int, sender: str = "ann@example.com") -> str:
+    """What the client is told of a message with this From field."""
+    content = f"{author}Subject: hello\r\n\r\nbody\r\n".encode("utf-8", "surrogateescape")
+    with RawClient(port) as client:
+        client.hello()
+        answer = client.answer_to_message(sender, "bob@example.org", content)
+    return f"{answer.code} {' '.join(answer.lines)}"
+
+
+FOREIGN = [
+    "From: Eve <eve@example.net>\r\n",
+    "From: Ann <ann@example.com>, eve@example.net\r\n",
+    "From: ann@example.com\r\nfrom : =?utf-8?q?Ann?=\r\n <eve@\r\n example.NET>\r\n",
+    'From: "ann@example.com" <eve@(c)example.net>\r\n',
+    "From: ann@example.com.\udcff\r\n",
+]
+OWN = [
+    "",
+    "From: Reports <reports@example.com>\r\n",
+    'From: "eve@example.net" <ann@EXAMPLE.com>\r\n',
+    "From: undisclosed:;\r\n",
+    "Sender: eve@example.net\r\n",
+]
+
+
+@pytest.mark.parametrize("author", FOREIGN)
+def test_nor_where_its_author_would_be(author: str, sink: StoringSink, second: StoringSink) -> None:
+    """Issue 4: an upstream may say which From domains it can send for."""
+    port = free_port()
+    first = limited(sink, daily(1), senders=("ann@example.com",))
+    with RunningServer(settings(port, first, upstream("second", second.port))) as server:
+        assert written_by(author, port).startswith("250 ")
+        assert (len(sink.messages), len(second.messages)) == (0, 1)
+        [attempt] = server.told("attempted")
+        assert (attempt["upstream"], attempt["classification"]) == ("first", "own-senders")
+        for author in OWN[:1]:
+            assert written_by(author, port).startswith("250 "), "nothing of its quota is gone"
+        assert len(sink.messages) == 1
+
+
+@pytest.mark.parametrize("author", OWN)
+def test_an_author_of_its_own_may_pass(author: str, sink: StoringSink) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, senders=("ann@example.com",)))):
+        assert written_by(author, port).startswith("250 ")
+
+
+def test_an_author_that_nobody_sends_for_is_refused(sink: StoringSink) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, senders=("*@example.com",)))):
+        said = written_by("From: eve@example.net\r\n", port)
+        why = "first does not send for example.net, the domain in the From field (`senders`)"
+        assert said.startswith(f"550 5.7.1 {why}")
+        assert written_by("From: eve@example.net\r\n", port, sender="").startswith("250 ")
+
+
+def test_out_of_the_spool_an_upstream_is_not_even_asked(sink: StoringSink, second: StoringSink, tmp_path: Path) -> None:
+    port = free_port()
+    first = limited(sink, senders=("*@example.com",))
+    made = stored(settings(port, first, upstream("second", second.port), acceptance="spool"), tmp_path)
+    with RunningServer(made):
+        assert written_by("From: eve@example.net\r\n", port).startswith("250 ")
+        wait_until(lambda: len(second.messages) == 1, "it")
+        assert sink.sessions == 0
+        assert written_by("From: ann@example.com\r\n", port).startswith("250 ")
+        wait_until(lambda: len(sink.messages) == 1, "the other one")
+
+
 def pooled(port: int, strategy: Any, *members: Upstream) -> Settings:
     made = settings(port, *members)
     pool = Pool("providers", tuple(map(Member, members)), strategy)

@@ -145,9 +145,7 @@ class Candidates:
         then the link has the answer to it.
         """
         began = self._clock.monotonic()
-        health = self._health.get(upstream.name)
-        if health is None:
-            health = self._health[upstream.name] = Health()
+        health = self._health_of(upstream.name)
         reserved: Reservation | None = None
         if upstream.quotas or upstream.senders:
             admitted = await self._admit(upstream, envelope)
@@ -172,6 +170,17 @@ class Candidates:
         if reserved is not None:
             lent = Counted(lent, reserved, begun.recipients, begun.dot)
         return Link(upstream, lent, begun.recipients, begun.dot, began)
+
+    def decline(self, upstream: Upstream, why: Failure) -> Judged:
+        """An upstream that is not asked, for what is known beforehand."""
+        self._health_of(upstream.name)
+        return self.judge(upstream, why.phase, why, self._clock.monotonic())
+
+    def _health_of(self, name: str) -> Health:
+        health = self._health.get(name)
+        if health is None:
+            health = self._health[name] = Health()
+        return health
 
     async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
         """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
@@ -240,10 +249,7 @@ class Candidates:
         """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
         if note.kind != SLEEP:
             return
-        now = self._clock.monotonic()
-        health = self._health.get(note.key)
-        if health is None:
-            health = self._health[note.key] = Health()
+        now, health = self._clock.monotonic(), self._health_of(note.key)
         left = note.until - self._clock.time()
         if left > 0:
             health.sleep(now, now + left, note.value)

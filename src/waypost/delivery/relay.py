@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
@@ -229,6 +230,8 @@ class LiveRelay:
         upstream, lent = link.upstream, link.lent
         try:
             lacking = lacks_8bitmime(content, lent.extensions)
+            if upstream.senders and lacking is None:
+                lacking = foreign_author(upstream, self._mail.reverse_path, content)
             answer: Answer
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking
