@@ -17,6 +17,7 @@ from rig.waiting import wait_until
 from rig.waypost import WaypostProcess
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.delivery.spool import Filter
+from waypost.routing.health import State
 from waypost.routing.quota import Quota
 from waypost.routing.route import Copy, Member, Pool, Upstream
 
@@ -160,6 +161,26 @@ def test_a_restart_forgets_nothing_and_loses_nothing(sink: StoringSink, second: 
             send(port, count=40)
             assert len(sink.messages) == sent
     assert len(second.messages) == 20
+
+
+def test_what_a_provider_says_of_its_limit_outlives_a_restart(
+    sink: StoringSink, second: StoringSink, tmp_path: Path
+) -> None:
+    port = free_port()
+    made = stored(settings(port, upstream("first", sink.port), upstream("second", second.port)), tmp_path)
+    sink.on("mail", say("454 4.7.0 Rate limit exceeded, try again in 3 hours"))
+    with RunningServer(made) as server:
+        assert send(port).startswith("250 ")
+        assert server.health("first") is State.ASLEEP
+    with RunningServer(made) as server:
+        assert send(port).startswith("250 ")
+        assert sink.sessions == 1, "it is left alone after the restart as well"
+        server.put_forward(3 * 3600)
+        assert send(port).startswith("250 ")
+        assert len(sink.messages) == 1
+    with RunningServer(made):
+        assert send(port).startswith("250 ")
+        assert (len(sink.messages), len(second.messages)) == (2, 2)
 
 
 def test_a_process_that_is_killed_has_counted_what_it_sent(
