@@ -119,6 +119,55 @@ def test_recipients_are_counted_as_they_are_accepted(sink: StoringSink, second: 
         assert 'waypost_quota_used{upstream="first",window="recipients/day"} 5.0' in server.metrics()
 
 
+def codes(port: int, *recipients: str, pipelined: bool = False) -> list[int]:
+    """What is answered to each RCPT of one message, and to its content."""
+    with RawClient(port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@example.com>", 250)
+        lines = [f"RCPT TO:<{each}>\r\n".encode() for each in recipients]
+        answers = []
+        for group in [b"".join(lines)] if pipelined else lines:
+            client.send(group)
+            answers += [client.answer().code for _ in range(group.count(b"\n"))]
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        return [*answers, client.answer().code]
+
+
+ADDRESSES = [f"r{number}@example.org" for number in range(7)]
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_more_recipients_than_a_quota_allows_at_all_go_in_another_transaction(
+    sink: StoringSink, pipelined: bool
+) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, daily(3, of="recipients")))) as server:
+        assert codes(port, *ADDRESSES, pipelined=pipelined) == [250, 250, 250, 452, 452, 452, 452, 250]
+        assert 'waypost_quota_used{upstream="first",window="recipients/day"} 3.0' in server.metrics()
+    assert [list(message.recipients) for message in sink.messages] == [ADDRESSES[:3]]
+
+
+@pytest.mark.parametrize("acceptance", ["hybrid", "spool", "copy"])
+def test_and_what_is_ours_does_so_when_there_is_room(
+    acceptance: Any, sink: StoringSink, second: StoringSink, tmp_path: Path
+) -> None:
+    port = free_port()
+    first = limited(sink, daily(3, of="recipients"))
+    if acceptance == "copy":
+        made = settings(port, upstream("second", second.port), copies=(Copy(single(first)),))
+    else:
+        made = settings(port, first, acceptance=acceptance)
+    with RunningServer(stored(made, tmp_path)) as server:
+        assert codes(port, *ADDRESSES, pipelined=True) == [250] * 8
+        for count in (1, 2, 3):
+            wait_until(lambda: len(sink.messages) == count, f"{count} of them")  # noqa: B023
+            server.put_forward(DAY * 61 / 60)
+            server.put_forward(7200)
+    assert sorted(each for message in sink.messages for each in message.recipients) == ADDRESSES
+    assert max(len(message.recipients) for message in sink.messages) == 3
+
+
 @pytest.mark.parametrize("acceptance", ["hybrid", "spool"])
 def test_what_is_ours_waits_for_the_turn_of_the_window(acceptance: str, sink: StoringSink, tmp_path: Path) -> None:
     port = free_port()

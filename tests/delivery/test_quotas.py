@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +16,7 @@ from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.spool import SpoolError
 from waypost.mail.outcome import Cause, Failure
-from waypost.routing.quota import Quota
+from waypost.routing.quota import Growth, Quota
 from waypost.routing.route import Upstream
 
 DAILY = Quota(100, "day")
@@ -105,21 +106,17 @@ async def test_recipients_that_are_added_later_count_too() -> None:
     reserved = await bench.quotas.reserve(bench.upstream, 4)
     assert isinstance(reserved, Reservation)
     assert await reserved.take(6) is None
-    failure = await reserved.take(1)
-    assert isinstance(failure, Failure)
-    assert failure.cause is Cause.CAPABILITY, "more than it ever takes"
+    assert reserved.room == 0, "more than it ever takes"
     assert bench.used == [1, 10]
     reserved.settle(7)
     assert bench.used == [1, 7]
 
 
-async def test_more_recipients_than_a_quota_ever_allows_do_not_wait_for_ever() -> None:
-    reserved = await Bench(Quota(5, "day", "recipients")).quotas.reserve(upstream(Quota(5, "day", "recipients")), 6)
-    assert isinstance(reserved, Failure)
-    assert (reserved.cause, reserved.text) == (
-        Cause.CAPABILITY,
-        "6 recipients are more than its quota ever allows: 5 recipients per day",
-    )
+async def test_the_smallest_quota_of_recipients_says_how_many_a_transaction_may_have() -> None:
+    warm = Quota(0, "day", "recipients", growth=Growth(date(2001, 1, 1), (3,)))
+    bench = Bench(Quota(5, "day"), Quota(7, "second", "recipients"), Quota(9, "day", "recipients"), warm)
+    assert bench.quotas.most_recipients(bench.upstream) == 7, "the warm-up is over"
+    assert bench.quotas.most_recipients(upstream(Quota(5, "day"))) is None
 
 
 async def test_a_large_message_that_finds_no_room_does_not_stop_small_ones() -> None:

@@ -176,10 +176,6 @@ class Reservation:
                 amount = recipients if not by_message else int(not self.recipients)
                 if not amount:
                     continue
-                if not by_message and self.recipients + amount > meter.quota.most:
-                    self._undo(taken)
-                    text = f"{self.recipients + amount} recipients are more than its quota ever allows: {meter.quota}"
-                    return Failure(Phase.MAIL, Cause.CAPABILITY, text)
                 slot = await meter.reserve(amount)
                 if slot is None:
                     self._undo(taken)
@@ -194,6 +190,12 @@ class Reservation:
         self._parts += taken
         self.recipients += recipients
         return None
+
+    @property
+    def room(self) -> int | None:
+        """How many further recipients one transaction may have; None: any number."""
+        most = self._quotas.most_recipients(self.upstream)
+        return None if most is None else max(0, most - self.recipients)
 
     def settle(self, recipients: int) -> None:
         """The upstream has taken the message for so many recipients; 0 when it has not."""
@@ -239,6 +241,12 @@ class Quotas:
         """Reserves one message for so many recipients, or says why there is no room."""
         reservation = Reservation(self, upstream)
         return await reservation.take(recipients) or reservation
+
+    def most_recipients(self, upstream: Upstream) -> int | None:
+        """How many recipients a transaction may have at all: more of them would wait for ever."""
+        now = self._clock.time()
+        limits = (quota.limit_at(now) for quota in upstream.quotas if quota.of == "recipients")
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def wait(self, upstream: Upstream) -> float:
         """Seconds until there is room in all quotas of the upstream; 0 when there may be now."""
