@@ -37,6 +37,8 @@ log = structlog.get_logger()
 SLEEP = "sleep"
 """The kind of notes that tell of upstreams asleep: the key is the upstream's name, the value the reason."""
 
+_LONGEST_SLEEP = 86400.0  # seconds that a note is believed: nobody sleeps longer, and its clock may have been wrong
+
 OnSleep = Callable[[str, float, str], None]
 """Hears that an upstream sleeps: its name, until when in seconds since the epoch (0: it is awake again), and why."""
 
@@ -259,7 +261,7 @@ class Candidates:
         if note.kind != SLEEP:
             return
         now, health = self._clock.monotonic(), self._health_of(note.key)
-        left = note.until - self._clock.time()
+        left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:
             health.sleep(now, now + left, note.value)
         elif health.is_asleep:
