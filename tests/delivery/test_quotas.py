@@ -254,6 +254,26 @@ async def test_a_new_limit_goes_on_with_the_count() -> None:
     assert await bench.send_all() == 5
 
 
+async def test_never_over_though_the_disk_fails_while_something_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(DAILY)
+    check, failing = bench.spool.check, True
+
+    async def sometimes() -> None:
+        if failing:
+            raise SpoolError("no space")
+        await check()
+
+    failing = False
+    monkeypatch.setattr(bench.spool, "check", sometimes)
+    assert await bench.send()
+    bench.clock.advance(1440)  # the slot has turned, and what is left of its lease goes back
+    failing = True
+    assert not await bench.send()
+    assert not await bench.send()
+    failing = False
+    assert 1 + await bench.send_all() <= 100
+
+
 async def test_a_count_that_cannot_be_returned_costs_nothing_but_itself() -> None:
     class Broken:
         async def lease(self, *args: object) -> object:

@@ -115,13 +115,15 @@ class Meter:
             self._left = 0
 
     async def _ask(self, amount: int) -> Lease:
-        """Asks the store, which is told besides what is returned and what is owed."""
+        """Asks the store, which is told besides what is returned and what is owed.
+
+        When it fails it may have done so all the same: what is owed is told again, and what is returned is not, for
+        to count something twice is better than to count it never.
+        """
         (returns, self._returns), (debt, self._debt) = (self._returns, {}), (self._debt, 0)
         try:
             return await self._store.lease(self.upstream, self.quota, amount, returns, debt)
         except BaseException:
-            for slot, returned in returns.items():
-                self._returns[slot] = self._returns.get(slot, 0) + returned
             self._debt += debt
             raise
 
