@@ -119,6 +119,25 @@ async def test_the_smallest_quota_of_recipients_says_how_many_a_transaction_may_
     assert bench.quotas.most_recipients(upstream(Quota(5, "day"))) is None
 
 
+@pytest.mark.parametrize("quota", [Quota(3, "day", window="calendar"), Quota(3, "second"), Quota(3, "hour")])
+@pytest.mark.parametrize("taken", [True, False])
+async def test_what_is_under_way_when_the_window_turns_is_not_on_top_of_it(quota: Quota, taken: bool) -> None:
+    """The upstream counts it when it takes it; until that is known there must be room for it."""
+    bench = Bench(quota)
+    underway = [await bench.quotas.reserve(bench.upstream, 1) for _ in range(2)]
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 1
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 1, "once more"
+    for reserved in underway:
+        assert isinstance(reserved, Reservation)
+        reserved.settle(int(taken))
+    assert bench.used == [3 if taken else 1]
+    assert await bench.send_all() == (0 if taken else 2)
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 3
+
+
 async def test_a_large_message_that_finds_no_room_does_not_stop_small_ones() -> None:
     bench = Bench(Quota(10, "day", "recipients"))
     assert await bench.send(8)
