@@ -62,7 +62,7 @@ class Authenticator:
         """The account of this name, or None, for a proxy that has checked who it is."""
         self._accounts.refresh()
         entry = self._accounts.find(username)
-        return None if entry is None else entry.account
+        return self._certificates.named(username) if entry is None else entry.account
 
     def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """What a listener that wants these offers; without any, what every account can use."""
