@@ -360,6 +360,18 @@ def test_least_loaded_spends_quotas_evenly(sink: StoringSink, second: StoringSin
     assert len(sink.messages) + len(second.messages) == 20
 
 
+@pytest.mark.parametrize("phase", ["mail", "dot"])
+def test_fastest_does_not_begin_with_one_that_puts_everything_off(
+    phase: Any, sink: StoringSink, second: StoringSink
+) -> None:
+    port = free_port()
+    sink.on(phase, say("451 4.3.0 later"), times=None)
+    with RunningServer(pooled(port, "fastest", upstream("first", sink.port), upstream("second", second.port))):
+        assert send(port, count=10).startswith("250 ")
+    assert len(second.messages) == 10
+    assert sink.verbs().count("MAIL") == 2
+
+
 def test_fastest_avoids_the_slow_one_once_it_is_known(sink: StoringSink, second: StoringSink) -> None:
     port = free_port()
     slowly = threading.Event()
