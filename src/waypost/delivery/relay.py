@@ -133,8 +133,9 @@ class LiveRelay:
                 each.judged(link)
             return
         answers = link.recipients[kept:]
-        improves = all(map(_is_positive, link.recipients[:kept])) and any(map(_is_positive, answers))
-        if self._link is not None and not improves:
+        # Whoever was told before that he is accepted must be so there, whether or not there is a link to lose.
+        takes_all = all(map(_is_positive, link.recipients[:kept]))
+        if not takes_all or (self._link is not None and not any(map(_is_positive, answers))):
             self._sort(link, asked, answers, only_failures=True)
             link.lent.release()
             return
