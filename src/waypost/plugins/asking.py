@@ -279,7 +279,7 @@ class Plugins:
         await asyncio.gather(*(asker.start() for asker in self._askers.values()))
 
     async def ask(self, name: str, question: Question) -> Answer:
-        """One plugin's answer, counted, and when there is none logged. Raises `PluginError`."""
+        """One plugin's answer, counted. Raises `PluginError`."""
         asker = self._askers.get(name)
         began = self._clock.monotonic()
         try:
@@ -288,7 +288,6 @@ class Plugins:
             answer = await asker.ask(question)
         except PluginError as error:
             self._report(name, error.reason, self._clock.monotonic() - began)
-            log.warning("plugin_failed", plugin=name, id=question.message_id, reason=error.reason, error=str(error))
             raise
         self._report(name, "ok", self._clock.monotonic() - began)
         return answer
