@@ -9,6 +9,7 @@ from waypost.config import (
     check_accounts,
     check_listeners,
     check_logins,
+    check_plugins,
     check_quotas,
     check_replies,
     check_unused,
@@ -61,6 +62,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     check_unused.check(model, report)
     check_quotas.check(model, report)
     check_replies.check(model, report)
+    check_plugins.check(model, report)
     return report, secrets
 
 

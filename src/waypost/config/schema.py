@@ -31,6 +31,7 @@ from waypost.config.fields import (
     peers,
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
+from waypost.config.schema_plugins import PluginSection
 from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
 from waypost.config.schema_tls import ListenerTls, TlsSection
@@ -267,6 +268,9 @@ class Configuration(Section):
         "not know or are wrong. An upstream can have `replies` of its own, which come before these.",
     )
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
+    plugins: dict[Name, PluginSection] = Field(
+        {}, description="Programs and functions that choose among the upstreams of a pool, by name."
+    )
     routes: dict[Name, RouteSection] = Field(
         {},
         description="What happens to mail, by name. One route without any rules is for all mail.",
