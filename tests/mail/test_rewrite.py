@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from waypost.mail.address_map import AddressMap
 from waypost.mail.content import MemoryContent
 from waypost.mail.header import Header
+from waypost.mail.rewrite import Rewrite
+from waypost.mail.rewrite import rewritten as apply
 from waypost.smtp.address import NULL, Address
 
 NEW = Address("me", "provider.example")
