@@ -93,7 +93,7 @@ class DkimSection(Section):
     selector: Annotated[str, *scalar(rewriting.selector), Words("selector"), StandIn("unknown")] = Field(
         description="The name under which the public key is in DNS: `s1` for `s1._domainkey.example.com`."
     )
-    key_file: Annotated[File, StandIn("")] = Field(
+    key_file: Annotated[File, StandIn("unknown")] = Field(
         description="PEM file with the private key, RSA (2048 bits) or Ed25519, without a password. It is read at the "
         "start."
     )
