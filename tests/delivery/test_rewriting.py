@@ -59,7 +59,7 @@ def verifies(content: bytes, domain: str) -> bool:
 
 
 class Scene:
-    """A submission listener and a relay listener; the route `all` to a and b, with a copy; `*@other` goes to `other`."""
+    """A submission and a relay listener; the route `all` to a and b, with a copy; `*@other` has another route."""
 
     def __init__(self, stack: contextlib.ExitStack, folder: Path, **more: Any) -> None:
         self.a, self.b, self.archive = (stack.enter_context(StoringSink(name=name)) for name in ("a", "b", "archive"))

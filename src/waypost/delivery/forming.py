@@ -10,13 +10,14 @@ listeners is rewritten, completed or signed, and what Waypost writes itself: oth
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from waypost.delivery.signing import NOT_SIGNED, MaySign, Signed, Signer
 from waypost.mail.content import Content, JoinedContent
 from waypost.mail.dkim import Signature, broken_signatures
 from waypost.mail.edit import Edit, edited
-from waypost.mail.header import read_header
+from waypost.mail.header import Header, read_header
 from waypost.mail.message import Client, Envelope
 from waypost.mail.rewrite import Rewrite, Rewritten, is_aligned, rewritten
 from waypost.mail.trace import loops, missing_fields, received_field
@@ -66,10 +67,14 @@ class FormSettings:
 @quick
 @dataclass(frozen=True, slots=True)
 class Formed:
-    """The content as it goes on, and whose signatures it bears: `example.com/s1`."""
+    """The content as it goes on, and whose signatures it bears: `example.com/s1`.
+
+    `tell` writes down what was rewritten, when the message itself has been told of.
+    """
 
     content: Content
     signed: tuple[str, ...] = ()
+    tell: Callable[[], None] | None = None
 
 
 class Given(NamedTuple):
@@ -127,13 +132,17 @@ class Former:
         if self._signer is not None:
             complete = JoinedContent(missing, content) if missing else content
             signed = await self._signer.sign(complete, self._may_sign(client, change))
+        tell = None
+        if change is not None or given.envelope.reverse_path != given.reverse_path:
+            tell = partial(self._tell, given, change, header, signed)
+        return Formed(JoinedContent(front + signed.fields + missing, content), signed.by, tell)
+
+    def _tell(self, given: Given, change: Rewritten | None, header: Header, signed: Signed) -> None:
         path = given.envelope.reverse_path
-        if change is not None or path != given.reverse_path:
-            told = (given.message_id, "route", given.route, given.reverse_path, path)
-            self._log.rewritten(*told, aligned=is_aligned(path, header), signed=signed.by)
+        told = (given.message_id, "route", given.route, given.reverse_path, path)
+        self._log.rewritten(*told, aligned=is_aligned(path, header), signed=signed.by)
         if change is not None:
             self._warn(given.message_id, "route", given.route, broken_signatures(change.before, change.after))
-        return Formed(JoinedContent(front + signed.fields + missing, content), signed.by)
 
     # -- at an upstream
 

@@ -178,6 +178,8 @@ class Reception:
             return formed
         message = Message(self._id, desk.clock.time(), self._client, envelope, formed.content, self._digest)
         desk.log.received(message, *self._legs.words(), formed.signed)
+        if formed.tell is not None:
+            formed.tell()
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
