@@ -256,9 +256,9 @@ def test_fields_that_are_not_touched_and_the_body_stay_octet_by_octet(header, re
         assert names.count(b"from") <= 1
     assert "x-gone" not in rewrite.remove or b"x-gone" not in names
     assert not re.search(rb"[^\r]\n|\r[^\n]", out.replace(b"\xff\x00", b""))
-    # Nothing is left to be done, except that what is added without a limit would be added again.
-    again = rewritten(change.content, Rewrite(author=rewrite.author, sender=rewrite.sender, remove=rewrite.remove))
-    assert again is None or b"x" in out
+    # Nothing is left to be done: addresses are mapped once, even on the way through a second upstream like this.
+    again = rewritten(change.content, Rewrite(author=rewrite.author, sender=rewrite.sender))
+    assert again is None
 
 
 def untouched(header):
