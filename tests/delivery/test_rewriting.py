@@ -296,3 +296,11 @@ def test_our_own_notifications_are_signed_and_fit_their_upstream(scene: MakeScen
     assert notice.reverse_path == ""
     assert b"MAILER-DAEMON@waypost.example" in notice.content  # in Reply-To now
     assert verifies(notice.content, "provider.example")
+
+
+def test_who_is_notified_is_the_sender_that_a_route_made(scene: MakeScene) -> None:
+    here = scene(acceptance="spool", rewrite=everybody(ME), upstream={"a": everybody(Address("x", "other.example"))})
+    here.a.on("dot", say("550 5.1.1 nobody"))
+    here.send()
+    (notice,) = here.a.wait_for(1)
+    assert (notice.reverse_path, notice.recipients) == ("", ("me@provider.example",))

@@ -3,6 +3,7 @@
 import base64
 import re
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import dkim
@@ -140,6 +141,23 @@ def test_nothing_is_kept_of_a_large_body():
     (simple, relaxed) = body_hashes(content, 23, ("simple", "relaxed")).values()
     body = b"\r\n" * 3_000_000 + b"end\r\n"
     assert simple == relaxed == dkim.hashlib.sha256(body).digest()
+
+
+class Endless:
+    """Fifty megabytes in pieces that are made when they are asked for."""
+
+    def chunks(self, start=0):
+        for number in range(200):
+            yield (b"%d words  and\twords \r\n" % number).ljust(500, b"x") * 512
+
+
+def test_memory_stays_flat():
+    tracemalloc.start()
+    try:
+        body_hashes(Endless(), 0, ("simple", "relaxed"))
+        assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 # -- whole messages

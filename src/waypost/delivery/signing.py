@@ -18,7 +18,7 @@ Counted = Callable[[str, SigningOutcome], None]
 MaySign = Callable[[Address], bool]
 """Whether whoever sent the message may be this author."""
 
-_AT_ONCE = 256 * 1024  # octets that are hashed without asking a thread
+_AT_ONCE = 64 * 1024  # octets that are hashed without asking a thread
 
 
 class Signed(NamedTuple):
