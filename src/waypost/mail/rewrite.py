@@ -111,9 +111,8 @@ def rewritten(content: Content, rewrite: Rewrite) -> Rewritten | None:
 
 def author_of(header: Header) -> Address | None:
     """The only author of a message with one From field, or the first of several in it; None when it is no address."""
-    found = [each for each in header.fields() if each.name.lower() == b"from"]
-    addresses = authors_of(header)
-    return addresses[0] if len(found) == 1 and addresses else None
+    addresses = authors_of(header) if header.count(b"from") == 1 else []
+    return addresses[0] if addresses else None
 
 
 def authors_of(header: Header) -> list[Address | None]:
