@@ -65,11 +65,16 @@ class Scene:
         self.a, self.b, self.archive = (stack.enter_context(StoringSink(name=name)) for name in ("a", "b", "archive"))
         self.port, self.relay = free_port(), free_port()
         wants = more.pop("upstream", {})
+        senders = more.pop("senders", {})
         keys = more.pop("dkim", ())
         accounts = more.pop("accounts", {})
         other = more.pop("other", {})
         pool = Pool(
-            "pool", tuple(Member(upstream(s.name, s.port, rewrite=wants.get(s.name))) for s in (self.a, self.b))
+            "pool",
+            tuple(
+                Member(upstream(s.name, s.port, rewrite=wants.get(s.name), senders=senders.get(s.name, ())))
+                for s in (self.a, self.b)
+            ),
         )
         copy = Copy(single(upstream("archive", self.archive.port, rewrite=wants.get("archive"))))
         mode = more.pop("acceptance", "pass")
@@ -304,3 +309,13 @@ def test_who_is_notified_is_the_sender_that_a_route_made(scene: MakeScene) -> No
     here.send()
     (notice,) = here.a.wait_for(1)
     assert (notice.reverse_path, notice.recipients) == ("", ("me@provider.example",))
+
+
+@pytest.mark.parametrize("mode", ["pass", "spool"])
+def test_an_upstream_sends_for_those_that_it_will_be_told(scene: MakeScene, mode: str) -> None:
+    moves = {"a": moved("a.example", "b.example")}
+    here = scene(acceptance=mode, upstream=moves, senders={"a": ("*@b.example",), "b": ("*@c.example",)})
+    here.send()
+    ((path, content),) = here.arrived(here.a)
+    assert path == "ann@b.example"
+    assert b"From: Ann <ann@b.example>" in content

@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
@@ -245,11 +246,13 @@ class _Attempt:
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
         """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
         carrier = self._carrier
+        message = self._delivery.message
+        envelope = message.envelope
+        if upstream.senders and (foreign := foreign_author(upstream, envelope.reverse_path, content)) is not None:
+            return carrier.candidates.decline(upstream, foreign)
         along = content if self._is_copy and content.size <= AT_ONCE else None
         if along is not None:
             await self._intend(upstream)
-        message = self._delivery.message
-        envelope = message.envelope
         if len(group) != len(envelope.recipients):
             envelope = Envelope(envelope.reverse_path, group, envelope.parameters)
         worded = partial(fit, envelope, quiet=self._is_copy)
