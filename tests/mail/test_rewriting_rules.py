@@ -1,6 +1,7 @@
 """Rewriting by pattern, Sender, and fields that are added and removed."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from waypost.mail.added import added_field
 from waypost.mail.address_map import AddressMap, agree, matches
 from waypost.mail.content import MemoryContent
+from waypost.mail.dkim import broken_signatures
 from waypost.mail.header import Header, read_header
 from waypost.mail.rewrite import Rewrite, author_of, is_aligned, rewritten
 from waypost.smtp.address import NULL, Address, parse_mailbox
@@ -190,6 +192,27 @@ def test_a_reply_to_of_ours_does_not_join_the_author_s():
 def test_where_a_field_is_added(data, out):
     change = rewritten(MemoryContent(data), Rewrite(add=(b"X: 1\r\n",)))
     assert (data if change is None else b"".join(change.content.chunks())) == out
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"x-a:\r\n" * 150_000,
+        b"from: a@old.example\r\n" * 40_000,
+        b"sender: a@old.example\r\n" * 40_000,
+        b"DKIM-Signature: d=a; h=from:x-a\r\n" * 25_000,
+        b"x-" + b"-a" * 400_000 + b": 1\r\n",
+        b"From: " + b"a@old.example, " * 270 + b"\r\n",
+    ],
+)
+def test_hostile_headers_cost_no_more_than_they_are_long(header):
+    rewrite = Rewrite(author=MOVED.author, add=(b"X: 1\r\n",), remove=("x-*-*-*b", "x-a", "x*a"))
+    content = MemoryContent(b"From: b@old.example\r\n" + header + BODY)
+    began = time.process_time()
+    change = rewritten(content, rewrite)
+    broken_signatures(change.before, change.after)
+    is_aligned(Address("x", "y.example"), change.after)
+    assert time.process_time() - began < 3  # seconds, on a machine that has other work
 
 
 def test_a_field_of_a_megabyte_is_no_trouble():

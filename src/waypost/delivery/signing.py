@@ -19,6 +19,7 @@ MaySign = Callable[[Address], bool]
 """Whether whoever sent the message may be this author."""
 
 _AT_ONCE = 64 * 1024  # octets that are hashed without asking a thread
+_MOST_LINES = 5000  # of a header that is signed: each of its fields may get a place in the signature
 
 
 class Signed(NamedTuple):
@@ -91,7 +92,7 @@ class Signer:
         outcome: SigningOutcome = "signed"
         if header.count(b"from") != 1:
             outcome = "ambiguous"
-        elif body_start(header) is None:
+        elif body_start(header) is None or header.head.count(b"\r\n", 0, header.end) > _MOST_LINES:
             outcome = "malformed"
         elif not all(author is not None and may_sign(author) for author in authors):
             outcome = "not_allowed"

@@ -7,7 +7,7 @@ header breaks them. Keys are in `waypost.mail.dkim_key`.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,7 @@ OVERSIGNED = frozenset({"from", "to", "subject"})
 
 _TAG = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=([^;]*)(?:;|\Z)")
 _WIDTH = 74
+_MOST = 20  # signatures that are looked at, each with the whole header: more are there to make work
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Signature(NamedTuple):
 
 
 def signatures(header: Header) -> list[Signature]:
-    """The DKIM signatures that a message has, as far as they can be read."""
+    """The first twenty DKIM signatures that a message has, as far as they can be read."""
     found: list[Signature] = []
     if not header.has(b"dkim-signature"):  # which is found out quicker
         return found
@@ -74,6 +75,8 @@ def signatures(header: Header) -> list[Signature]:
             form: Canonical = "relaxed" if tags.get(b"c", b"").startswith(b"relaxed") else "simple"
             domain, selector = (_shown(tags.get(tag, b"")) for tag in (b"d", b"s"))
             found.append(Signature(field, domain, selector, names, form))
+            if len(found) == _MOST:
+                break
     return found
 
 
@@ -82,10 +85,12 @@ def broken_signatures(before: Header, after: Header) -> list[Signature]:
     kept = signatures(after)
     if not kept:
         return []
+    old, new = _by_name(before), _by_name(after)
     return [
         signature
         for signature in kept
-        if covered(before, signature.names, signature.form) != covered(after, signature.names, signature.form)
+        if _covered(before, old, signature.names, signature.form)
+        != _covered(after, new, signature.names, signature.form)
     ]
 
 
@@ -95,14 +100,27 @@ def covered(header: Header, names: Sequence[bytes], form: Canonical) -> list[byt
     A name that is there again stands for the next field of that name, from the last in the message up; one that is
     there too often stands for nothing (RFC 6376 section 5.4.2).
     """
-    by_name: dict[bytes, list[Field]] = {}
+    return _covered(header, _by_name(header), names, form)
+
+
+def _by_name(header: Header) -> dict[bytes, list[Field]]:
+    """The fields by their names in small letters."""
+    found: dict[bytes, list[Field]] = {}
     for field in header.fields():
-        by_name.setdefault(field.name.lower(), []).append(field)
+        found.setdefault(field.name.lower(), []).append(field)
+    return found
+
+
+def _covered(
+    header: Header, by_name: Mapping[bytes, Sequence[Field]], names: Sequence[bytes], form: Canonical
+) -> list[bytes]:
+    taken: dict[bytes, int] = {}
     found = []
     for name in names:
-        left = by_name.get(name)
-        if left:
-            field = left.pop()
+        count = taken[name] = taken.get(name, 0) + 1
+        fields = by_name.get(name, ())
+        if count <= len(fields):
+            field = fields[-count]
             found.append(canonical_field(header.head[field.start : field.end], form))
     return found
 

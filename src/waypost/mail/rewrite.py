@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from waypost.mail.address_map import NO_CHANGE, AddressMap, agree
 from waypost.mail.authors import Author, display_name, read_authors
@@ -35,6 +36,7 @@ ONLY_ONCE = frozenset(
 
 _MAX_LINE = 998  # RFC 5322 section 2.1.1
 _COMFORTABLE = 76
+_MOST_FROM = 10  # From fields that are read: a message has one, and a hostile one a hundred thousand
 _BARE = re.compile(rb'[^\s<>,;:()"\[\]\\@]+@[^\s<>,;:()"\\@]+')
 
 
@@ -87,9 +89,15 @@ def rewritten(content: Content, rewrite: Rewrite) -> Rewritten | None:
     """
     header = read_header(content)
     fields = list(header.fields())
-    gone = [each for each in fields if rewrite.remove and _is_removed(rewrite.remove, each.name)]
-    left = [each for each in fields if each not in gone] if gone else fields
-    edits = [Edit(each.start, each.end, b"") for each in gone]
+    edits: list[Edit] = []
+    left = fields
+    if rewrite.remove:
+        left = []
+        for each in fields:
+            if _is_removed(rewrite.remove, each.name):
+                edits.append(Edit(each.start, each.end, b""))
+            else:
+                left.append(each)
     chosen: dict[str, Address | None] = {}
     author_edits, authors = _author_edits(header, left, rewrite, chosen)
     edits += author_edits
@@ -116,11 +124,10 @@ def author_of(header: Header) -> Address | None:
 
 
 def authors_of(header: Header) -> list[Address | None]:
-    """The addresses in all From fields, None for what is no address."""
+    """The addresses in the From fields, None for what is no address."""
     return [
         _address(author.address)
-        for each in header.fields()
-        if each.name.lower() == b"from"
+        for each in islice((each for each in header.fields() if each.name.lower() == b"from"), _MOST_FROM)
         for author in read_authors(_cleaned(header.head[each.value : each.end]))
         if author.address
     ]
@@ -147,7 +154,7 @@ def _author_edits(
     froms = [each for each in fields if each.name.lower() == b"from"]
     if not froms:
         return [], []
-    values = [_cleaned(header.head[each.value : each.end]) for each in froms]
+    values = [_cleaned(header.head[each.value : each.end]) for each in froms[:_MOST_FROM]]
     authors = read_authors(values[0])
     addresses = [author.address for author in authors if author.address]
     fixed = rewrite.author.fixed
@@ -291,4 +298,13 @@ def _is_removed(patterns: tuple[str, ...], name: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in names), re.ASCII)
+    return re.compile("|".join(map(_glob, names)), re.ASCII)
+
+
+def _glob(name: str) -> str:
+    """A pattern that never goes back over what a star has matched, for names may be as long as a header."""
+    first, *rest = map(re.escape, re.split(r"\*+", name))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
