@@ -5,13 +5,14 @@ it is told to `on_sleep`, and comes back as a `Note`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from waypost.clock import Clock
 from waypost.delivery.counted import Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
+from waypost.delivery.paused import Paused
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
@@ -83,6 +84,7 @@ class Candidates:
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
+        self.paused = Paused()
         self.standings = Standings(clock, self.quotas, in_flight)
         self._sender = sender
         self._clock = clock
@@ -107,11 +109,24 @@ class Candidates:
             first = envelope.recipients[0].address if envelope.recipients else NULL
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
+        if self.paused:
+            pool = self._not_paused(pool)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
+
+    def _not_paused(self, pool: Pool) -> Pool:
+        """The pool without its members that are paused, unless that is nobody: then `begin` says so of each."""
+        left = tuple(member for member in pool.members if member.upstream.name not in self.paused)
+        return replace(pool, members=left) if left and len(left) < len(pool.members) else pool
+
+    def is_paused(self, pool: Pool) -> bool:
+        """Whether every member of a pool is paused."""
+        return bool(self.paused) and all(member.upstream.name in self.paused for member in pool.members)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
         now, health = self._clock.monotonic(), self._health
+        if self.paused:
+            pool = self._not_paused(pool)
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
         if not pool.is_plain:
             usable = [member for member in usable if not self.wait(member.upstream)]
@@ -122,11 +137,12 @@ class Candidates:
         return self.quotas.wait(upstream) if upstream.quotas else 0.0
 
     def sleeps(self, pool: Pool) -> bool:
-        """Whether every member of a pool is asleep: a quota is spent, a login refused."""
+        """Whether every member of a pool that is not paused is asleep: a quota is spent, a login refused."""
         now, health = self._clock.monotonic(), self._health
+        members = self._not_paused(pool).members if self.paused else pool.members
         return all(
             (known := health.get(member.upstream.name)) is not None and known.state(now) is State.ASLEEP
-            for member in pool.members
+            for member in members
         )
 
     async def begin(
@@ -145,9 +161,10 @@ class Candidates:
         then the link has the answer to it.
         """
         began = self._clock.monotonic()
-        health = self._health.get(upstream.name)
-        if health is None:
-            health = self._health[upstream.name] = Health()
+        health = self._health_of(upstream.name)
+        if self.paused and upstream.name in self.paused:
+            failure = Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is {self.paused[upstream.name]}")
+            return self.judge(upstream, Phase.MAIL, failure, began)
         reserved: Reservation | None = None
         if upstream.quotas or upstream.senders:
             admitted = await self._admit(upstream, envelope)
@@ -172,6 +189,12 @@ class Candidates:
         if reserved is not None:
             lent = Counted(lent, reserved, begun.recipients, begun.dot)
         return Link(upstream, lent, begun.recipients, begun.dot, began)
+
+    def _health_of(self, name: str) -> Health:
+        health = self._health.get(name)
+        if health is None:
+            health = self._health[name] = Health()
+        return health
 
     async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
         """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
@@ -204,9 +227,35 @@ class Candidates:
         else:
             dsn, took, phases = lent.extensions.dsn, now - began, lent.phases
             attempt = Attempt(upstream.name, phase, answer, verdict.rule, took, lent.reused, lent.tls, phases, dsn)
-        if self.standings.is_measuring:
-            self.standings.ended(attempt, verdict)
+        self.standings.ended(attempt, verdict)
         return Judged(attempt, verdict)
+
+    def probed(self, upstream: Upstream, stopped: Stopped | None, began: float) -> None:
+        """A probe has ended, well or there. Its failure counts like one of mail; success hastens the next trial."""
+        now, health = self._clock.monotonic(), self._health_of(upstream.name)
+        if stopped is None:
+            if health.hasten(now):
+                log.info("upstream_hastened", upstream=upstream.name, reason="a probe found it well")
+            return
+        verdict = classify(stopped.phase, stopped.answer)
+        if verdict.health is not _NO_EFFECT:
+            self._learn(upstream.name, health, stopped.answer, verdict, began, now)
+
+    def pause(self, name: str, by: str) -> bool:
+        """Lets nothing new go to an upstream; whether it was not paused before."""
+        return self.paused.pause(name, by, self._clock.time())
+
+    def resume(self, name: str, by: str) -> bool:
+        """Lets an upstream be used again, paused or left alone for a failing; whether it was."""
+        resumed, health = self.paused.resume(name, by), self._health_of(name)
+        if health.is_closed:
+            return resumed
+        was_asleep = health.is_asleep
+        health.forgive()
+        log.info("upstream_recovered", upstream=name, by=by)
+        if was_asleep:
+            self.on_sleep(name, 0, "")
+        return True
 
     def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:
         """Something goes wrong with an upstream, or goes right again."""
@@ -237,13 +286,14 @@ class Candidates:
             self.slept(note)
 
     def slept(self, note: Note) -> None:
-        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
+        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again.
+
+        That one is paused, or resumed, likewise.
+        """
+        self.paused.learn(note)
         if note.kind != SLEEP:
             return
-        now = self._clock.monotonic()
-        health = self._health.get(note.key)
-        if health is None:
-            health = self._health[note.key] = Health()
+        now, health = self._clock.monotonic(), self._health_of(note.key)
         left = note.until - self._clock.time()
         if left > 0:
             health.sleep(now, now + left, note.value)

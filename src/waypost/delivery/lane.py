@@ -183,6 +183,16 @@ class Lane:
         self._trials.hasten()
         self.wake()
 
+    def reconsider(self) -> None:
+        """Somebody has paused or resumed one of its upstreams."""
+        pool = self._pool()
+        rest = 0.0 if pool is None else self._place.attempts.pause(pool)
+        if rest > LONG_REST:
+            self._rest(rest)
+            self.give_back()
+        else:
+            self.hasten()
+
     # -- the work
 
     async def _work(self) -> None:

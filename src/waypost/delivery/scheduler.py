@@ -58,6 +58,11 @@ class Scheduler:
         if self._running:
             self._lane(lane).hasten()
 
+    def reconsider(self, lane: str) -> None:
+        """Somebody has paused or resumed an upstream of `lane`."""
+        if self._running:
+            self._lane(lane).reconsider()
+
     def adopt(self, delivery: Delivery, attempt: Awaitable[Outcome] | Outcome) -> None:
         """Settles a delivery whose attempt was begun elsewhere, when the outcome is there; closes its content.
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 from waypost.smtp.address import Address
 
@@ -89,6 +90,7 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    probe: ProbeSettings = NO_PROBE
 
 
 @dataclass(frozen=True, slots=True)
