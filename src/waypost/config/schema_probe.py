@@ -13,8 +13,8 @@ class ProbeSection(Section):
 
     interval: DurationOrOff = Field(
         _PROBE.interval,
-        description="The time between two probes, made longer or shorter by up to a tenth at random. None is made "
-        "while mail gets through, and none while the upstream is paused or asleep. A probe that fails counts like a failed "
+        description="The time between two probes, made longer or shorter by up to a tenth at random. None is "
+        "made while mail gets through, or while the upstream is paused or asleep. One that fails counts like a failed "
         "attempt; one that succeeds lets the next message be the trial of an upstream that was left alone.",
     )
     login: Flag = Field(_PROBE.login, description="Whether a probe authenticates, where there is `auth`.")

@@ -163,7 +163,7 @@ class Candidates:
         began = self._clock.monotonic()
         health = self._health_of(upstream.name)
         if self.paused and upstream.name in self.paused:
-            failure = Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is {self.paused[upstream.name]}")
+            failure = Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is paused")
             return self.judge(upstream, Phase.MAIL, failure, began)
         reserved: Reservation | None = None
         if upstream.quotas or upstream.senders:

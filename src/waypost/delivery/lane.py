@@ -12,7 +12,7 @@ a time, four, and so on.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 import structlog
@@ -184,14 +184,9 @@ class Lane:
         self.wake()
 
     def reconsider(self) -> None:
-        """Somebody has paused or resumed one of its upstreams."""
-        pool = self._pool()
-        rest = 0.0 if pool is None else self._place.attempts.pause(pool)
-        if rest > LONG_REST:
-            self._rest(rest)
-            self.give_back()
-        else:
-            self.hasten()
+        """Somebody has paused or resumed one of its upstreams: from now on workers look before each delivery."""
+        self._bounds = replace(self._bounds, is_paced=True)
+        self.hasten()
 
     # -- the work
 

@@ -195,7 +195,7 @@ class _Walk:
         if phase is Phase.TLS:
             return "off" if self._upstream.tls.mode == "off" else "not offered, and not required"
         if phase is Phase.AUTH:
-            return "no credentials, or `probe.login` is off"
+            return "no credentials" if self._upstream.probe.login else "off by `probe.login`"
         return "no canary" if phase in (Phase.MAIL, Phase.RCPT) else ""
 
     def _add(self, stage: Stage) -> None:
