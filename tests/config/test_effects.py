@@ -147,7 +147,7 @@ OTHER = {
     "upstreams.NAME.probe.interval": "7m",
     "upstreams.NAME.probe.login": "false",
     "upstreams.NAME.probe.canary": "canary@example.com",
-    "upstreams.NAME.probe.from": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
+    "upstreams.NAME.probe.sender": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
     "pools.pool.sticky_by": ("account", {"pools.pool.strategy": "sticky"}),
     "pools.pool.strategy": "random",
     "pools.pool.upstreams": {"b": "2"},

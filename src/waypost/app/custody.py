@@ -139,7 +139,7 @@ class Responsibility:
         """Somebody has paused or resumed an upstream."""
         lanes = lanes_of_upstream(self._settings.pools, self._settings.routes.routes, upstream)
         for lane in lanes or ():
-            self.scheduler.reconsider(lane)
+            self.scheduler.hasten(lane)
 
     # -- from time to time
 

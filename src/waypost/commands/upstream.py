@@ -69,7 +69,7 @@ def register(subparsers: Subparsers) -> None:
     add_config_option(test)
     test.add_argument("names", nargs="*", metavar="NAME", help="an upstream (default: every one)")
     test.add_argument("--to", metavar="ADDRESS", help="the recipient to ask about, instead of `probe.canary`")
-    test.add_argument("--from", dest="sender", metavar="ADDRESS", help="the reverse-path, instead of `probe.from`")
+    test.add_argument("--from", dest="sender", metavar="ADDRESS", help="the reverse-path, instead of `probe.sender`")
     test.add_argument("--json", action="store_true", help="print one JSON object for each, on a line")
     test.set_defaults(run=_test)
 

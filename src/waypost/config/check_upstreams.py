@@ -61,7 +61,9 @@ def _check_probe(name: str, upstream: UpstreamSection, report: Report) -> None:
     here: Path = ("upstreams", name, "probe")
     probe = upstream.probe
     if probe.sender is not None and probe.canary is None and not report.is_lost(*here, "canary"):
-        report.problem((*here, "from"), "has no effect without a `canary`, the recipient to ask about", "set `canary`")
+        report.problem(
+            (*here, "sender"), "has no effect without a `canary`, the recipient to ask about", "set `canary`"
+        )
     if probe.canary is not None and not probe.login and upstream.auth is not None:
         report.problem(
             (*here, "canary"),

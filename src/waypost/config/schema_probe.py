@@ -25,7 +25,6 @@ class ProbeSection(Section):
     )
     sender: Mailbox | None = Field(
         None,
-        alias="from",
         description="The reverse-path that it says then. Not set: the null one, `<>`, which some providers refuse.",
     )
 

@@ -54,14 +54,12 @@ class Scheduler:
             self._lane(lane).wake()
 
     def hasten(self, lane: str) -> None:
-        """Somebody wants what waits in `lane` to be tried now, though its upstreams could not be reached before."""
+        """Somebody wants what waits in `lane` to be tried now, though its upstreams could not be reached before.
+
+        Or has paused, or resumed, one of them.
+        """
         if self._running:
             self._lane(lane).hasten()
-
-    def reconsider(self, lane: str) -> None:
-        """Somebody has paused or resumed an upstream of `lane`."""
-        if self._running:
-            self._lane(lane).reconsider()
 
     def adopt(self, delivery: Delivery, attempt: Awaitable[Outcome] | Outcome) -> None:
         """Settles a delivery whose attempt was begun elsewhere, when the outcome is there; closes its content.

@@ -28,7 +28,7 @@ def advice(upstream: Upstream, finding: Finding) -> str:
         case Phase.AUTH:
             return _auth(upstream, answer)
         case Phase.MAIL:
-            return "Set `probe.from` to an address that this login may send as, or --from here."
+            return "Set `probe.sender` to an address that this login may send as, or --from here."
         case _:
             return "Set `probe.canary` to a mailbox that exists, or --to. Where relaying is denied, `auth` is missing."
 
