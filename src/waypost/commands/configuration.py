@@ -171,12 +171,10 @@ def _pool(pool: Pool) -> str:
 
 
 def _online(settings: Settings) -> int:
-    import asyncio
-
     from waypost.commands.queue_view import plain
     from waypost.commands.upstream_test import probe_all, summary_line
 
-    found = asyncio.run(probe_all(settings))
+    found = probe_all(settings)
     for upstream, finding in found:
         _say(plain(summary_line(upstream, finding)), sys.stdout)
     return FINE if all(finding.failed is None for _, finding in found) else FAILED

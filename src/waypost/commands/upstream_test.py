@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import structlog
 
 from waypost.admin.upstreams import written_certificate, written_finding
 from waypost.clock import SystemClock
@@ -45,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"waypost upstream test: {option}: {text!r} {error}", file=sys.stderr)
                 return USAGE
     asked = [_asked(upstream, addresses) for upstream in chosen]
-    return asyncio.run(_test(settings, asked, as_json=arguments.json))
+    with _log_on_stderr():
+        return asyncio.run(_test(settings, asked, as_json=arguments.json))
 
 
 def _asked(upstream: Upstream, addresses: Mapping[str, Address]) -> Upstream:
@@ -82,8 +86,13 @@ async def _test(settings: Settings, upstreams: Sequence[Upstream], *, as_json: b
     return FINE if is_fine else FAILED
 
 
-async def probe_all(settings: Settings) -> list[tuple[Upstream, Finding]]:
-    """Every upstream of a configuration, several at once, and what was found there, in its order."""
+def probe_all(settings: Settings) -> list[tuple[Upstream, Finding]]:
+    """Probes every upstream of a configuration, several at once; what was found there, in its order."""
+    with _log_on_stderr():
+        return asyncio.run(_probe_all(settings))
+
+
+async def _probe_all(settings: Settings) -> list[tuple[Upstream, Finding]]:
     prober, places = _prober(settings), asyncio.Semaphore(_AT_ONCE)
 
     async def probe(upstream: Upstream) -> Finding | None:
@@ -136,6 +145,20 @@ def _conclusion(upstream: Upstream, finding: Finding, width: int | None) -> Sequ
         lines += indented("what to do", hint, width)
     failed = finding.failed
     return [*lines, f"{upstream.name}: {'fine' if failed is None else f'FAILED at {failed.phase}'}"]
+
+
+@contextlib.contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Standard output is for what was found; what the parts of the mail server warn of goes beside it."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _prober(settings: Settings) -> Prober:

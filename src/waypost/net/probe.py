@@ -119,6 +119,7 @@ class _Walk:
         self._tell = tell
         self._order = stages_of(upstream)
         self._stages: list[Stage] = []
+        self._is_over = False  # what follows is RSET and QUIT, whatever became of the stages
         self._trail = self.dialogue.watch = _Trail(self._reached)
 
     async def ask_for_the_canary(self) -> Stopped | None:
@@ -134,6 +135,7 @@ class _Walk:
                 answer = await self.dialogue.ask(command, phase, timeout)
                 self._trail.note(phase, str(answer))
                 if not is_positive(answer):
+                    self._is_over = True
                     stopped = Stopped(phase, answer)
                     break
             await self.dialogue.ask(c.Rset(), Phase.DATA, timeout)
@@ -155,7 +157,7 @@ class _Walk:
 
     def _reached(self, phase: Phase) -> None:
         """A phase is over, and the dialogue went on. That of EHLO may be tried as HELO, that of AUTH otherwise."""
-        if phase in (Phase.EHLO, Phase.AUTH, Phase.STARTTLS, Phase.DATA):
+        if self._is_over or phase in (Phase.EHLO, Phase.AUTH, Phase.STARTTLS, Phase.DATA):
             return
         stream = self.dialogue.stream
         if phase is Phase.TLS and stream is not None:

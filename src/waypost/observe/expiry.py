@@ -37,10 +37,10 @@ class Expiry:
         for shown in certificates:
             ends, key = shown.certificate.not_after, (shown.owner, shown.name)
             left = ends - now
-            # How urgent it is: the days of the last mark that was passed; after the end, days since, negative.
+            # How urgent it is: the days of the last mark that was passed; after the end, the day since, negative.
             mark = min((days for days in DAYS if left <= days * DAY), default=None)
             if left <= 0:
-                mark = int(left // DAY)
+                mark = -1 - int(-left // DAY)
             if mark is None or self._told.get(key) == (ends, mark):
                 continue
             self._told[key] = ends, mark

@@ -6,6 +6,7 @@ from waypost.mail.outcome import Answer, Cause, Failure, Phase
 from waypost.routing.probing import Finding
 from waypost.routing.route import Upstream
 
+_NO_AUTH = "Does it offer AUTH on another port (587, 465), or only inside TLS? Is `auth.mechanism` right?"
 _LOGINS = "docs/upstream-logins.md says how"
 
 
@@ -100,11 +101,13 @@ def _auth(upstream: Upstream, answer: Answer) -> str:
             case Cause.LOGIN if "access token" in answer.text:
                 return f"`waypost oauth login {upstream.name}` gets a new one."
             case Cause.LOGIN:
-                return "Does it offer AUTH on another port (587, 465), or only inside TLS? Is `auth.mechanism` right?"
+                return _NO_AUTH
             case _:
                 return ""
     if login is None:
         return ""
+    if answer.code in (500, 502, 503, 504):
+        return _NO_AUTH
     if login.oauth2 is not None:
         return f"Is `username` the mailbox of the token? `waypost oauth login {upstream.name}` gets another one."
     host = upstream.host.lower().rstrip(".")
