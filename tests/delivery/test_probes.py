@@ -142,14 +142,21 @@ async def test_one_that_succeeds_hastens_the_trial_of_an_open_one_and_does_not_c
     assert health.back_at(house.clock.monotonic()) - house.clock.monotonic() == 600  # it is left alone for longer
 
 
-async def test_a_login_that_is_refused_puts_it_asleep_and_ends_the_probes(house: House) -> None:
+async def test_a_login_that_is_refused_puts_it_asleep_and_no_probe_disturbs_it(house: House) -> None:
     house.prober.finds = REFUSED
-    await house.pass_time(15)
-    assert house.state is State.ASLEEP
-    assert [name for name, until in house.slept if until > house.clock.time()] == ["one"]
-    house.prober.finds = None
-    await house.pass_time(5 * INTERVAL)
-    assert house.prober.asked == 1
+    health, slept = None, []
+    for _ in range(20):
+        before = house.prober.asked
+        was_asleep = health is not None and house.state is State.ASLEEP
+        await house.pass_time(15 if health is None else INTERVAL)
+        health = house.candidates.health["one"]
+        if house.prober.asked > before:
+            slept.append(health.back_at(house.clock.monotonic()) - house.clock.monotonic())
+            assert house.state is State.ASLEEP
+        else:
+            assert was_asleep
+    assert slept[:6] == [60, 120, 240, 480, 960, 1920]  # as with mail: each refusal brings the lock nearer
+    assert {name for name, _ in house.slept} == {"one"}
 
 
 async def test_a_quota_that_is_spent_is_not_renewed_by_a_probe(house: House) -> None:

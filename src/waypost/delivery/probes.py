@@ -16,6 +16,7 @@ from waypost.delivery.candidates import Candidates
 from waypost.mail.outcome import Phase
 from waypost.observe.metrics import Metrics
 from waypost.routing.advice import advice
+from waypost.routing.health import State
 from waypost.routing.probing import Finding, StageState
 from waypost.routing.route import Upstream
 
@@ -83,7 +84,7 @@ class Probes:
         if health is None:
             return True
         now = self._clock.monotonic()
-        if health.is_asleep:  # what comes after the sleep is for mail to find out
+        if health.state(now) is State.ASLEEP:
             return False
         heard = health.heard_at
         return heard is None or now - heard >= upstream.probe.interval or (last is not None and last.failed is not None)
