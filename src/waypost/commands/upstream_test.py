@@ -60,8 +60,8 @@ def _asked(upstream: Upstream, addresses: Mapping[str, Address]) -> Upstream:
 
 
 async def _test(settings: Settings, upstreams: Sequence[Upstream], *, as_json: bool) -> int:
-    prober = _prober(settings)
     width, is_fine = terminal_width(), True
+    prober = _prober(settings)
     for number, upstream in enumerate(upstreams):
         if not as_json:
             if number:
@@ -83,6 +83,7 @@ async def _test(settings: Settings, upstreams: Sequence[Upstream], *, as_json: b
         else:
             for line in _conclusion(upstream, finding, width):
                 say(line)
+    prober.logins.close()
     return FINE if is_fine else FAILED
 
 
@@ -101,6 +102,7 @@ async def _probe_all(settings: Settings) -> list[tuple[Upstream, Finding]]:
 
     upstreams = list(settings.upstreams.values())
     found = await asyncio.gather(*map(probe, upstreams))
+    prober.logins.close()
     return [(upstream, finding) for upstream, finding in zip(upstreams, found, strict=True) if finding is not None]
 
 
