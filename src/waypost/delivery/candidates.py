@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.advice import Advice, Case, Chosen, Known
 from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.paused import Paused
@@ -86,6 +87,7 @@ class Candidates:
         on_sleep: OnSleep = _unheard,
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
+        advice: Advice | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
@@ -94,6 +96,7 @@ class Candidates:
         self._sender = sender
         self._clock = clock
         self._chance = chance
+        self._advice = advice
         self._turns: dict[str, Turns] = {}
         self._health: dict[str, Health] = {}
 
@@ -126,6 +129,16 @@ class Candidates:
     def is_paused(self, pool: Pool) -> bool:
         """Whether every member of a pool is paused."""
         return bool(self.paused) and all(member.upstream.name in self.paused for member in pool.members)
+
+    async def advised(self, pool: Pool, case: Case) -> Chosen:
+        """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
+        default = self.order(pool, case.envelope, case.client.account)
+        if self._advice is None or pool.plugin is None:
+            return default
+        left = self._not_paused(pool) if self.paused else pool
+        quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
+        known = Known(self.standings.everything(left), self._health, quotas, self._clock.monotonic())
+        return await self._advice.order(pool.plugin, left, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
