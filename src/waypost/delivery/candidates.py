@@ -118,24 +118,15 @@ class Candidates:
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
         if self.paused:
-            pool = self._not_paused(pool)
+            pool = self.paused.left_of(pool)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
-
-    def _not_paused(self, pool: Pool) -> Pool:
-        """The pool without its members that are paused, unless that is nobody: then `begin` says so of each."""
-        left = tuple(member for member in pool.members if member.upstream.name not in self.paused)
-        return replace(pool, members=left) if left and len(left) < len(pool.members) else pool
-
-    def is_paused(self, pool: Pool) -> bool:
-        """Whether every member of a pool is paused."""
-        return bool(self.paused) and all(member.upstream.name in self.paused for member in pool.members)
 
     async def advised(self, pool: Pool, case: Case) -> Chosen:
         """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
         default = self.order(pool, case.envelope, case.client.account)
         if self._advice is None or pool.plugin is None:
             return default
-        left = self._not_paused(pool) if self.paused else pool
+        left = self.paused.left_of(pool) if self.paused else pool
         quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
         known = Known(self.standings.everything(left), self._health, quotas, self._clock.monotonic())
         return await self._advice.order(pool.plugin, left, default, case, known)
@@ -144,7 +135,7 @@ class Candidates:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
         now, health = self._clock.monotonic(), self._health
         if self.paused:
-            pool = self._not_paused(pool)
+            pool = self.paused.left_of(pool)
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
         if not pool.is_plain:
             usable = [member for member in usable if not self.wait(member.upstream)]
@@ -157,7 +148,7 @@ class Candidates:
     def sleeps(self, pool: Pool) -> bool:
         """Whether every member of a pool that is not paused is asleep: a quota is spent, a login refused."""
         now, health = self._clock.monotonic(), self._health
-        members = self._not_paused(pool).members if self.paused else pool.members
+        members = self.paused.left_of(pool).members if self.paused else pool.members
         return all(
             (known := health.get(member.upstream.name)) is not None and known.state(now) is State.ASLEEP
             for member in members

@@ -6,11 +6,12 @@ note. Unlike one that fails, an upstream that is paused is not tried for want of
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from waypost.delivery.spool import Note
+from waypost.routing.route import Pool
 
 log = structlog.get_logger()
 
@@ -54,6 +55,15 @@ class Paused(Mapping[str, Pause]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def left_of(self, pool: Pool) -> Pool:
+        """The pool without its members that are paused; all of it when all are: then each says so when it is asked."""
+        left = tuple(member for member in pool.members if member.upstream.name not in self._known)
+        return replace(pool, members=left) if left and len(left) < len(pool.members) else pool
+
+    def holds(self, pool: Pool) -> bool:
+        """Whether every member of a pool is paused."""
+        return bool(self._known) and all(member.upstream.name in self._known for member in pool.members)
 
     def pause(self, name: str, by: str, now: float) -> bool:
         """Pauses an upstream; whether it was not paused before. `now` is in seconds since the epoch."""

@@ -56,7 +56,7 @@ class Carrier:
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
-        if self.candidates.is_paused(pool):
+        if self.candidates.paused.holds(pool):
             return _PAUSED
         if len(pool.members) == 1:
             return self._wait(pool.members[0].upstream)
