@@ -114,8 +114,8 @@ def test_mistakes(mistakes, part, written, key, words, advice):
         ("LISTENER", "{minimum: 1.0}", "listeners[0].tls.minimum", "OLD TLS: 127.0.0.1:2525 takes TLS 1.0"),
         ("LISTENER", "{minimum: 1.1}", "listeners[0].tls.minimum", "OLD TLS: 127.0.0.1:2525 takes TLS 1.1"),
         ("UPSTREAM", "{mode: starttls, minimum: 1.0}", "upstreams.it.tls.minimum", "OLD TLS: 1.0 and its ciphers"),
-        ("LISTENER", "{certificate: old.pem, key: old.key}", "listeners[0].tls.certificate", "expired, on 2020-01-02"),
-        ("FURTHER", "{certificate: old.pem, key: old.key}", "tls.by_name[0].certificate", "old.pem has expired"),
+        ("LISTENER", "{certificate: old.pem, key: old.key}", "listeners[0].tls.certificate", "old.pem has ended, "),
+        ("FURTHER", "{certificate: old.pem, key: old.key}", "tls.by_name[0].certificate", "old.pem has ended, "),
         (
             "FURTHER",
             "{certificate: other.pem, key: other.key}, {certificate: other.pem, key: other.key}",
@@ -126,7 +126,7 @@ def test_mistakes(mistakes, part, written, key, words, advice):
             "UPSTREAM",
             "{mode: starttls, certificate: old.pem, key: old.key}",
             "upstreams.it.tls.certificate",
-            "old.pem has expired, on 2020-01-02 03:04 UTC",
+            "old.pem has ended, ",
         ),
     ],
 )

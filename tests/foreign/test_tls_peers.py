@@ -131,4 +131,43 @@ def test_a_postfix_that_wants_our_certificate(
         assert relayed["upstream"] == "shown"
         assert relayed["tls"].startswith("TLSv1.3 ")
         postfix.wait_for_log("Trusted TLS connection established")
-        assert waypost("check", "--online", "--config", str(process.folder / "waypost.yaml")).returncode == 0
+        checked = waypost("check", "--online", "--config", str(process.folder / "waypost.yaml"))
+        failed = [line.split()[1] for line in checked.stdout.split("\n") if "FAILED" in line]
+        assert failed == ["none"], checked.stdout
+
+
+@pytest.mark.parametrize(("authorize_as", "code"), [(None, 250), ("branch", 250), ("other", 451)])
+def test_the_certificate_is_the_login(
+    authorize_as: str | None,
+    code: int,
+    start: Start,
+    port: int,
+    certificates: Certificates,
+    sink: StoringSink,
+    tmp_path: Path,
+) -> None:
+    """EXTERNAL, from one Waypost to another that knows the certificate as an account's."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    ours = str(tmp_path / "branch.pem")
+    authority.issue_cert("branch@example.com").private_key_and_cert_chain_pem.write_to_path(ours)
+    head = submitting(port, sink.address, certificates)
+    head["listeners"][0]["client_certificates"] = {"ca_file": str(tmp_path / "clients.pem")}
+    head["accounts"] = {"branch": {"certificate": "branch@example.com"}}
+    process = start(head)
+    outside = free_port()
+    auth = {"mechanism": "EXTERNAL", **({"authorize_as": authorize_as} if authorize_as else {})}
+    tls = {"mode": "starttls", "ca_file": str(certificates.ca_file), "certificate": ours, "key": ours}
+    branch = {
+        "hostname": "branch.example",
+        "listeners": [{"address": f"127.0.0.1:{outside}", "mode": "relay"}],
+        "upstreams": {"head": {"address": f"localhost:{port}", "tls": tls, "auth": auth}},
+        "routes": {"all": {"primary": "head", "acceptance": "pass"}},
+    }
+    with WaypostProcess(tmp_path / "branch", branch, ports=[outside]), RawClient(outside) as client:
+        client.hello()
+        assert client.answer_to_message("ann@example.com", "bob@example.org", CONTENT).code == code
+    if code == 250:
+        [received] = process.wait_for_record("received")
+        assert received["account"] == "branch"
+    assert len(sink.messages) == (code == 250)

@@ -14,13 +14,12 @@ import trustme
 from rig.certificates import Certificates
 from rig.client import RawClient
 from rig.ports import free_port
-from rig.running import RunningServer, relay_listener, settings, upstream
+from rig.running import RunningServer, settings, upstream
 from rig.sink import StoringSink
 from waypost.net.certificates import CertificateError, ServerCertificate, upstream_context
 from waypost.net.settings import ServerTls
 from waypost.net.tls import TlsLayer
-from waypost.routing.login import Login
-from waypost.routing.route import Account, UpstreamTls
+from waypost.routing.route import UpstreamTls
 
 MakePlace = Callable[..., Any]
 MakeSink = Callable[[StoringSink], StoringSink]
@@ -307,24 +306,3 @@ def test_our_certificate_is_read_again_and_an_unreadable_one_is_not_used(
     other = write(asking[1].issue_cert("waypost.example"), tmp_path, "other")
     with pytest.raises(CertificateError, match=r"other\.key"):
         upstream_context(UpstreamTls("starttls", certificate=certificate, key=other[1]))
-
-
-def test_the_certificate_is_the_login(certificates: Certificates, tmp_path: Path, sink: StoringSink) -> None:
-    """EXTERNAL, from one Waypost to another that knows the certificate as an account's."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
-    pair = write(authority.issue_cert("branch@example.com"), tmp_path, "branch")
-    tls = ServerTls(str(certificates.certificate), str(certificates.key), str(tmp_path / "clients.pem"))
-    port = free_port()
-    listener = relay_listener(port, mode="submission", trusted_networks=(), tls=tls)
-    head = settings(port, upstream("out", sink.port), listener=listener)
-    head.routes.accounts["branch"] = Account("branch", certificates=("branch@example.com",))
-    mine = UpstreamTls("starttls", ca_file=str(certificates.ca_file), certificate=pair[0], key=pair[1])
-    with RunningServer(head) as server:
-        for authorize_as, code in ((None, 250), ("branch", 250), ("other", 451)):
-            login = Login("", mechanism="EXTERNAL", authorize_as=authorize_as)
-            branch = upstream("head", port, host="localhost", tls=mine, credentials=login)
-            assert code_through(branch)[0] == code
-        assert {record["account"] for record in server.told("received")} == {"branch"}
-        [*_, last] = [record for record in server.told("auth_succeeded") if record.get("mechanism") == "EXTERNAL"]
-        assert last["account"] == "branch"

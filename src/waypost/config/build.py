@@ -221,6 +221,7 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None, replies:
         senders=section.senders,
         cost=section.cost,
         replies=replies,
+        probe=section.probe.value,
     )
 
 

@@ -1,13 +1,15 @@
 """Checks of certificates that we show: that they can be read, belong to their keys, and have not expired."""
 
 import ssl
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema_tls import CertificateSection
-from waypost.net import x509
+from waypost.net.x509 import certificate_in
+
+_SOON = 14  # days
 
 
 def check_pair(here: Path, certificate: str, key: str, report: Report) -> bool:
@@ -41,13 +43,12 @@ def check_pair(here: Path, certificate: str, key: str, report: Report) -> bool:
 
 
 def _check_expiry(here: Path, certificate: str, report: Report) -> None:
-    try:
-        end = x509.not_after(x509.first_certificate(certificate))
-    except (OSError, x509.UnreadableError):
-        return  # OpenSSL has just read it: a form that only we do not know is no mistake
-    if end < datetime.now(UTC):
-        text = f"{certificate} has expired, on {end:%Y-%m-%d %H:%M} UTC"
-        report.warn(here, text, "renew it: a renewed file is taken up without a restart")
+    shown = certificate_in(certificate)
+    left = None if shown is None else shown.days_left(time.time())
+    if left is not None and left < 0:
+        report.warn(here, f"{certificate} has ended, {-left} days ago", "clients will refuse it; renew it")
+    elif left is not None and left < _SOON:
+        report.warn(here, f"{certificate} ends in {left} days", "renew it; the files are read again")
 
 
 def check_by_name(here: Path, sections: Sequence[CertificateSection], report: Report) -> None:
@@ -57,10 +58,8 @@ def check_by_name(here: Path, sections: Sequence[CertificateSection], report: Re
         path: Path = (*here, index)
         if not check_pair(path, section.certificate, section.key, report):
             continue
-        try:
-            names = x509.names(x509.first_certificate(section.certificate))
-        except (OSError, x509.UnreadableError):
-            names = frozenset()
+        shown = certificate_in(section.certificate)
+        names = frozenset(name.lower() for name in shown.names) if shown is not None else frozenset()
         if not names:
             text = f"{section.certificate} has no host name in it, so nobody is ever shown it"
             report.problem((*path, "certificate"), text, "use a certificate with a DNS name")

@@ -31,6 +31,7 @@ from waypost.config.fields import (
 )
 from waypost.config.preset import preset_names
 from waypost.config.schema_login import Auth
+from waypost.config.schema_probe import ProbeSection
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
 from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import Rewriting
@@ -192,6 +193,19 @@ class UpstreamSection(Section):
     replies: tuple[ReplySection, ...] = Field(
         (),
         description="What its refusals mean, before the common `replies`, those of the `preset`, and what is built in.",
+    )
+    probe: Annotated[
+        ProbeSection,
+        Short(
+            lambda value: {"interval": value} if isinstance(value, str) else value,
+            _DURATION_SCHEMA,
+            "duration",
+            keys=("interval",),
+        ),
+    ] = Field(
+        ProbeSection(),
+        description="How it is probed: the time between two probes, or a mapping. Off by default, since providers "
+        "count logins; `waypost upstream test` and `waypost check --online` do the same on demand.",
     )
     rewrite: Rewriting | None = Field(
         None,

@@ -1,19 +1,18 @@
 """TLS contexts: ours, reread when its files change, and one for each way to trust an upstream."""
 
-import hashlib
-import os
 import ssl
 import warnings
 
 import structlog
 
-from waypost.net import x509
 from waypost.net.settings import ServerTls
+from waypost.net.stamps import Stamp, fingerprint, stamp
+from waypost.net.x509 import certificate_in
 from waypost.routing.route import TlsVersion, UpstreamTls
 
 log = structlog.get_logger()
 
-Stamp = tuple[int, int, int] | None
+__all__ = ["CertificateError", "ServerCertificate", "check_authorities", "fingerprint", "stamp", "upstream_context"]
 
 _VERSIONS: dict[TlsVersion, ssl.TLSVersion] = {
     "1.0": ssl.TLSVersion.TLSv1,
@@ -64,8 +63,9 @@ class ServerCertificate:
         named: dict[str, ssl.SSLContext] = {}
         for certificate, key in self._tls.by_name:
             further = self._bare(certificate, key)
-            for name in names(certificate):
-                named.setdefault(name, further)
+            shown = certificate_in(certificate)
+            for name in () if shown is None else shown.names:
+                named.setdefault(name.lower(), further)
         if named:
             _show_by_name(context, named)
         return context
@@ -82,14 +82,6 @@ class ServerCertificate:
                 raise CertificateError(f"{self._tls.client_ca}: {error}") from error
             context.verify_mode = ssl.CERT_REQUIRED if self._tls.client_required else ssl.CERT_OPTIONAL
         return context
-
-
-def names(certificate: str) -> frozenset[str]:
-    """The names in a PEM file's first certificate. Raises `CertificateError`."""
-    try:
-        return x509.names(x509.first_certificate(certificate))
-    except (OSError, x509.UnreadableError) as error:
-        raise CertificateError(f"{certificate}: {error}") from error
 
 
 def _show_by_name(context: ssl.SSLContext, named: dict[str, ssl.SSLContext]) -> None:
@@ -182,18 +174,4 @@ def _upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
 
 
 def _stamps(*paths: str | None) -> tuple[Stamp, ...]:
-    return tuple(_stamp(path) for path in paths if path is not None)
-
-
-def _stamp(path: str) -> Stamp:
-    """What changes when a file does."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate in DER form, in hexadecimal digits."""
-    return hashlib.sha256(certificate).hexdigest()
+    return tuple(stamp(path) for path in paths if path is not None)

@@ -6,7 +6,7 @@ Python's ssl offers `tls-unique` alone, which TLS 1.3 does not have and which wa
 
 import hashlib
 
-from waypost.net.x509 import element
+from waypost.net.der import element, identifier
 from waypost.smtp.scram import Binding
 
 _HASHES = {
@@ -42,15 +42,4 @@ def signature_algorithm(certificate: bytes) -> str | None:
         tag, start, end = element(certificate, start)
     except IndexError:
         return None
-    return _identifier(certificate[start:end]) if tag == 6 and start < end <= len(certificate) else None
-
-
-def _identifier(content: bytes) -> str:
-    numbers, value = [min(content[0] // 40, 2)], 0
-    numbers.append(content[0] - 40 * numbers[0])
-    for octet in content[1:]:
-        value = value << 7 | octet & 0x7F
-        if not octet & 0x80:
-            numbers.append(value)
-            value = 0
-    return ".".join(map(str, numbers))
+    return identifier(certificate[start:end]) if tag == 6 and start < end <= len(certificate) else None

@@ -1,111 +1,93 @@
-"""What we need to know of a certificate of our own: for which names it is, and until when (RFC 5280).
+"""What a certificate says of itself: until when it is valid, and for which names.
 
-Python's ssl tells that of other people's certificates alone, after it has verified them.
+Python's ssl tells that of certificates that it has verified, and of no others; but when verification fails, or is
+off, it is worth knowing all the more.
 """
 
+import ipaddress
+import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 
-_OCTETS, _UTC_TIME, _TIME, _VERSION, _EXTENSIONS, _DNS_NAME = 4, 0x17, 0x18, 0xA0, 0xA3, 0x82
-_SUBJECT_ALT_NAME = b"\x55\x1d\x11"
-_COMMON_NAME = b"\x55\x04\x03"
+from waypost.net.der import element, identifier
+from waypost.net.stamps import fingerprint, stamp
+from waypost.routing.probing import Certificate
 
-
-class UnreadableError(ValueError):
-    """These octets are no certificate."""
-
-
-def element(data: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, start and end of the content of the DER element at `at`. Raises `IndexError` where there is none."""
-    tag, length = data[at], data[at + 1]
-    start = at + 2
-    if length & 0x80:
-        size = length & 0x7F
-        if not 0 < size <= 4:
-            raise IndexError(at)
-        length = int.from_bytes(data[start : start + size], "big")
-        start += size
-    return tag, start, start + length
+_ALTERNATIVE_NAME = "2.5.29.17"
+_TIME = re.compile(rb"([0-9]{2}|[0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})Z")
+_MAX_NAMES = 100
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def first_certificate(path: str) -> bytes:
-    """The first certificate of a PEM file, in DER form. Raises `OSError` and `UnreadableError`."""
-    with open(path, encoding="ascii", errors="surrogateescape") as file:
-        text = file.read()
-    _, begin, rest = text.partition(ssl.PEM_HEADER)
-    body, end, _ = rest.partition(ssl.PEM_FOOTER)
-    if not end:
-        raise UnreadableError(f"{path} has no certificate in PEM form")
+def read_certificate(der: bytes) -> Certificate | None:
+    """A certificate in DER form (RFC 5280 section 4.1); None when that is not what it is."""
     try:
-        return ssl.PEM_cert_to_DER_cert(begin + body + end)
-    except ValueError as error:
-        raise UnreadableError(f"{path}: {error}") from error
+        _, start, _ = element(der, 0)
+        _, at, _ = element(der, start)  # tbsCertificate
+        parts = [der[at:at]]
+        for tag, part in _elements(der[at : element(der, start)[2]]):
+            if tag != 0xA0 or len(parts) > 1:  # the version, which is not always there
+                parts.append(part)
+        validity, others = parts[4], parts[7:]  # behind serialNumber, signature, issuer
+        *_, (_, until) = _elements(validity)
+        names = tuple(_names(others))[:_MAX_NAMES]
+        return Certificate(_moment(until), names, fingerprint(der))
+    except (IndexError, ValueError):
+        return None
 
 
-def names(certificate: bytes) -> frozenset[str]:
-    """The host names that a certificate in DER form is for, in lower case; without any, its common name.
+def certificate_in(path: str) -> Certificate | None:
+    """The first certificate of a PEM file; None when there is none that can be read."""
+    return _certificate_in(path, stamp(path))
 
-    `*.example.com` may be one of them. Raises `UnreadableError`.
-    """
+
+@lru_cache(maxsize=64)
+def _certificate_in(path: str, stamp: object) -> Certificate | None:
     try:
-        _, _, _, subject, *more = _fields(certificate)
-        found = frozenset(_alternative_names(certificate, more))
-        return found or frozenset(_common_names(certificate, subject))
-    except (IndexError, ValueError) as error:
-        raise UnreadableError("this certificate cannot be read") from error
+        with open(path, encoding="ascii", errors="surrogateescape") as file:
+            found = _PEM.search(file.read())
+        return None if found is None else read_certificate(ssl.PEM_cert_to_DER_cert(found[0]))
+    except (OSError, ValueError):
+        return None
 
 
-def not_after(certificate: bytes) -> datetime:
-    """When a certificate in DER form expires. Raises `UnreadableError`."""
-    try:
-        _, _, validity, *_ = _fields(certificate)
-        _, (tag, start, end) = _inside(certificate, validity)
-        text = certificate[start:end].decode("ascii")
-        if tag == _UTC_TIME:
-            text = ("20" if text < "50" else "19") + text  # section 4.1.2.5.1
-        elif tag != _TIME:
-            raise ValueError(tag)
-        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-    except (IndexError, ValueError) as error:
-        raise UnreadableError("this certificate cannot be read") from error
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        tag, start, end = element(data, at)
+        if end > len(data):
+            raise IndexError(end)
+        yield tag, data[start:end]
+        at = end
 
 
-Element = tuple[int, int, int]
+def _first(data: bytes) -> bytes:
+    _, start, end = element(data, 0)
+    return data[start:end]
 
 
-def _fields(certificate: bytes) -> list[Element]:
-    """The elements of tbsCertificate from the signature's algorithm on: then issuer, validity, subject, and more."""
-    found = list(_inside(certificate, element(certificate, element(certificate, 0)[1])))
-    return found[2 if found[0][0] == _VERSION else 1 :]  # the version may be left out
+def _moment(text: bytes) -> float:
+    """UTCTime or GeneralizedTime (RFC 5280 section 4.1.2.5)."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError("no time")
+    year, *rest = map(int, found.groups())
+    if len(found[1]) == 2:
+        year += 1900 if year >= 50 else 2000
+    return datetime(year, *rest, tzinfo=UTC).timestamp()  # type: ignore[misc, arg-type]  # five numbers
 
 
-def _inside(data: bytes, outer: Element) -> Iterator[Element]:
-    """The elements that an element is made of."""
-    _, at, end = outer
-    if end > len(data):
-        raise IndexError(end)
-    while at < end:
-        found = element(data, at)
-        yield found
-        at = found[2]
-
-
-def _alternative_names(data: bytes, fields: list[Element]) -> Iterator[str]:
-    for field in fields:
-        if field[0] != _EXTENSIONS:
+def _names(parts: list[bytes]) -> Iterator[str]:
+    for part in parts:
+        if part[:1] != b"\x30":  # of what follows the key, only the extensions are a sequence
             continue
-        for extension in _inside(data, element(data, field[1])):
-            kind, *_, value = _inside(data, extension)
-            if value[0] == _OCTETS and data[kind[1] : kind[2]] == _SUBJECT_ALT_NAME:
-                for tag, start, end in _inside(data, element(data, value[1])):
-                    if tag == _DNS_NAME:
-                        yield data[start:end].decode("ascii").lower()
-
-
-def _common_names(data: bytes, subject: Element) -> Iterator[str]:
-    for group in _inside(data, subject):
-        for attribute in _inside(data, group):
-            kind, value = _inside(data, attribute)
-            if data[kind[1] : kind[2]] == _COMMON_NAME:
-                yield data[value[1] : value[2]].decode("utf-8").lower()
+        for _, extension in _elements(_first(part)):
+            fields = list(_elements(extension))
+            if identifier(fields[0][1]) == _ALTERNATIVE_NAME:
+                for tag, name in _elements(_first(fields[-1][1])):
+                    if tag == 0x82:
+                        yield name.decode("ascii")
+                    elif tag == 0x87:
+                        yield str(ipaddress.ip_address(name))

@@ -10,6 +10,7 @@ from typing import Literal
 from waypost.mail.rewrite import Rewrite
 from waypost.routing.classify import BUILT_IN, ReplyRules
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 Network = IPv4Network | IPv6Network
@@ -96,6 +97,7 @@ class Upstream:
     """What one message costs there, in any currency."""
     replies: ReplyRules = BUILT_IN
     """What its refusals mean."""
+    probe: ProbeSettings = NO_PROBE
 
 
 @dataclass(frozen=True, slots=True)
