@@ -26,7 +26,8 @@ from waypost.mail.message import Client
 from waypost.observe.journal import JournalError
 from waypost.observe.maillog import MailLog
 from waypost.routing.route import Backoff
-from waypost.routing.rules import Facts, Router
+from waypost.routing.facts import Facts
+from waypost.routing.rules import Router
 from waypost.smtp.address import NULL, Address
 
 log = structlog.get_logger()

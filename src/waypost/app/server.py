@@ -13,6 +13,7 @@ from waypost.app.admin import Admin, listening
 from waypost.app.authentication import new_authenticator
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
+from waypost.app.lists import ListKeeper
 from waypost.app.stores import Stores, stores_of
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
@@ -70,6 +71,7 @@ class Server:
         )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)
+        self._lists = ListKeeper(self._router, self._clock)
         self._allowances = Allowances(
             settings.routes.accounts,
             settings.routes.others,
@@ -189,6 +191,7 @@ class Server:
             self._admin.start(settings.admin.host, settings.admin.port)
         self._sweeper = asyncio.create_task(self._upstreams.keep())
         self._lag.start()
+        self._lists.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Drains: no new sessions, transactions under way may end within `timeout` seconds, then all closes."""
@@ -204,6 +207,7 @@ class Server:
         self._upstreams.close()
         await self._candidates.quotas.close()
         self._lag.stop()
+        self._lists.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._admin is not None:

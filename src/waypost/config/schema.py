@@ -31,7 +31,8 @@ from waypost.config.fields import (
     peers,
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
-from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
+from waypost.config.schema_rules import RuleSection
+from waypost.config.schema_sending import PoolSection, RouteSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes

@@ -1,0 +1,112 @@
+"""The values of header fields as rules look at them: in one line, and in letters.
+
+Of a field's value the folds are undone, the white space around it is taken away, and encoded words (RFC 2047) are
+decoded wherever they stand, those side by side as one text. What is not ASCII is read as UTF-8 (RFC 6532), else as
+Latin-1, so that every octet has a letter. An encoded word that is broken, or whose character set is not one of those
+that mail has, stays as it was written: that no value fails is worth more here than that each is right.
+"""
+
+import base64
+import binascii
+import re
+from encodings.aliases import aliases
+
+from waypost.mail.header import Header, unfolded
+
+_WORD = re.compile(r"=\?([A-Za-z0-9_.:+\-]{1,40})(?:\*[A-Za-z0-9\-]{0,20})?\?([bBqQ])\?([!-<>@-~=]*)\?=", re.ASCII)
+_QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
+
+def _module(charset: str) -> str:
+    """The name of Python's module for a character set, whether there is one or not."""
+    name = charset.lower().replace("-", "_").replace(".", "_")
+    return aliases.get(name, name)
+
+
+_CHARSETS = frozenset(
+    _module(name)
+    for name in (
+        *("us-ascii", "utf-8", "utf-7", "utf-16", "utf-16-be", "utf-16-le"),
+        *(f"iso-8859-{number}" for number in range(1, 17) if number != 12),
+        *(f"windows-{number}" for number in range(1250, 1259)),
+        *("cp874", "koi8-r", "koi8-u", "macintosh", "cp437", "cp850", "cp866", "tis-620"),
+        *("gb2312", "gbk", "gb18030", "hz", "big5", "euc-jp", "iso-2022-jp", "shift_jis", "cp932"),
+        *("euc-kr", "iso-2022-kr", "cp949", "ks_c_5601-1987"),
+    )
+)
+"""Those that mail has. Python is asked for no other: it would look for a module of whatever name a stranger gave."""
+
+
+class FieldValues:
+    """The values of one header section, each field decoded when it is first asked for."""
+
+    __slots__ = ("_header", "_places", "_values")
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._places: dict[bytes, list[tuple[int, int]]] | None = None
+        self._values: dict[str, tuple[str, ...]] = {}
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """The values of every field with this name, which is in lower case; in their order."""
+        known = self._values.get(name)
+        if known is None:
+            head = self._header.head
+            places = self._where().get(name.encode("ascii"), ())
+            known = self._values[name] = tuple(decoded(unfolded(head[start:end])) for start, end in places)
+        return known
+
+    def _where(self) -> dict[bytes, list[tuple[int, int]]]:
+        places = self._places
+        if places is None:
+            places = self._places = {}
+            for field in self._header.fields():
+                places.setdefault(field.name.lower(), []).append((field.value, field.end))
+        return places
+
+
+def decoded(value: bytes) -> str:
+    """One field's value, which is in one line already, in letters."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    return text if "=?" not in text else _without_encoded_words(text)
+
+
+def _without_encoded_words(text: str) -> str:
+    parts: list[str] = []
+    pending: list[tuple[str, bytes]] = []  # octets of words side by side, which may share a character
+    at = 0
+    for word in _WORD.finditer(text):
+        charset, octets = _module(word[1]), _octets(word[2], word[3])
+        if charset not in _CHARSETS or octets is None:
+            continue
+        between = text[at : word.start()]
+        if not pending or between.strip(" \t"):
+            parts += [_joined(pending), between]
+            pending = []
+        if pending and pending[-1][0] == charset:
+            pending[-1] = (charset, pending[-1][1] + octets)
+        else:
+            pending.append((charset, octets))
+        at = word.end()
+    return "".join([*parts, _joined(pending), text[at:]])
+
+
+def _joined(pending: list[tuple[str, bytes]]) -> str:
+    texts = []
+    for charset, octets in pending:
+        try:
+            texts.append(octets.decode(charset))
+        except ValueError:
+            texts.append(octets.decode("latin-1"))
+    return "".join(texts)
+
+
+def _octets(encoding: str, text: str) -> bytes | None:
+    if encoding in "qQ":
+        return _QUOTED.sub(lambda found: bytes((int(found[1], 16),)), text.replace("_", " ").encode("ascii"))
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
