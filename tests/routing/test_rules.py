@@ -181,11 +181,13 @@ RULES = st.lists(
     st.builds(
         Rule,
         st.just("a"),
-        st.sets(st.sampled_from(["25", "465"])).map(frozenset),
-        st.lists(st.sampled_from(["app", "a*", "other"]), max_size=2).map(tuple),
-        st.lists(st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "::/0"]).map(ip_network), max_size=2).map(tuple),
-        PATTERNS,
-        PATTERNS,
+        listeners=st.sets(st.sampled_from(["25", "465"])).map(frozenset),
+        accounts=st.lists(st.sampled_from(["app", "a*", "other"]), max_size=2).map(tuple),
+        client_networks=st.lists(st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "::/0"]).map(ip_network), max_size=2).map(
+            tuple
+        ),
+        reverse_paths=PATTERNS,
+        recipients=PATTERNS,
     ),
     max_size=8,
 )

@@ -94,11 +94,11 @@ def _check_condition(here: Path, condition: ConditionSection, model: Configurati
             report.problem((*here, "header", name), "must not be empty", 'write "*" to ask whether it is there')
     if condition.percent is not None and not condition.percent.value and not report.is_lost(*here, "percent"):
         report.warn((*here, "percent"), "takes nothing")
+    over = 0 if condition.size is None else condition.size.over or 0
     most = max((listener.limits.message_size or model.limits.message_size for listener in model.listeners), default=0)
-    if condition.size is not None and condition.size.over is not None and model.listeners:
-        if condition.size.over >= most and not report.is_lost("limits") and not report.is_lost("listeners"):
-            text = f"never matches: no listener takes messages of more than {most} octets (`message_size`)"
-            report.warn((*here, "size"), text)
+    if over and over >= most > 0 and not report.is_lost("limits") and not report.is_lost("listeners"):
+        text = f"never matches: no listener takes messages of more than {most} octets (`message_size`)"
+        report.warn((*here, "size"), text)
 
 
 _SETS = (

@@ -1,4 +1,4 @@
-"""Single values of rules: text in, value out, and back. Each parser raises `WrongValueError` with what would be right."""
+"""Single values of rules: text in, value out, and back. Parsers raise `WrongValueError` with what would be right."""
 
 import re
 from typing import Any, NamedTuple

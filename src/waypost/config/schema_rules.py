@@ -32,7 +32,8 @@ SizeRangeField = Annotated[
 ]
 DaysField = Annotated[frozenset[int], *scalar(rule_values.days, rule_values.days_or_all_text, "days of the week")]
 SpanField = Annotated[
-    rule_values.Span, *scalar(rule_values.span, rule_values.span_text, "times of day", "^[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+$")
+    rule_values.Span,
+    *scalar(rule_values.span, rule_values.span_text, "times of day", "^[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+$"),
 ]
 PercentField = Annotated[float, *scalar(rule_values.percent, rule_values.percent_text, "percentage", "^[0-9.]+ *%?$")]
 FieldName = Annotated[str, BeforeValidator(lambda value: rule_values.field_name(scalar_text(value)))]
@@ -124,11 +125,13 @@ class ConditionSection(Section):
     )
     header: dict[FieldName, Annotated[tuple[Glob, ...], listed("mapping of names of fields to patterns")]] = Field(
         {},
-        description="Header fields by name, and patterns for the whole of a value: `{Subject: \"*invoice*\"}`. Folds "
+        description='Header fields by name, and patterns for the whole of a value: `{Subject: "*invoice*"}`. Folds '
         "are undone and encoded words decoded. Of a field that is there several times, one value is enough; `*` asks "
         "whether it is there. The recipient is routed when the content is there.",
     )
-    all: tuple["ConditionSection", ...] = Field((), description="Conditions that must all match. Each is a mapping of these settings.")
+    all: tuple["ConditionSection", ...] = Field(
+        (), description="Conditions that must all match. Each is a mapping of these settings."
+    )
     any: tuple["ConditionSection", ...] = Field((), description="Conditions of which one must match.")
     not_: "ConditionSection | None" = Field(None, alias="not", description="Conditions that must not match together.")
 

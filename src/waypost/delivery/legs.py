@@ -99,7 +99,7 @@ class HybridLeg:
         self.relay = relay
         self.budget = budget
         self.owed: list[RecipientOutcome] = []
-        """Recipients that no upstream has accepted; refused for good only if the client was told that we accept them."""
+        """Recipients that no upstream has accepted; refused for good only those that the client thinks accepted."""
         self.next: list[Recipient] = []
         """Recipients whose turn is at once: nobody was asked for them, or there was no room for them beside others."""
         self.unanswered: str | None = None

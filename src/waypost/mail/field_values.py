@@ -2,8 +2,9 @@
 
 Of a field's value the folds are undone, the white space around it is taken away, and encoded words (RFC 2047) are
 decoded wherever they stand, those side by side as one text. What is not ASCII is read as UTF-8 (RFC 6532), else as
-Latin-1, so that every octet has a letter. An encoded word that is broken, or whose character set is not one of those
-that mail has, stays as it was written: that no value fails is worth more here than that each is right.
+Latin-1, so that every octet has a letter; so are the octets of an encoded word that its character set does not have.
+A word that is no base64, or whose character set is not one of those that mail has, stays as it was written: that no
+value fails is worth more here than that each is right.
 """
 
 import base64
@@ -15,6 +16,7 @@ from waypost.mail.header import Header, unfolded
 
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:+\-]{1,40})(?:\*[A-Za-z0-9\-]{0,20})?\?([bBqQ])\?([!-<>@-~=]*)\?=", re.ASCII)
 _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
+
 
 def _module(charset: str) -> str:
     """The name of Python's module for a character set, whether there is one or not."""

@@ -1,10 +1,10 @@
 """Long lists of domains and addresses, from files with one entry a line: a look into a dict, however long they are.
 
-    example.com           every address in the domain; @example.com and *@example.com are the same
-    *.example.com         every address in a domain below it
-    bob@example.com       one address
-    <>                    the null reverse-path
-    # a comment, which may also stand behind an entry
+example.com           every address in the domain; @example.com and *@example.com are the same
+*.example.com         every address in a domain below it
+bob@example.com       one address
+<>                    the null reverse-path
+# a comment, which may also stand behind an entry
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ def _fault(entry: str) -> str:
     if entry == "<>":
         return ""
     shown = f"{entry[:60]!r}"
-    local, at, domain = entry.rpartition("@")
+    local, _, domain = entry.rpartition("@")
     rest = domain.removeprefix("*.") if local in ("", "*") else domain
     if any(character <= " " or character == "\x7f" for character in entry):
         return f"{shown} has a space or control character in it; write one entry a line"

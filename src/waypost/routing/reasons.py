@@ -16,7 +16,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether a condition matches, None when facts are missing for that; and if it does not, why."""
+    """Whether a condition matches; if it does not, why; and if facts are missing for that (None), which."""
 
     matched: bool | None
     why: str = ""
@@ -37,15 +37,16 @@ class RuleJudgement:
 def explain(router: Router, facts: Facts) -> list[RuleJudgement]:
     """Every rule in order: whether it matches, and why it is not the one."""
     decided: Rule | None = None
-    judged = []
+    judged: list[RuleJudgement] = []
     for rule in router.rules:
         found = judge(rule, facts, router.lists)
-        why = found.why
+        why = found.why if found.matched is not None else f"it waits for {found.why}"
         if found.matched is not False and decided is not None:
             matches = "it matches" if found.matched else f"it might match ({why})"
             why = f"{matches}, but {decided.label or 'an earlier rule'} comes first"
         elif found.matched:
             decided = rule
+            why = "it matches, unless one before it does" if any(each.matched is None for each in judged) else ""
         judged.append(RuleJudgement(rule, found.matched, why))
     return judged
 
@@ -167,7 +168,7 @@ def _if(matches: bool, why: str) -> Finding:
 
 
 def _missing(what: str) -> Finding:
-    return Finding(None, f"it waits for {what}")
+    return Finding(None, what)
 
 
 def printable(text: str) -> str:

@@ -138,7 +138,7 @@ class Router:
             routes.append(last.route)
         if len(routes) == 1 and last.route is not None:
             return last  # whichever rule it will be
-        return Decision(None, None, "it depends on the content", None, tuple(routes), last.route is None)
+        return Decision(None, None, "facts are missing", None, tuple(routes), last.route is None)
 
     def _without_rule(self, account: str | None) -> Decision:
         default = None
