@@ -1,7 +1,7 @@
 """Recipients that the content routes: what the client hears at RCPT, and what at the end of content."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, several_routes, single, upstream
 from rig.sink import StoringSink
 from rig.waiting import wait_until
+from waypost.app.lists import EVERY
+from waypost.config.lists import read_list
 from waypost.config.settings import SpoolSettings
 from waypost.routing.condition import FieldPatterns, SizeRange
 from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule
@@ -38,7 +40,9 @@ class Scene:
             "fast": Route("fast", pool, copies, acceptance=fast),  # type: ignore[arg-type]
             "slow": Route("slow", single(upstream("b", self.b.port)), acceptance=slow),  # type: ignore[arg-type]
         }
-        made = several_routes(routes, Routes(more.get("rules", RULES), routes, {}), relay_listener(self.port))
+        made = several_routes(
+            routes, Routes(more.get("rules", RULES), routes, {}, lists=more.get("lists", {})), relay_listener(self.port)
+        )
         if more.get("spool", True):
             made = replace(made, spool=SpoolSettings(str(folder), allow_temporary=True))
         self.server = stack.enter_context(RunningServer(made))
@@ -323,3 +327,40 @@ def test_a_client_that_goes_before_the_end_leaves_nothing_behind(scene: Callable
         client.send(URGENT)
     it.server.wait_for("abandoned")
     assert it.a.messages + it.b.messages == []
+
+
+def test_a_list_is_read_again_when_it_changes(scene: Callable[..., Scene], tmp_path: Path) -> None:
+    file = tmp_path / "domains"
+    file.write_text("one.example\n")
+    it = scene(
+        rules=(Rule("fast", recipient_files=(str(file),)), Rule("slow")), lists={str(file): read_list(str(file))}
+    )
+
+    def goes_to(domain: str) -> str:
+        before = len(it.a.messages)
+        assert it.send(CALM, f"bob@{domain}").code == 250
+        return "a" if len(it.a.messages) > before else "b"
+
+    def said(event: str, count: int = 1) -> Mapping[str, Any]:
+        """The last of so many records about the list."""
+        it.server.put_forward(EVERY)
+        records = [each for each in it.server.operational if each["event"] == event]
+        return records[-1] if len(records) >= count else {}
+
+    assert (goes_to("one.example"), goes_to("two.example")) == ("a", "b")
+    file.write_text("two.example\n# and one less\n")
+    read = wait_until(lambda: said("list_read"), "the new list")
+    assert (read["file"], read["entries"]) == (str(file), 1)
+    assert (goes_to("one.example"), goes_to("two.example")) == ("b", "a")
+    file.write_text("two.example\nnot a domain\n")
+    unread = wait_until(lambda: said("list_not_read"), "the mistake")
+    assert unread["reason"].startswith("line 2: 'not a domain' has a space")
+    file.unlink()
+    assert wait_until(lambda: said("list_not_read", 2), "that the list is gone")["advice"].startswith("the old")
+    assert goes_to("two.example") == "a"
+    file.write_text("one.example\n")
+    wait_until(lambda: said("list_read", 2), "the list that came back")
+    for _ in range(3):
+        said("list_read")
+    assert [each["event"] for each in it.server.operational].count("list_not_read") == 2  # each is said once
+    assert (goes_to("one.example"), goes_to("two.example")) == ("a", "b")
