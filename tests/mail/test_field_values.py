@@ -5,11 +5,11 @@ import encodings
 import quopri
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waypost.mail.field_values import FieldValues, decoded
-from waypost.mail.header import Header
+from waypost.mail.header import Header, unfolded
 
 
 def values(head: bytes, name: str) -> tuple[str, ...]:
@@ -63,6 +63,40 @@ def test_no_codec_is_looked_for_that_a_stranger_names() -> None:
     for number in range(50):
         assert decoded(b"=?made-up-%d?q?x?=" % number) == f"=?made-up-{number}?q?x?="
     assert set(encodings._cache) == before  # type: ignore[attr-defined]
+
+
+PIECES = [
+    b"A",
+    b"x-b",
+    b":",
+    b" ",
+    b"\t",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\n ",
+    b".",
+    b"..",
+    b"\xff",
+    b"\0",
+    b"A: b\r\n",
+    b"\r\n\r\n",
+]
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join), st.booleans())
+def test_the_fields_are_those_of_the_header(head: bytes, whole: bool) -> None:
+    header = Header(head, whole=whole)
+    found: dict[str, tuple[str, ...]] = {}
+    for field in header.fields():
+        value = decoded(unfolded(head[field.value : field.end]))
+        name = field.name.decode().lower()
+        found[name] = (*found.get(name, ()), value)
+    values = FieldValues(header)
+    assert {name: values.of(name) for name in {*found, "a", "x-b", ".a"}} == found | {
+        name: found.get(name, ()) for name in ("a", "x-b", ".a")
+    }
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40), st.sampled_from("bq"))

@@ -119,7 +119,7 @@ class Router:
         """The decision for one recipient."""
         possible = self._layer.mask(facts, self._all, True)
         first = possible & -possible
-        if self._waiting.any and self._waiting.mask(facts) & first:
+        if first & self._waiting.rules and first & self._waiting.mask(facts):
             return self._open(facts, possible)
         if first:
             return self._decisions[first.bit_length() - 1]
@@ -173,7 +173,9 @@ class _Waiting:
                 asks = (part.helos, part.hours, part.share and part.share.by == "message", part.size, part.fields)
                 for place, asked in enumerate(asks):
                     self._masks[place] |= bool(asked) << number
-        self.any = any(self._masks)
+        self.rules = 0
+        for mask in self._masks:
+            self.rules |= mask
 
     def mask(self, facts: Facts) -> int:
         """Those that wait for what these facts do not have."""
