@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waypost.mail.field_values import FieldValues, decoded
+from waypost.mail.field_values import LONGEST, MOST, FieldValues, decoded
 from waypost.mail.header import Header, unfolded
 
 
@@ -118,6 +118,20 @@ def test_nothing_makes_it_fail(parts: list[bytes]) -> None:
     head = b"Subject: " + b"".join(parts) + b"\r\n\r\n"
     for value in values(head, "subject"):
         assert isinstance(value, str)
+
+
+def test_what_is_looked_at_is_bounded() -> None:
+    head = b"".join(b"X-A: %d\r\n" % number for number in range(1000)) + b"X-B: " + b"x" * 100_000 + b"\r\n\r\n"
+    found = FieldValues(Header(head))
+    assert found.of("x-a") == tuple(map(str, range(MOST)))
+    assert len(found.of("x-b")[0]) == LONGEST - 1  # the space before it is not its own
+
+
+@pytest.mark.parametrize("part", [b"a:\r\n", b"a:\r\n b\r\n", b"x: =?utf-8?q?y?=\r\n", b"a", b"a: \r", b"\r\n"])
+def test_a_header_of_a_mebibyte_takes_a_moment(part: bytes) -> None:
+    found = FieldValues(Header(b"X-A: 1\r\n" + part * (1_000_000 // len(part)), whole=False))
+    assert found.of("x-a")[:1] in ((), ("1",))
+    assert found.of("x-b") == ()
 
 
 @pytest.mark.parametrize("part", [b"=?", b"=?a?b?", b"=?utf-8?q?x", b"=?utf-8?q?x?=", b"?=", b"=", b" "])

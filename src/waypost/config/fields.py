@@ -113,9 +113,11 @@ def choice(*words: str) -> tuple[Any, Any, Any]:
 _STRING = {"type": "string"}
 
 
-def scalar(parse: Callable[[str], Any], render: Callable[[Any], Any], words: str, pattern: str = "") -> tuple[Any, ...]:
-    """One value: how its text is read and printed, what it is called, and what an editor may hold it against."""
-    schema = {"anyOf": [{"type": "string", "pattern": pattern}, {"type": "number"}]} if pattern else _STRING
+def scalar(
+    parse: Callable[[str], Any], render: Callable[[Any], Any], words: str, schema: dict[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """One value: how its text is read and printed, what it is called, and what editors hold it against."""
+    schema = schema or _STRING
     return _read(parse), _write(render), WithJsonSchema(schema), Words(words)
 
 

@@ -113,6 +113,11 @@ def percent(text: str) -> float:
     return float(match[1])
 
 
+def percent_parts(value: Any) -> Any:
+    """The long form of `10`."""
+    return {"value": value} if isinstance(value, str) else value
+
+
 def percent_text(number: float) -> str:
     """The text of it."""
     return f"{number:.9g}%"

@@ -18,7 +18,6 @@ from waypost.config.fields import (
     TimeZone,
     choice,
     listed,
-    one_word,
     scalar,
     scalar_text,
 )
@@ -28,14 +27,28 @@ from waypost.routing.hours import ALL_DAYS, DAY, Hours
 
 ShareByField = Annotated[ShareBy, *choice(*get_args(ShareBy))]
 SizeRangeField = Annotated[
-    SizeRange, *scalar(rule_values.size_range, rule_values.size_range_text, "range of sizes", "^(over|under) ")
+    SizeRange,
+    *scalar(
+        rule_values.size_range,
+        rule_values.size_range_text,
+        "range of sizes",
+        {"type": "string", "pattern": "^([Oo]ver|[Uu]nder) "},
+    ),
 ]
 DaysField = Annotated[frozenset[int], *scalar(rule_values.days, rule_values.days_or_all_text, "days of the week")]
 SpanField = Annotated[
     rule_values.Span,
-    *scalar(rule_values.span, rule_values.span_text, "times of day", "^[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+$"),
+    *scalar(
+        rule_values.span,
+        rule_values.span_text,
+        "times of day",
+        {"type": "string", "pattern": "^[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+$"},
+    ),
 ]
-PercentField = Annotated[float, *scalar(rule_values.percent, rule_values.percent_text, "percentage", "^[0-9.]+ *%?$")]
+_PERCENT: dict[str, Any] = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 100}, {"type": "string", "pattern": "^[0-9.]+ *%?$"}]
+}
+PercentField = Annotated[float, *scalar(rule_values.percent, rule_values.percent_text, "percentage", _PERCENT)]
 FieldName = Annotated[str, BeforeValidator(lambda value: rule_values.field_name(scalar_text(value)))]
 
 
@@ -115,9 +128,9 @@ class ConditionSection(Section):
         description="When the message was begun: `mon-fri 08:00-18:00 Europe/Berlin`, or mappings. One of several "
         "windows is enough.",
     )
-    percent: Annotated[PercentSection, one_word("value", "percentage")] | None = Field(
-        None, description="A share of the traffic: `10`, or a mapping."
-    )
+    percent: (
+        Annotated[PercentSection, ShortForm(rule_values.percent_parts, _PERCENT, "percentage", ("value",))] | None
+    ) = Field(None, description="A share of the traffic: `10`, or a mapping.")
     size: SizeRangeField | None = Field(
         None,
         description="The octets of the content, as they come: `over 5MB`, `under 10KB`, `over 1MB and under 5MB`. What "

@@ -11,12 +11,20 @@ import base64
 import binascii
 import re
 from encodings.aliases import aliases
+from functools import lru_cache
+from itertools import islice
 
 from waypost.mail.header import Header, unfolded
 
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:+\-]{1,40})(?:\*[A-Za-z0-9\-]{0,20})?\?([bBqQ])\?([!-<>@-~=]*)\?=", re.ASCII)
-# A name may begin with a dot, which is doubled on the wire. The value goes to a line end that is no fold.
-_FIELD = re.compile(rb"(?:\.(?=\.))?([!-9;-~]+)[ \t]*:((?:[^\r]++|\r(?!\n(?![ \t])))*+)(?:\r\n|\Z)")
+MOST = 100
+"""Fields of one name that are looked at."""
+
+LONGEST = 64 * 1024
+"""Octets of one value that are looked at: decoding more would be work that strangers order."""
+
+_VALUE = rb"(?:[^\r]++|\r(?!\n(?![ \t])))*+"  # to a line end that is no fold
+_SECTION = re.compile(rb"(?:[!-9;-~]+[ \t]*:%b(?:\r\n|\Z))*+" % _VALUE)
 _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
@@ -41,43 +49,40 @@ _CHARSETS = frozenset(
 
 
 class FieldValues:
-    """The values of one header section, each field decoded when it is first asked for."""
+    """The values of one header section, each field looked for and decoded when it is first asked for.
 
-    __slots__ = ("_header", "_places", "_values")
+    The fields are those that `Header.fields` has. Regular expressions find them: a header of a MiB may have a quarter
+    of a million fields, and no step of ours is made for each.
+    """
+
+    __slots__ = ("_complete", "_lines", "_values")
 
     def __init__(self, header: Header) -> None:
-        self._header = header
-        self._places: dict[bytes, list[tuple[int, int]]] | None = None
+        found = _SECTION.match(header.head, 0, header.end)
+        end = 0 if found is None else found.end()
+        self._lines = b"\r\n" + header.head[:end]
+        self._complete = header.complete or end < header.end
         self._values: dict[str, tuple[str, ...]] = {}
 
     def of(self, name: str) -> tuple[str, ...]:
         """The values of every field with this name, which is in lower case; in their order."""
         known = self._values.get(name)
         if known is None:
-            head = self._header.head
-            places = self._where().get(name.encode("ascii"), ())
-            known = self._values[name] = tuple(decoded(unfolded(head[start:end])) for start, end in places)
+            lines = self._lines
+            places = [found.span(1) for found in islice(_field(name).finditer(lines), MOST)]
+            if places and not self._complete and places[-1][1] >= len(lines) - 2:
+                places.pop()  # it may go on behind what we have
+            known = self._values[name] = tuple(
+                decoded(unfolded(lines[start : min(end, start + LONGEST)])) for start, end in places
+            )
         return known
 
-    def _where(self) -> dict[bytes, list[tuple[int, int]]]:
-        """Where the values are, by name: the fields that `Header.fields` has, found in half its time."""
-        places = self._places
-        if places is None:
-            places = self._places = {}
-            header = self._header
-            head, end = header.head, header.end
-            at = 0
-            while at < end and (field := _FIELD.match(head, at, end)) is not None:
-                at = field.end()
-                if at == end and not header.complete:
-                    break  # it may go on behind what we have
-                place = field.span(2)
-                name = field[1].lower()
-                if name in places:
-                    places[name].append(place)
-                else:
-                    places[name] = [place]
-        return places
+
+@lru_cache(maxsize=256)
+def _field(name: str) -> re.Pattern[bytes]:
+    """The fields of one name. A dot at its beginning is doubled on the wire."""
+    dot = rb"\.?" if name.startswith(".") else b""
+    return re.compile(rb"\r\n%b(?i:%b)[ \t]*:(%b)" % (dot, re.escape(name.encode("ascii")), _VALUE))
 
 
 def decoded(value: bytes) -> str:
