@@ -1,6 +1,7 @@
 """Recipients that the content routes: what the client hears at RCPT, and what at the end of content."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 
 from rig.client import Answer, RawClient
-from rig.faults import say
+from rig.faults import hold, say
 from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, several_routes, single, upstream
 from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.app.lists import EVERY
 from waypost.config.lists import read_list
+from waypost.config.load import load
 from waypost.config.settings import SpoolSettings
 from waypost.routing.condition import FieldPatterns, SizeRange
 from waypost.routing.route import Copy, Member, Pool, Route, Routes, Rule
@@ -364,3 +366,53 @@ def test_a_list_is_read_again_when_it_changes(scene: Callable[..., Scene], tmp_p
         said("list_read")
     assert [each["event"] for each in it.server.operational].count("list_not_read") == 2  # each is said once
     assert (goes_to("one.example"), goes_to("two.example")) == ("a", "b")
+
+
+def test_a_client_that_left_while_the_primary_was_asked_hears_the_outcome_when_it_comes_again(
+    scene: Callable[..., Scene],
+) -> None:
+    it = scene()
+    answer_now = threading.Event()
+    it.a.on("rcpt", hold(answer_now))
+    with RawClient(it.port) as client:
+        client.hello()
+        client.mail("ann@example.com", "bob@example.org")
+        client.send(URGENT + b".\r\n")
+        it.a.wait_for_verb("RCPT")
+        client.reset()
+    answer_now.set()
+    it.a.wait_for(1)
+    it.server.wait_for("relayed")
+    assert it.send(URGENT, "bob@example.org").code == 250
+    assert len(it.server.wait_for("answered_from_ledger")) == 1
+    assert len(it.a.messages) == 1
+
+
+def test_from_a_configuration_as_people_write_it(tmp_path: Path) -> None:
+    port = free_port()
+    with StoringSink() as large, StoringSink() as rest:
+        (tmp_path / "domains").write_text("listed.example\n")
+        (tmp_path / "waypost.yaml").write_text(
+            f"hostname: mx.example.com\nlisteners: [{{address: '127.0.0.1:{port}', mode: relay}}]\n"
+            f"upstreams:\n  a: {{address: '{large.address}', tls: off}}\n  b: {{address: '{rest.address}', tls: off}}\n"
+            "routes: {large: {primary: a}, rest: {primary: b}}\nrules:\n"
+            f"  - {{recipient_file: {tmp_path}/domains, size: over 1KB, helo: client.*, route: large}}\n"
+            '  - any: [{header: {X-Stream: "bulk*"}}, {header: {Precedence: bulk}}]\n'
+            '    not: {header: {X-No: "*"}}\n    time: mon-sun Europe/Berlin\n    percent: 100\n    route: large\n'
+            "  - {route: rest}\n"
+        )
+        with RunningServer(load(str(tmp_path / "waypost.yaml"), {"HOME": str(tmp_path)})), RawClient(port) as client:
+            client.hello("client.example")
+            for content, recipient in (
+                (CALM + b"x\r\n" * 400, "one@listed.example"),
+                (CALM, "two@listed.example"),
+                (CALM + b"x\r\n" * 400, "three@example.org"),
+                (b"Precedence: bulk\r\n" + CALM, "four@example.org"),
+                (b"X-No: yes\r\nX-Stream: bulk 7\r\n" + CALM, "five@example.org"),
+                (b"x-stream: Bulk 7\r\n" + CALM, "six@example.org"),
+            ):
+                client.command("MAIL FROM:<ann@example.com>", 250)
+                client.command(f"RCPT TO:<{recipient}>", 250)
+                assert by_data(client, content).code == 250
+        assert [name.partition("@")[0] for name in delivered(large)] == ["one", "four", "six"]
+        assert [name.partition("@")[0] for name in delivered(rest)] == ["two", "three", "five"]
