@@ -1,16 +1,21 @@
 """The conditions of rules as they are written: what they mean, and what is said about mistakes in them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import Load, Mistakes
+from waypost.config.errors import Problem
+from waypost.config.load import Loaded
 from waypost.config.show import show_yaml
 from waypost.routing.condition import Condition, FieldPatterns, SizeRange, TrafficShare
 from waypost.routing.hours import Hours
 from waypost.routing.rules import Router
 from waypost.smtp.address import Address
+
+Load = Callable[..., Loaded]
+Mistakes = Callable[..., tuple[Problem, ...]]
 
 BASE = """\
 hostname: mail.example.com

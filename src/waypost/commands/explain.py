@@ -23,8 +23,9 @@ _EXAMPLES = """\
   waypost explain --from '<>' --to a@example.com --to b@example.org
   waypost explain --from a@example.com --to b@example.net --client 10.0.0.7
   waypost explain --from a@example.com --to b@example.net --message stored.eml
-  waypost explain --from a@example.com --to b@example.net --size 6MB \
-      --header 'Subject: your invoice' --at 2026-12-24T23:00+01:00
+  waypost explain --from a@example.com --to b@example.net --size 6MB
+  waypost explain --from a@b.example --to c@d.example --header 'Subject: invoice'
+  waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00+01:00
 
 Which upstreams are down only the running Waypost knows: the order is that of a
 pool whose upstreams are all well. What is not given is not known, and a rule
