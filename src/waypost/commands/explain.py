@@ -27,6 +27,7 @@ _EXAMPLES = """\
   waypost explain --from a@b.example --to c@d.example --header 'Subject: invoice'
   waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00+01:00
 
+A pool's plugin is started and asked, unless it needs the content.
 Which upstreams are down only the running Waypost knows: the order is that of a
 pool whose upstreams are all well. What is not given is not known, and a rule
 that asks for it leaves the decision open. Exit code 1 when a recipient is
@@ -75,7 +76,9 @@ def register(subparsers: Subparsers) -> None:
 def _explain(arguments: argparse.Namespace) -> int:
     from waypost.commands.explanation import Question, explain, write
     from waypost.config.load import read
+    from waypost.observe.log import configure
 
+    configure("console", "error", fd=2)  # what plugins have to say is no part of the answer
     loaded = read(arguments.config, os.environ)
     settings = loaded.settings
     try:

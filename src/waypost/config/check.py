@@ -9,6 +9,7 @@ from waypost.config import (
     check_accounts,
     check_listeners,
     check_logins,
+    check_plugins,
     check_quotas,
     check_rules,
     check_unused,
@@ -62,6 +63,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     _check_rewriting(model, report)
     check_unused.check(model, report)
     check_quotas.check(model, report)
+    check_plugins.check(model, report)
     return report, secrets
 
 
