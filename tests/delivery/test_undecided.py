@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -343,29 +343,33 @@ def test_a_list_is_read_again_when_it_changes(scene: Callable[..., Scene], tmp_p
         assert it.send(CALM, f"bob@{domain}").code == 250
         return "a" if len(it.a.messages) > before else "b"
 
-    def said(event: str, count: int = 1) -> Mapping[str, Any]:
-        """The last of so many records about the list."""
+    def put(text: str) -> None:
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(file)
+
+    def is_listed(domain: str) -> bool:
         it.server.put_forward(EVERY)
-        records = [each for each in it.server.operational if each["event"] == event]
-        return records[-1] if len(records) >= count else {}
+        return goes_to(domain) == "a"
+
+    def unread(count: int) -> Sequence[Mapping[str, Any]]:
+        """What was said of a list that could not be read, when it was said so often."""
+        it.server.put_forward(EVERY)
+        said = [each for each in it.server.operational if each["event"] == "list_not_read"]
+        return said if len(said) >= count else ()
 
     assert (goes_to("one.example"), goes_to("two.example")) == ("a", "b")
-    file.write_text("two.example\n# and one less\n")
-    read = wait_until(lambda: said("list_read"), "the new list")
-    assert (read["file"], read["entries"]) == (str(file), 1)
-    assert (goes_to("one.example"), goes_to("two.example")) == ("b", "a")
-    file.write_text("two.example\nnot a domain\n")
-    unread = wait_until(lambda: said("list_not_read"), "the mistake")
-    assert unread["reason"].startswith("line 2: 'not a domain' has a space")
+    put("two.example\n# and one less\n")
+    wait_until(lambda: is_listed("two.example"), "the new list")
+    assert goes_to("one.example") == "b"
+    put("one.example\nnot a domain\n")
+    [bad] = wait_until(lambda: unread(1), "the mistake")
+    assert bad["reason"].startswith("line 2: 'not a domain' has a space")
     file.unlink()
-    assert wait_until(lambda: said("list_not_read", 2), "that the list is gone")["advice"].startswith("the old")
-    assert goes_to("two.example") == "a"
-    file.write_text("one.example\n")
-    wait_until(lambda: said("list_read", 2), "the list that came back")
-    for _ in range(3):
-        said("list_read")
-    assert [each["event"] for each in it.server.operational].count("list_not_read") == 2  # each is said once
-    assert (goes_to("one.example"), goes_to("two.example")) == ("a", "b")
+    assert wait_until(lambda: unread(2), "that the list is gone")[-1]["file"] == str(file)
+    assert (goes_to("one.example"), goes_to("two.example")) == ("b", "a")
+    put("one.example\n")
+    wait_until(lambda: is_listed("one.example"), "the list that came back")
+    assert len(unread(2)) == 2  # each is said once
 
 
 def test_a_client_that_left_while_the_primary_was_asked_hears_the_outcome_when_it_comes_again(

@@ -24,8 +24,8 @@ _EXAMPLES = """\
   waypost explain --from a@example.com --to b@example.net --client 10.0.0.7
   waypost explain --from a@example.com --to b@example.net --message stored.eml
   waypost explain --from a@example.com --to b@example.net --size 6MB
-  waypost explain --from a@b.example --to c@d.example --header 'Subject: invoice'
-  waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00+01:00
+  waypost explain --from a@b.example --to c@d.example --header 'Subject: hello'
+  waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00
 
 A pool's plugin is started and asked, unless it needs the content.
 Which upstreams are down only the running Waypost knows: the order is that of a
