@@ -420,3 +420,25 @@ def test_from_a_configuration_as_people_write_it(tmp_path: Path) -> None:
                 assert by_data(client, content).code == 250
         assert [name.partition("@")[0] for name in delivered(large)] == ["one", "four", "six"]
         assert [name.partition("@")[0] for name in delivered(rest)] == ["two", "three", "five"]
+
+
+def test_routes_that_rewrite_differently_share_no_transaction(tmp_path: Path) -> None:
+    port = free_port()
+    with StoringSink() as a, StoringSink() as b:
+        (tmp_path / "waypost.yaml").write_text(
+            f"hostname: mx.example.com\nlisteners:\n  - {{address: '127.0.0.1:{port}', mode: submission, "
+            f"trusted_networks: 127.0.0.0/8}}\nspool: {{path: {tmp_path}/spool, allow_temporary: true}}\n"
+            f"upstreams:\n  a: {{address: '{a.address}', tls: off}}\n  b: {{address: '{b.address}', tls: off}}\n"
+            "routes:\n  fast: {primary: a, acceptance: spool, rewrite: fast@example.com}\n"
+            "  slow: {primary: b, acceptance: spool}\n"
+            "rules:\n  - {header: {Subject: very *}, route: fast}\n  - {route: slow}\n"
+        )
+        with RunningServer(load(str(tmp_path / "waypost.yaml"), {"HOME": str(tmp_path)})), RawClient(port) as client:
+            client.hello()
+            for content in (URGENT, CALM):
+                client.command("MAIL FROM:<ann@example.com>", 250)
+                client.command("RCPT TO:<bob@example.org>", 250)
+                client.command("RCPT TO:<carol@example.org>", 452)
+                assert by_data(client, b"From: ann@example.com\r\n" + content).code == 250
+            assert [message.reverse_path for message in a.wait_for(1)] == ["fast@example.com"]
+            assert [message.reverse_path for message in b.wait_for(1)] == ["ann@example.com"]

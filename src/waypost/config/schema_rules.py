@@ -18,8 +18,8 @@ from waypost.config.fields import (
     TimeZone,
     choice,
     listed,
-    scalar,
     scalar_text,
+    single,
 )
 from waypost.config.fields import Short as ShortForm
 from waypost.routing.condition import ShareBy, SizeRange
@@ -28,17 +28,17 @@ from waypost.routing.hours import ALL_DAYS, DAY, Hours
 ShareByField = Annotated[ShareBy, *choice(*get_args(ShareBy))]
 SizeRangeField = Annotated[
     SizeRange,
-    *scalar(
+    *single(
         rule_values.size_range,
         rule_values.size_range_text,
         "range of sizes",
         {"type": "string", "pattern": "^([Oo]ver|[Uu]nder) "},
     ),
 ]
-DaysField = Annotated[frozenset[int], *scalar(rule_values.days, rule_values.days_or_all_text, "days of the week")]
+DaysField = Annotated[frozenset[int], *single(rule_values.days, rule_values.days_or_all_text, "days of the week")]
 SpanField = Annotated[
     rule_values.Span,
-    *scalar(
+    *single(
         rule_values.span,
         rule_values.span_text,
         "times of day",
@@ -48,7 +48,7 @@ SpanField = Annotated[
 _PERCENT: dict[str, Any] = {
     "anyOf": [{"type": "number", "minimum": 0, "maximum": 100}, {"type": "string", "pattern": "^[0-9.]+ *%?$"}]
 }
-PercentField = Annotated[float, *scalar(rule_values.percent, rule_values.percent_text, "percentage", _PERCENT)]
+PercentField = Annotated[float, *single(rule_values.percent, rule_values.percent_text, "percentage", _PERCENT)]
 FieldName = Annotated[str, BeforeValidator(lambda value: rule_values.field_name(scalar_text(value)))]
 
 

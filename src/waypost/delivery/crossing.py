@@ -4,6 +4,7 @@ A recipient whose route only the content tells is *undecided*: it is accepted, a
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Accepting, Budget, HybridLeg, Leg, SpoolLeg
@@ -12,6 +13,7 @@ from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.header import read_header
 from waypost.mail.message import Client, Recipient
+from waypost.mail.rewrite import Rewrite
 from waypost.routing.facts import Facts
 from waypost.routing.route import Acceptance, InDoubtPolicy, Route
 from waypost.routing.rules import NOT_FOR_CLIENT, Decision
@@ -34,6 +36,8 @@ class Undecided:
         self.may_be_stored = False
         self.is_alone = False
         """Whether there may be no other recipient beside it: its answer will be the answer to the content."""
+        self.rewrite: Rewrite | None = None
+        """What all the routes rewrite that they may come to."""
 
     async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
         """Accepts them."""
@@ -44,14 +48,16 @@ class Undecided:
 class Legs:
     """The legs of one transaction, in the order in which recipients led to them. The first decides on the mode.
 
-    In `pass` there is only one: the client has one reply for all of its recipients, and it is the primary's. `began`
-    is when the transaction did, in seconds since the epoch.
+    In `pass` there is only one: the client has one reply for all of its recipients, and it is the primary's. In the
+    other modes there may be several, but all rewrite alike: one message has one form. `began` is when the transaction
+    did, in seconds since the epoch.
     """
 
     def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float) -> None:
         self._desk = desk
         self._client = client
         self._mail = mail
+        self._told = mail.reverse_path  # what the client said, by which it is routed
         self._message_id = message_id
         self._began = began
         self._legs: dict[str, Leg] = {}  # by route
@@ -60,9 +66,16 @@ class Legs:
         self._because = ""
         self._budget: Budget | None = None
         self._undecided: Undecided | None = None
+        self.rewrite: Rewrite | None = None
+        """What the routes rewrite; None while there is none, and for mail that is not ours to change."""
 
     def __iter__(self) -> Iterator[Leg]:
         return iter(self._legs.values())
+
+    @property
+    def reverse_path(self) -> Address:
+        """The message's: that of the client, or what the routes make of it."""
+        return self._mail.reverse_path
 
     @property
     def are_stored(self) -> bool:
@@ -95,7 +108,7 @@ class Legs:
             client.listener,
             client.account,
             client.address,
-            self._mail.reverse_path,
+            self._told,
             recipient,
             client.name,
             self._message_id,
@@ -113,15 +126,24 @@ class Legs:
         if known is not None:
             return known
         mode = route.acceptance_for(self._client.submission)
-        if (self._legs and (self._passes or mode == "pass")) or (mode == "pass" and self._undecided is not None):
+        rewrite, undecided = self._rewrite_of(route), self._undecided
+        if self._legs and (self._passes or mode == "pass" or rewrite != self.rewrite):
+            return _OTHER_ROUTE
+        if undecided is not None and (mode == "pass" or rewrite != undecided.rewrite):
             return _OTHER_ROUTE
         if mode != "pass" and self._desk.custody is None:
             return _NO_SPOOL
         if not self._legs:
             self._because = decision.because
+            if rewrite is not None:
+                self.rewrite = rewrite
+                self._mail = replace(self._mail, reverse_path=rewrite.reverse_path(self._mail.reverse_path))
         leg = self._legs[route.name] = self._new_leg(route, mode)
         self._modes[mode] = None
         return leg
+
+    def _rewrite_of(self, route: Route) -> Rewrite | None:
+        return route.rewrite if self._client.submission else None
 
     def _new_leg(self, route: Route, mode: Acceptance) -> Leg:
         if mode == "pass":
@@ -145,18 +167,22 @@ class Legs:
         """Where a recipient waits for the content, when it may take any of these routes, or be refused after all.
 
         What would be the primary's own answer for it, or our refusal, will be the answer to the content, and that is
-        for all recipients: in such a case there is only one.
+        for all recipients: in such a case there is only one. So it is when the routes do not rewrite alike.
         """
         modes = {route.acceptance_for(self._client.submission) for route in possible}
-        is_alone = may_refuse or "pass" in modes
+        rewrites = list(map(self._rewrite_of, possible))
+        rewrite = rewrites[0]
+        is_alone = may_refuse or "pass" in modes or any(each != rewrite for each in rewrites)
         undecided = self._undecided
-        if self._passes or (is_alone and (self._legs or undecided is not None)):
+        if self._legs and (self._passes or is_alone or rewrite != self.rewrite):
+            return _ALONE
+        if undecided is not None and (is_alone or rewrite != undecided.rewrite):
             return _ALONE
         if self._desk.custody is None and modes and "pass" not in modes:
             return _NO_SPOOL
         if undecided is None:
             undecided = self._undecided = Undecided()
-        undecided.is_alone = is_alone
+        undecided.is_alone, undecided.rewrite = is_alone, rewrite
         if modes != {"pass"} or any(route.copies for route in possible):
             undecided.may_be_stored = True
         return undecided
