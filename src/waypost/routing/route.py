@@ -11,6 +11,7 @@ from waypost.routing.address_list import AddressList
 from waypost.routing.condition import Condition
 from waypost.routing.condition import Network as Network
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
@@ -90,6 +91,7 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    probe: ProbeSettings = NO_PROBE
 
 
 @dataclass(frozen=True, slots=True)
