@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.advice import Advisers, Case, Known, advised
 from waypost.delivery.counted import Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.quota_store import OwnCount
@@ -27,6 +28,7 @@ from waypost.routing.standing import NOTHING
 from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
 from waypost.smtp.address import NULL
+from waypost.smtp.reply import Reply
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
@@ -80,6 +82,7 @@ class Candidates:
         on_sleep: OnSleep = _unheard,
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
+        advisers: Advisers | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
@@ -87,6 +90,7 @@ class Candidates:
         self._sender = sender
         self._clock = clock
         self._chance = chance
+        self._advisers = advisers
         self._turns: dict[str, Turns] = {}
         self._health: dict[str, Health] = {}
 
@@ -108,6 +112,15 @@ class Candidates:
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
+
+    async def advised(self, pool: Pool, case: Case) -> Sequence[Member] | Reply:
+        """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
+        default = self.order(pool, case.envelope, case.client.account)
+        if self._advisers is None or pool.plugin is None:
+            return default
+        quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
+        known = Known(self.standings.everything(pool), self._health, quotas, self._clock.monotonic())
+        return await advised(self._advisers, pool.plugin, pool, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""

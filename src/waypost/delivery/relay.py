@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from waypost.delivery.advice import Case
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
@@ -111,6 +112,8 @@ class LiveRelay:
         One that is refused for now goes on to the next upstream, together with those accepted before.
         """
         asked = [_Asked(recipient, self._failures) for recipient in recipients]
+        if self.route.primary.plugin is not None:
+            await self._be_advised(recipients)
         link = self._usable_link()
         if link is not None:
             self._sort(link, asked, await link.lent.add(fit_recipients(recipients, link.lent.extensions)))
@@ -203,6 +206,8 @@ class LiveRelay:
         link, self._link = self._usable_link(), None
         if link is not None:
             return link
+        if self.route.primary.plugin is not None:
+            await self._be_advised(self.accepted)
         for member in self._members(self.accepted):
             if member.upstream.name not in self._spent:
                 link = await self._open_for_all(member.upstream)
@@ -289,6 +294,16 @@ class LiveRelay:
 
     def _judge(self, link: Link, phase: Phase, answer: Answer) -> Judged:
         return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent)
+
+    async def _be_advised(self, recipients: Sequence[Recipient]) -> None:
+        """Asks the pool's plugin for the order, once. It may stop the message as well."""
+        if self._order is None:
+            envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+            case = Case(self._message_id, self._client, envelope, self.route.name, background=False)
+            answer = await self._candidates.advised(self.route.primary, case)
+            if isinstance(answer, Reply):
+                self._refusal = answer
+            self._order = () if isinstance(answer, Reply) else answer
 
     def _members(self, recipients: Sequence[Recipient]) -> Sequence[Member]:
         if self._order is None:
