@@ -33,8 +33,8 @@ def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
     if any(report.is_lost(*here, kind) for kind in KINDS):
         return
     if len(plugin.kinds) != 1:
-        said = " and ".join(plugin.kinds) or "nothing"
-        report.problem(here, f"{said} says what it is", f"set one of {', '.join(KINDS)}", key=True)
+        said = f"cannot be {' and '.join(plugin.kinds)} at once" if plugin.kinds else "does not say what it is"
+        report.problem(here, said, f"set one of {', '.join(KINDS)}", key=True)
         return
     kind = plugin.kinds[0]
     fault = KINDS[kind].fault(plugin.definition(name))

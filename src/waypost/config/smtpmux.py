@@ -145,9 +145,8 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
         strategy = "round_robin" if user.selector_algo_path.endswith(_ROUND_ROBIN) else "ordered"
         kind = _kind(user.selector_algo_path)
         if kind is not None:
-            native.put(
-                ("pools", pool, "plugin"), _plugin(native, user.selector_algo_path, kind, origin(selector)), given
-            )
+            plugin = _plugin(native, user.selector_algo_path, kind, origin(selector))
+            native.put(("pools", pool, "plugin"), plugin, origin(selector))
         native.put(("pools", pool, "strategy"), strategy, origin(selector) if tree.get(selector) else given)
         native.put(("pools", pool, "upstreams"), members, origin((*here, "downstreams")))
         native.put(("routes", pool, "primary"), pool, given)

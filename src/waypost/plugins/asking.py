@@ -86,15 +86,25 @@ class Asker:
     async def ask(self, question: Question) -> Answer:
         """The plugin's answer, within its time-out. Raises `PluginError`."""
         self._look()
-        plugin: Plugin | None = None
+        plugin = self._plugin
+        # A task, for it has to be possible to give up; sessions are none (decision 14).
+        asking = asyncio.get_running_loop().create_task(self._ask(question))
         try:
-            async with asyncio.timeout(self.definition.timeout):
-                plugin = self._plugin or await self._new_plugin()
-                async with self._slots:
-                    answer = await plugin.choose(question)
-        except TimeoutError:
-            self._was_late(plugin)
-            raise LateError(f"no answer within {self.definition.timeout:g} s") from None
+            await asyncio.wait((asking,), timeout=self.definition.timeout)
+        except BaseException:
+            asking.cancel()  # the client has gone
+            raise
+        if asking.done():
+            return asking.result()
+        asking.cancel()
+        self._was_late(plugin)
+        raise LateError(f"no answer within {self.definition.timeout:g} s")
+
+    async def _ask(self, question: Question) -> Answer:
+        plugin = self._plugin or await self._new_plugin()
+        try:
+            async with self._slots:
+                answer = await plugin.choose(question)
         except CrashedError as error:
             self._replace(plugin, str(error))
             raise
