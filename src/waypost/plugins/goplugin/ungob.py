@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from waypost.plugins.goplugin.gob import FIRST_ID, Builtin, GobError, Shape
 
-MAX_MESSAGE = 256 * 1024
-"""Octets of one message; a selector's answer has a few hundred."""
+MAX_MESSAGE = 32 * 1024
+"""Octets of one message; a selector's answer has a few hundred, and reading this many takes milliseconds."""
 
 MAX_TYPES = 200
 """Types that a stream may describe."""
