@@ -71,8 +71,8 @@ def answered(answer: Any, question: Question) -> dict[str, Any]:
     return answer_object(checked_order(answer, question))
 
 
-def main(target: str) -> None:
-    """Answers until standard input ends."""
+def serve(target: str, load: Callable[[str], Callable[[Question], Any]]) -> None:
+    """Loads a function, and answers with it until standard input ends."""
     output = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what the plugin prints is no answer
     sys.stdout = os.fdopen(1, "w", buffering=1)
@@ -138,4 +138,4 @@ def _say(output: BinaryIO, made: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(sys.argv[1], load)

@@ -4,8 +4,9 @@ A selector gets the list of downstreams and returns those to try, in order. Befo
 had one whose answer was a single address: such plugins are understood too.
 """
 
+from waypost.plugins.downstreams import upstream_at
 from waypost.plugins.goplugin.gob import Builtin, Slice, Struct
-from waypost.plugins.port import NonsenseError, Order, Question, UpstreamFacts, checked_order
+from waypost.plugins.port import NonsenseError, Order, Question, checked_order
 
 METHOD = "Plugin.Select"
 PLUGIN = "selector"
@@ -31,17 +32,9 @@ def order_of(value: object, question: Question) -> Order:
         value = [{"Addr": value}]
     if not isinstance(value, list):
         raise NonsenseError("it answers with something that is no list of downstreams")
-    names = [_upstream(item, question).name for item in value]
+    names = []
+    for item in value:
+        if not isinstance(item, dict):
+            raise NonsenseError("it answers with something that is no list of downstreams")
+        names.append(upstream_at(item.get("Addr", ""), item.get("User", ""), question).name)
     return checked_order(dict.fromkeys(names), question)
-
-
-def _upstream(item: object, question: Question) -> UpstreamFacts:
-    """The upstream with the address of `item`; where several have it, the one with its user name, or the first."""
-    address = item.get("Addr", "") if isinstance(item, dict) else None
-    if not isinstance(address, str):
-        raise NonsenseError("it answers with something that is no list of downstreams")
-    found = [facts for facts in question.upstreams if facts.address == address]
-    if not found:
-        raise NonsenseError(f"there is no upstream at {address[:100]!r} in the pool {question.pool}")
-    user = item.get("User", "") if isinstance(item, dict) else ""
-    return next((facts for facts in found if facts.login == user), found[0])
