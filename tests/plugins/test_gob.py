@@ -112,9 +112,7 @@ def test_any_octets_are_values_or_a_gob_error(pieces: list[bytes]) -> None:
 
 
 @given(pair=PAIRS, at=st.integers(0), octet=st.integers(0, 255), cut=st.booleans())
-def test_a_damaged_stream_is_values_or_a_gob_error(
-    pair: tuple[Type, object], at: int, octet: int, cut: bool
-) -> None:
+def test_a_damaged_stream_is_values_or_a_gob_error(pair: tuple[Type, object], at: int, octet: int, cut: bool) -> None:
     data = bytearray(Encoder().encode(*pair))
     place = at % len(data)
     data[place] = octet
@@ -125,6 +123,7 @@ def test_a_damaged_stream_is_values_or_a_gob_error(
 
 
 # -- lies
+
 
 def message(content: bytes) -> bytes:
     return unsigned(len(content)) + content

@@ -40,7 +40,7 @@ func (s *selector) Select(downstreams []Downstream, answer *[]Downstream) error 
 	}
 	switch s.mode {
 	case "hang":
-		select {}
+		wait()
 	case "die":
 		os.Exit(3)
 	case "panic":
@@ -113,6 +113,11 @@ func (s served) Client(*plugin.MuxBroker, *rpc.Client) (interface{}, error) {
 	return nil, errors.New("this is no host")
 }
 
+// wait does nothing, for longer than any test.
+func wait() {
+	time.Sleep(time.Hour)
+}
+
 // listening prints a handshake for a socket of its own, and does to whoever connects what `treat` does.
 func listening(treat func(net.Conn)) {
 	path := filepath.Join(os.Getenv("TMPDIR"), "own")
@@ -135,25 +140,25 @@ func main() {
 	log.SetOutput(os.Stderr)
 	switch mode {
 	case "mute":
-		select {}
+		wait()
 	case "chatty":
 		fmt.Println("hello, I am no plugin")
-		select {}
+		wait()
 	case "endless":
 		for {
 			fmt.Print(strings.Repeat("x", 4096))
 		}
 	case "newer":
 		fmt.Println("2|1|unix|/nowhere|netrpc|")
-		select {}
+		wait()
 	case "grpc":
 		fmt.Println("1|1|unix|/nowhere|grpc|")
-		select {}
+		wait()
 	case "nowhere":
 		fmt.Println("1|1|unix|/nowhere|netrpc|")
-		select {}
+		wait()
 	case "deaf":
-		listening(func(net.Conn) { time.Sleep(time.Hour) })
+		listening(func(net.Conn) { wait() })
 	case "garbage":
 		listening(func(connection net.Conn) { connection.Write([]byte(strings.Repeat("garbage", 10))) })
 	case "drown":

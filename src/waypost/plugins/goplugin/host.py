@@ -98,7 +98,7 @@ class GoPlugin:
             self._greeting.set_exception(CrashedError(why))
             self._greeting.exception()  # perhaps nobody waits for it
         if self._link is not None:
-            self._link.close()
+            self._link.close(why)
 
 
 def _private_folder() -> Path:

@@ -65,9 +65,9 @@ class Link(asyncio.Protocol):
             raise NonsenseError(f"it failed: {reply.error[:200]}")
         return reply.value
 
-    def close(self) -> None:
-        """Ends the connection. Idempotent."""
-        self._break("it was closed")
+    def close(self, why: str) -> None:
+        """Ends the connection; who still waits for an answer is told why. Idempotent."""
+        self._break(why)
 
     async def _call(self, stream: int, method: str, kind: Type, argument: object) -> Reply:
         if self._fault is not None:
@@ -155,9 +155,7 @@ class Link(asyncio.Protocol):
     def _printed(self, stream: int, data: bytes) -> None:
         """What is printed is read as slowly as anybody can read it: the plugin has to wait."""
         self._on_print(data)
-        asyncio.get_running_loop().call_later(
-            len(data) / PRINTED_PER_SECOND, self._read_on, stream, len(data)
-        )
+        asyncio.get_running_loop().call_later(len(data) / PRINTED_PER_SECOND, self._read_on, stream, len(data))
 
     def _read_on(self, stream: int, octets: int) -> None:
         if self._fault is None:
