@@ -55,8 +55,7 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
         "client": question.client,
         "account": question.account,
         "reverse_path": str(question.reverse_path),
-        "accepted": refusal is None
-        and all(answer["route"] and not _is_stopped(answer["route"]) for answer in recipients),
+        "accepted": refusal is None and all(map(_is_accepted, recipients)),
         "refusal": refusal,
         "recipients": recipients,
         "split": any(_is_split(routes[0], route) for route in routes),
@@ -133,9 +132,8 @@ def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, ro
     client = Client(listener.name, question.client, 0, account=question.account, submission=listener.mode != "relay")
     plugin = None
     if pool.plugin is not None:
-        case = Case(
-            "explain", client, Envelope(question.reverse_path, (Recipient(recipient),)), route, background=False
-        )
+        envelope = Envelope(question.reverse_path, (Recipient(recipient),))
+        case = Case("explain", client, envelope, route, background=False)
         members = {place.member.upstream.name: place.member for place in places}
         plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
         if plugin["order"] is not None:

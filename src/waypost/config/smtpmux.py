@@ -20,6 +20,7 @@ from waypost.config.names import Namer, host_of
 from waypost.config.report import Report
 from waypost.config.smtp_dup import IMPORT_ADVICE
 from waypost.plugins.kinds import KINDS
+from waypost.plugins.port import Definition
 from waypost.smtp.address import AddressError, parse_mailbox
 from waypost.smtp.sasl import Secret
 
@@ -73,7 +74,11 @@ def check(old: SmtpmuxFile, report: Report) -> None:
                 report.problem((*path, "email"), "is there twice", f"the first is on line {seen[user.email]}")
             seen.setdefault(user.email, report.place((*path, "email")).line)
         kind = _kind(user.selector_algo_path)
-        if kind is not None and kind not in KINDS:
+        if kind is not None and kind in KINDS:
+            fault = KINDS[kind].fault(Definition("", kind, (_path(user.selector_algo_path),)))
+            if fault is not None:
+                report.problem((*path, "selector_algo_path"), fault)
+        elif kind is not None:
             report.problem(
                 (*path, "selector_algo_path"),
                 "names a plugin or script of a kind that this version cannot run",
@@ -191,11 +196,16 @@ def _kind(path: str) -> str | None:
     return {".py": "python", ".star": "starlark"}.get(path[path.rfind(".") :] if "." in path else "", "go")
 
 
+def _path(selector: str) -> str:
+    """The path of a selector; one without a slash is a file in the working directory, not a name."""
+    return selector if "/" in selector else f"./{selector}"
+
+
 def _plugin(native: Tree, path: str, kind: str, origin: Origin) -> str:
     """The name of the plugin for a selector; the same for all users who have it."""
     plugins = native.get(("plugins",))
     known = plugins if isinstance(plugins, dict) else {}
-    path = path if "/" in path else f"./{path}"
+    path = _path(path)
     for name, section in known.items():
         if isinstance(section, dict) and section.get(kind) == path:
             return name

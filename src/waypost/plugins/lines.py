@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from waypost.plugins.port import Answer, CrashedError, Definition, NonsenseError, PluginError, Question
 from waypost.plugins.process import Process
 from waypost.plugins.wire import MAX_LINE, question_line, read_answer, read_line
+from waypost.smtp.reply import printable
 
 MAX_UNASKED = 100
 """Lines that answer nothing, in a row, after which a program is taken for broken."""
@@ -109,7 +110,7 @@ class LinesPlugin:
         if made.get("ready") is True:
             self._ready.set_result(None)
         else:
-            self._broken(str(made.get("fault") or "it did not say that it is ready")[:300])
+            self._broken(printable(str(made.get("fault") or "it did not say that it is ready")[:400]))
 
     def _answered_nothing(self, number: object) -> None:
         if type(number) is int and number in self._given_up:

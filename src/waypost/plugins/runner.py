@@ -81,7 +81,9 @@ def serve(target: str, load: Callable[[str], Callable[[Question], Any]]) -> None
     except BaseException as error:
         if not isinstance(error, LoadError):
             traceback.print_exc()
-        fault = str(error) if isinstance(error, LoadError) else f"{target}: {type(error).__name__}: {error}"
+        fault = (
+            f"{error!s:.300}" if isinstance(error, LoadError) else f"{target}: {type(error).__name__}: {error!s:.300}"
+        )
         _say(output, {"fault": fault})
         sys.exit(1)
     _say(output, {"ready": True})
@@ -130,7 +132,7 @@ async def _answer_many(function: Callable[[Question], Coroutine[Any, Any, Any]],
 def _failed(number: int, error: Exception) -> dict[str, Any]:
     if not isinstance(error, NonsenseError):
         traceback.print_exc()
-    return {"id": number, "error": f"{type(error).__name__}: {error}"}
+    return {"id": number, "error": f"{type(error).__name__}: {error!s:.200}"}
 
 
 def _say(output: BinaryIO, made: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from waypost.plugins.port import (
     checked_order,
     checked_refusal,
 )
+from waypost.smtp.reply import printable
 
 MAX_LINE = 64 * 1024
 """Octets of one line from a program; more than any answer needs."""
@@ -84,7 +85,7 @@ def read_answer(made: Mapping[str, Any], question: Question) -> Answer:
         case "defer":
             return checked_deferral(**_reply_parts(value))
         case _:
-            raise NonsenseError(f"it failed: {str(value)[:200]}")
+            raise NonsenseError(f"it failed: {printable(str(value)[:300])}")
 
 
 def answer_object(answer: Answer) -> dict[str, Any]:
