@@ -13,7 +13,7 @@ from rig.go_programs import build
 from rig.plugin_questions import facts, question
 from waypost.clock import SystemClock
 from waypost.plugins.asking import Plugins
-from waypost.plugins.goplugin.host import GoPlugin, go_fault
+from waypost.plugins.goplugin.host import LEAST_MEMORY, GoPlugin, go_fault
 from waypost.plugins.port import CrashedError, Definition, NonsenseError, Order, PluginError
 
 pytestmark = pytest.mark.foreign
@@ -156,7 +156,7 @@ async def test_a_selector_that_misbehaves(start: Start, mode: str, error: type[P
         ("chatty", "its first line is b'hello, I am no plugin', not a handshake"),
         ("endless", "not a handshake"),
         ("newer", "version 2 of go-plugin's protocol"),
-        ("grpc", "it wants to be called by grpc"),
+        ("grpc", "it wants to be called by 'grpc'"),
         ("nowhere", "it does not listen where it says"),
         ("garbage", "a frame of version 103"),
         ("drown", "it "),  # sends too much, or does not read, whichever comes first
@@ -262,6 +262,18 @@ def test_a_path_that_is_no_program(tmp_path: Path) -> None:
     assert "is not an executable file" in fault
     file.chmod(0o755)
     assert go_fault(Definition("p", "go", (str(file),))) is None
+    fault = go_fault(Definition("p", "go", (str(file),), memory=LEAST_MEMORY - 1))
+    assert fault is not None
+    assert "set `memory` to 128MB or more" in fault
+
+
+async def test_the_least_memory_is_enough(called: Callable[[str], Path]) -> None:
+    plugin = GoPlugin(Definition("honest", "go", (str(called("honest")),), memory=LEAST_MEMORY))
+    try:
+        await plugin.start()
+        assert await plugin.choose(question()) == Order(("c", "b", "a"))
+    finally:
+        await plugin.close()
 
 
 async def test_a_long_path_of_temporary_files_is_no_obstacle(

@@ -178,7 +178,8 @@ def test_a_selector_that_makes_no_sense(body: str, why: str) -> None:
 # -- scripts that misbehave
 
 SLOW = "def choose(q):\n    n = 0\n    for i in range(1000000000):\n        n += i\n    return [str(n)]"
-STUCK = "def choose(q):\n    x = 3\n    for i in range(22):\n        x *= x\n    return [str(x)]"  # nine seconds in one operation
+# Its last line is one operation that takes nine seconds.
+STUCK = "def choose(q):\n    x = 3\n    for i in range(22):\n        x *= x\n    return [str(x)]"
 HUNGRY = (
     "def choose(q):\n    kept = []\n    for i in range(1000000):\n        kept.append([i] * 10000000)\n    return kept"
 )

@@ -55,10 +55,10 @@ def read_handshake(line: bytes) -> UnixAddress | TcpAddress:
         raise HandshakeError(f"it speaks version {int(core)} of go-plugin's protocol; only {CORE_VERSION} is known")
     application, network, address, *more = rest
     if application != str(APPLICATION_VERSION):
-        raise HandshakeError(f"it wants version {application[:10]} of smtpmux's protocol; there is only version 1")
+        raise HandshakeError(f"it wants version {application[:10]!r} of smtpmux's protocol; there is only version 1")
     if more and more[0] not in ("", "netrpc"):
         raise HandshakeError(
-            f"it wants to be called by {more[0][:20]}; build it without GRPCServer in its ServeConfig, for net/rpc"
+            f"it wants to be called by {more[0][:20]!r}; build it without GRPCServer in its ServeConfig, for net/rpc"
         )
     if len(more) > 1 and more[1]:
         raise HandshakeError("it wants TLS on its socket; build it without TLSProvider in its ServeConfig")
@@ -70,4 +70,4 @@ def _address(network: str, address: str) -> UnixAddress | TcpAddress:
         return UnixAddress(address)
     if network == "tcp" and (found := _LOOPBACK.fullmatch(address)) and 0 < int(found[2]) < 65536:
         return TcpAddress(found[1].strip("[]"), int(found[2]))
-    raise HandshakeError(f"it listens at {network[:10]} {address[:60]!r}, which is no socket of this machine")
+    raise HandshakeError(f"it listens at {network[:10]!r} {address[:60]!r}, which is no socket of this machine")

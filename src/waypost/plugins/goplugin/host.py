@@ -19,15 +19,16 @@ from waypost.plugins.process import Process, Said
 _LONGEST_FOLDER = 70
 """Octets of the folder for the socket; a socket's path has 107 at most, and the plugin appends a name."""
 
+LEAST_MEMORY = 128 * 1024 * 1024
+"""Octets. Go's runtime makes its heap in blocks of 64 MiB, and with less than about 96 MiB does not start."""
+
 
 class GoPlugin:
     """A program made with hashicorp/go-plugin that has a selector of smtpmux."""
 
     def __init__(self, definition: Definition) -> None:
-        path = os.path.abspath(definition.target) if "/" in definition.target else definition.target
-        self._process = Process(
-            definition.name, (path, *definition.command[1:]), definition.memory, self._hear, self._ended
-        )
+        program = os.path.abspath(definition.target)
+        self._process = Process(definition.name, (program,), definition.memory, self._hear, self._ended)
         self._printed = Said(definition.name)
         self._turn = asyncio.Lock()
         self._folder: Path | None = None
@@ -106,7 +107,7 @@ def _private_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="waypost-plugin-")
     if len(os.fsencode(folder)) > _LONGEST_FOLDER:
         os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="waypost-plugin-", dir="/tmp")  # noqa: S108  # made anew, and for us alone
+        folder = tempfile.mkdtemp(prefix="waypost-plugin-", dir="/tmp")  # made anew, and for us alone
     return Path(folder)
 
 
@@ -129,12 +130,12 @@ def open_go(definition: Definition) -> GoPlugin:
 
 
 def go_fault(definition: Definition) -> str | None:
-    """Why the program could not be started."""
+    """Why the program, a path, could not be started."""
     program = definition.target
     if shutil.which(program) is not None:
+        if definition.memory is not None and definition.memory < LEAST_MEMORY:
+            return f"a program in Go needs more memory to start; set `memory` to {LEAST_MEMORY >> 20}MB or more"
         return None
-    if "/" not in program:
-        return f"there is no program {program!r} in PATH; write its path"
     if not Path(program).exists():
         return f"there is no file {program}"
     return f"{program} is not an executable file; build it with `go build`, and `chmod +x` makes it one"

@@ -79,7 +79,8 @@ class Link(asyncio.Protocol):
         except RpcError as error:
             self._break(str(error))
             raise CrashedError(str(error)) from None
-        reply = self._waiting[stream, number] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[stream, number] = reply
         try:
             self._send(stream, octets)
             return await reply
