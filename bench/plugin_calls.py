@@ -2,8 +2,8 @@
 
     python -m bench.plugin_calls --calls 2000
 
-Every plugin turns the order of three upstreams around. The time is that of the whole way: question, process, answer. What
-a message with a plugin costs more than one without is measured by `bench.features`.
+Every plugin turns the order of three upstreams around. The time is that of the whole way: question, process, answer.
+What a message with a plugin costs more than one without is for `bench.features`.
 """
 
 import argparse

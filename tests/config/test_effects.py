@@ -152,6 +152,8 @@ OTHER = {
     "upstreams.NAME.cost": "7",
     "plugins.NAME.python": ("./other.py", plugin()),
     "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
+    "plugins.NAME.starlark": ("./other.star", plugin(python=None, starlark="./mine.star")),
+    "plugins.NAME.go": ("./other", plugin(python=None, go="./mine")),
     "plugins.NAME.timeout": ("7", plugin()),
     "plugins.NAME.memory": ("64MB", plugin()),
     "plugins.NAME.at_once": ("7", plugin()),

@@ -71,9 +71,3 @@ def test_a_plugin_that_nobody_asks(load_text):
 def test_from_the_spool_it_may_need_the_content(load_text):
     text = BASE.replace(".py}", ".py, needs: content}").replace("{primary: p}", "{primary: p, acceptance: spool}")
     assert load_text(text + "spool: spool\n").settings.plugins["mine"].needs == "content"
-
-
-@pytest.mark.usefixtures("files")
-def test_environment_names_of_a_plugin(load_text):
-    settings = load_text(BASE, {"WAYPOST_PLUGINS_MINE_TIMEOUT": "2s"}).settings
-    assert settings.plugins["mine"].timeout == 2

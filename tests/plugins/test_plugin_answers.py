@@ -54,7 +54,7 @@ def test_a_refusal_is_a_reply_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("code", [250, 354, 451, 560, 600, -1, "550", 550.0, True, None])
-def test_a_refusal_has_a_code_from_550_on(code: object) -> None:
+def test_a_refusal_is_permanent(code: object) -> None:
     with pytest.raises(NonsenseError):
         refuse("no", code)
 
