@@ -234,8 +234,11 @@ def files(folder, certificates):
     (folder / "ca2.pem").write_bytes(certificates.ca_file.read_bytes())
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
-    for name in ("mine.py", "other.py"):
+    for name in ("mine.py", "other.py", "mine.star", "other.star"):
         (folder / name).write_text("def choose(question):\n    return ['b']\n")
+    for name in ("mine", "other"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 
