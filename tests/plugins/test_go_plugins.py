@@ -133,7 +133,7 @@ def sockets_of(pid: int | None) -> list[str]:
 @pytest.mark.parametrize(
     ("mode", "error", "why"),
     [
-        ("fail", NonsenseError, "it failed: no downstreams today"),
+        ("fail", NonsenseError, "it failed: no downstreams today \\xff"),
         ("lie", NonsenseError, "there is no upstream at 'elsewhere.example:25' in the pool providers"),
         ("empty", NonsenseError, "the order is empty"),
         ("die", CrashedError, "it ended with exit code 3"),
@@ -192,6 +192,18 @@ async def test_a_flood_of_words_is_held_back_and_the_answers_come(start: Start, 
         await plugin.close()
     said = [line for line in logs if line["event"] == "plugin_says"]
     assert 0 < len(said) < 100
+
+
+async def test_a_flood_past_go_plugin_ends_it(start: Start) -> None:
+    plugin = await start("spill")
+
+    async def ask_on() -> None:
+        while True:
+            await plugin.choose(question())
+
+    with pytest.raises(CrashedError) as caught:
+        await asyncio.wait_for(ask_on(), 20)
+    assert "first standard output" in str(caught.value)
 
 
 # -- looked after, as the server does it

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.plugins.goplugin.gob import Builtin, Encoder, Struct
+from waypost.plugins.goplugin.gob import Builtin, Encoder, GobError, Struct
 from waypost.plugins.goplugin.handshake import HandshakeError, TcpAddress, UnixAddress, read_handshake
 from waypost.plugins.goplugin.netrpc import MAX_PENDING, Calls, Reply, RpcError
 from waypost.plugins.goplugin.ungob import Decoder
@@ -40,6 +40,16 @@ def test_a_call_is_a_header_and_an_argument() -> None:
         {"ServiceMethod": "Plugin.Select", "Seq": 1},
         "two",
     ]
+
+
+def test_an_argument_that_cannot_be_written_leaves_the_stream_whole() -> None:
+    calls = Calls()
+    kind = Struct("Text", (("Text", Builtin.STRING),))
+    with pytest.raises(GobError):
+        calls.call("Plugin.Select", kind, {"Text": "\ud800"})
+    number, octets = calls.call("Plugin.Select", kind, {"Text": "good"})
+    assert number == 0
+    assert list(Decoder().receive(octets)) == [{"ServiceMethod": "Plugin.Select"}, {"Text": "good"}]
 
 
 def test_replies_come_in_any_order_and_any_pieces() -> None:

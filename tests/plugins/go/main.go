@@ -24,6 +24,9 @@ type Downstream struct {
 	Pass string
 }
 
+// first is the standard output that the host reads the handshake from.
+var first = os.Stdout
+
 // selector orders downstreams, in the manner of its mode.
 type selector struct {
 	mode  string
@@ -46,7 +49,7 @@ func (s *selector) Select(downstreams []Downstream, answer *[]Downstream) error 
 	case "panic":
 		panic("on purpose")
 	case "fail":
-		return errors.New("no downstreams today")
+		return errors.New("no downstreams\r\ntoday \xff")
 	case "lie":
 		*answer = []Downstream{{Addr: "elsewhere.example:25"}}
 		return nil
@@ -81,6 +84,13 @@ func (s *selector) Select(downstreams []Downstream, answer *[]Downstream) error 
 		go func() {
 			for {
 				log.Println(strings.Repeat("flood ", 100))
+			}
+		}()
+	case "spill":
+		// Past go-plugin, which has put another file in the place of os.Stdout.
+		go func() {
+			for {
+				first.WriteString(strings.Repeat("flood ", 1000))
 			}
 		}()
 	case "turn":

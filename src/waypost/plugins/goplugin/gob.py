@@ -68,10 +68,11 @@ class Encoder:
 
     def encode(self, kind: Type, value: object) -> bytes:
         """The messages that carry a value, descriptions of types included. Raises `GobError`."""
+        # What is no struct is written as if it were the only field of one, without a number and without an end. It is
+        # written first: after an error nothing is taken for described.
+        written = _value(kind, value) if isinstance(kind, Struct) else b"\x00" + _value(kind, value)
         described: list[bytes] = []
         number = self._number(kind, described)
-        # What is no struct is written as if it were the only field of one, without a number and without an end.
-        written = _value(kind, value) if isinstance(kind, Struct) else b"\x00" + _value(kind, value)
         return b"".join(described) + _message(integer(number) + written)
 
     def _number(self, kind: Type, described: list[bytes]) -> int:

@@ -16,6 +16,9 @@ from waypost.plugins.goplugin.link import Link
 from waypost.plugins.port import Answer, CrashedError, Definition, Question
 from waypost.plugins.process import Process, Said
 
+MAX_SPILT = 256 * 1024
+"""Octets on standard output after the handshake, which nobody reads, before that is taken for a flood."""
+
 _LONGEST_FOLDER = 70
 """Octets of the folder for the socket; a socket's path has 107 at most, and the plugin appends a name."""
 
@@ -35,6 +38,7 @@ class GoPlugin:
         self._link: Link | None = None
         self._greeting: asyncio.Future[bytes] | None = None
         self._line = bytearray()
+        self._spilt = 0
         self._fault: str | None = None
 
     @property
@@ -75,8 +79,13 @@ class GoPlugin:
             shutil.rmtree(self._folder, ignore_errors=True)  # its own socket is in it, and whatever it left there
 
     def _hear(self, data: bytes) -> None:
-        """Standard output: the handshake. What comes after it goes through the socket, and if not, nowhere."""
-        if self._greeting is None or self._greeting.done():
+        """Standard output: the handshake. go-plugin sends what is printed after it through the socket."""
+        if self._greeting is None or self._fault is not None:
+            return
+        if self._greeting.done():
+            self._spilt += len(data)
+            if self._spilt > MAX_SPILT:
+                self._broken("it writes to its first standard output after the handshake")
             return
         self._line += data
         line, newline, _ = self._line.partition(b"\n")

@@ -9,6 +9,7 @@ from waypost.plugins.goplugin.gob import Builtin, GobError, Type
 from waypost.plugins.goplugin.netrpc import Calls, Reply, RpcError
 from waypost.plugins.goplugin.yamux import Ended, GoneAway, Received, Session, YamuxError
 from waypost.plugins.port import CrashedError, NonsenseError
+from waypost.smtp.reply import printable
 
 MAX_UNSENT = 1024 * 1024
 """Octets that may wait for the plugin to read them."""
@@ -48,7 +49,7 @@ class Link(asyncio.Protocol):
         """Asks for the selector. Raises `CrashedError`."""
         reply = await self._call(self._control, "Dispenser.Dispense", Builtin.STRING, PLUGIN)
         if reply.error:
-            raise CrashedError(f"it has no selector: {reply.error[:200]}")
+            raise CrashedError(f"it has no selector: {printable(reply.error[:200])}")
         if not isinstance(reply.value, int) or not 0 <= reply.value < 1 << 32:
             raise CrashedError("it answers the request for its selector with something that is no number")
         self._confirmed = asyncio.get_running_loop().create_future()
@@ -62,7 +63,7 @@ class Link(asyncio.Protocol):
         """What the selector returns. Raises `CrashedError`, and `NonsenseError` when it returns an error."""
         reply = await self._call(self._selector, METHOD, DOWNSTREAMS, downstreams)
         if reply.error:
-            raise NonsenseError(f"it failed: {reply.error[:200]}")
+            raise NonsenseError(f"it failed: {printable(reply.error[:200])}")
         return reply.value
 
     def close(self, why: str) -> None:

@@ -44,8 +44,8 @@ class Calls:
         if len(self._pending) >= MAX_PENDING:
             raise RpcError(f"{MAX_PENDING} calls were not replied to")
         number = self._next
-        header = self._encoder.encode(_REQUEST, {"ServiceMethod": method, "Seq": number})
-        octets = header + self._encoder.encode(kind, argument)
+        written = self._encoder.encode(kind, argument)  # first, since it may fail
+        octets = self._encoder.encode(_REQUEST, {"ServiceMethod": method, "Seq": number}) + written
         self._next += 1
         self._pending.add(number)
         return number, octets

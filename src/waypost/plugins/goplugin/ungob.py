@@ -74,8 +74,8 @@ class _Reader:
         return self.take(self.count())
 
     def text(self) -> str:
-        """A string. Go's need not be UTF-8: other octets are kept as Python keeps them in names of files."""
-        return self.octets().decode("utf-8", "surrogateescape")
+        """A string. Go's need not be UTF-8: other octets are shown as in a literal, and match nothing."""
+        return self.octets().decode("utf-8", "backslashreplace")
 
 
 @dataclass(slots=True)
