@@ -88,6 +88,7 @@ def test_explain_asks_the_plugin(sink: StoringSink, tmp_path: Path) -> None:
     port = free_port()
     with WaypostProcess(tmp_path, configuration(port, sink, python="./mine.py", timeout="5s"), ports=[port]):
         pass
+    assert "(plugin mine, else ordered: first, second)" in waypost("check", folder=tmp_path).stdout
     asked = ("explain", "--config", "waypost.yaml", "--to", "bob@example.org", "--from")
     said = waypost(*asked, "ann@example.com", folder=tmp_path)
     assert said.returncode == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from plugins.conftest import MakeProgram, question
 from waypost.clock import SystemClock
+from waypost.commands.run import run_loop
 from waypost.plugins.asking import Asker
 from waypost.plugins.lines import LinesPlugin
 from waypost.plugins.port import (
@@ -136,12 +138,12 @@ async def test_what_goes_wrong_is_said_in_time(
     program: MakeProgram, body: str, error: type[PluginError], why: str
 ) -> None:
     """Floods are on their way before the question is asked: then it may be known already that it crashed."""
-    async with asking(program(body, timeout=0.3)) as asker:
+    async with asking(program(body, timeout=0.3 if error is LateError else 5.0)) as asker:
         began = asyncio.get_running_loop().time()
         with pytest.raises((error, BusyError) if body.startswith("while") else error) as raised:
             await asker.ask(question())
         assert why in str(raised.value) or isinstance(raised.value, BusyError)
-        assert asyncio.get_running_loop().time() - began < 5
+        assert asyncio.get_running_loop().time() - began < 10
 
 
 async def test_a_program_that_crashed_is_started_again(program: MakeProgram) -> None:
@@ -193,19 +195,19 @@ async def test_an_answer_that_comes_too_late_is_not_for_the_next_question(progra
 for number, line in enumerate(sys.stdin):
     asked = json.loads(line)
     if not number:
-        time.sleep(0.5)
+        time.sleep(2)
     print(json.dumps({"id": asked["id"], "order": ["a" if not number else "b"]}), flush=True)
 """
-    async with asking(program(slow, timeout=0.35)) as asker:
+    async with asking(program(slow, timeout=1.5)) as asker:
         with pytest.raises(LateError):
             await asker.ask(question())
         assert await asker.ask(question()) == Order(("b",))
 
 
 async def test_waiting_for_a_turn_counts(program: MakeProgram) -> None:
-    slow = ECHO.replace("asked =", "time.sleep(0.2); asked =")
-    async with asking(program(slow, timeout=0.5, at_once=1)) as asker:
-        answers = await asyncio.gather(*(asker.ask(question()) for _ in range(6)), return_exceptions=True)
+    slow = ECHO.replace("asked =", "time.sleep(0.4); asked =")
+    async with asking(program(slow, timeout=1.5, at_once=1)) as asker:
+        answers = await asyncio.gather(*(asker.ask(question()) for _ in range(8)), return_exceptions=True)
     assert answers[0] == Order(("c", "b", "a"))
     assert isinstance(answers[-1], LateError)
 
@@ -234,6 +236,31 @@ async def test_its_standard_error_is_in_the_log_within_limits(program: MakeProgr
     assert 1 <= len(said) <= 25
     assert all(len(text) <= 500 and text.isprintable() for text in said)
     assert all(each["plugin"] == "mine" for each in logs if each["event"] == "plugin_says")
+
+
+@pytest.mark.parametrize("text", ["x" * 65536, "x\\n" * 30000])
+def test_a_flood_of_it_costs_next_to_nothing(program: MakeProgram, text: str) -> None:
+    """In the loop that the server has."""
+
+    async def flooded() -> float:
+        async with asking(program(f"while True: sys.stderr.write('{text}')", timeout=1.5)) as asker:
+            before = time.process_time()
+            with pytest.raises(LateError):
+                await asker.ask(question())
+            return time.process_time() - before
+
+    assert run_loop(flooded) < 0.7
+
+
+async def test_a_python_plugin_has_no_hand_in_the_conversation(function: MakeProgram) -> None:
+    text = """
+import os, sys
+def choose(question):
+    os.write(1, b'{"id": 1, "order": ["c"]}\\n')
+    return ["a"] if sys.stdin.read() == "" else ["b"]
+"""
+    async with asking(function(text)) as asker:
+        assert [await asker.ask(question()) for _ in range(2)] == [Order(("a",))] * 2
 
 
 async def test_when_its_file_changes_another_takes_its_place(program: MakeProgram) -> None:

@@ -5,7 +5,7 @@ and the caller goes on without an answer.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,9 @@ from waypost.plugins.port import (
 
 START_TIMEOUT = 10.0
 """Seconds that a plugin has to get ready."""
+
+PATIENCE = 3.0
+"""Seconds that a starting server waits for it; then it goes on without."""
 
 FIRST_REST = 0.25
 LONGEST_REST = 60.0
@@ -79,9 +82,9 @@ class Asker:
         self._is_closed = False
 
     async def start(self) -> None:
-        """Gets it ready, as far as it can be. Does not raise: what is wrong is in the log, and it is tried again."""
+        """Begins, and waits some seconds at most until it is ready. Does not raise: what is wrong is in the log."""
         self._begin()
-        await self._begun()
+        await self._begun(PATIENCE)
 
     async def ask(self, question: Question) -> Answer:
         """The plugin's answer, within its time-out. Raises `PluginError`."""
@@ -141,9 +144,9 @@ class Asker:
             self._again = None
             self._starting = asyncio.get_running_loop().create_task(self._start())
 
-    async def _begun(self) -> None:
+    async def _begun(self, seconds: float | None = None) -> None:
         if self._starting is not None:
-            await asyncio.wait((self._starting,))
+            await asyncio.wait((self._starting,), timeout=seconds)
 
     async def _new_plugin(self) -> Plugin:
         """The plugin that is being started. Raises `BusyError` when none is."""
@@ -270,10 +273,9 @@ class Plugins:
         """How a plugin is configured."""
         return self._definitions[name]
 
-    async def start(self, names: Sequence[str] | None = None) -> None:
-        """Gets them ready side by side; all, or some. Does not raise."""
-        for name in self._definitions if names is None else names:
-            self._askers.setdefault(name, Asker(self._definitions[name], self._clock))
+    async def start(self) -> None:
+        """Gets them ready side by side, within some seconds. Does not raise."""
+        self._askers = {name: Asker(each, self._clock) for name, each in self._definitions.items()}
         await asyncio.gather(*(asker.start() for asker in self._askers.values()))
 
     async def ask(self, name: str, question: Question) -> Answer:

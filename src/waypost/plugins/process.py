@@ -30,6 +30,10 @@ SAID_AT_ONCE = 20
 SAID_PER_SECOND = 1.0
 """Lines of standard error that are logged: so many at once, and so many per second in the long run."""
 
+HEARD_AT_ONCE = 256 * 1024
+HEARD_PER_SECOND = 64 * 1024
+"""Octets of standard error that are read at all: one that writes more has to wait."""
+
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH")
 
@@ -129,8 +133,10 @@ class Process(asyncio.SubprocessProtocol):
 
     def _hold_its_tongue(self) -> None:
         """It says more than anybody can read: it has to wait, so that reading it costs next to nothing."""
-        pipe = None if self._transport is None else self._transport.get_pipe_transport(2)
-        if isinstance(pipe, asyncio.ReadTransport) and not self._ended.is_set():
+        if self._transport is None or self._ended.is_set():
+            return
+        pipe = cast(asyncio.ReadTransport | None, self._transport.get_pipe_transport(2))
+        if pipe is not None and not pipe.is_closing():
             pipe.pause_reading()
             asyncio.get_running_loop().call_later(1, self._listen_again, pipe)
 
@@ -153,23 +159,25 @@ class Said:
         self._name = name
         self._rest = b""
         self._allowed = float(SAID_AT_ONCE)
+        self._room = float(HEARD_AT_ONCE)
         self._since = 0.0
         self._dropped = 0
 
     def hear(self, data: bytes) -> bool:
         """Takes what it wrote; whether it is too much to go on like this."""
-        *lines, rest = (self._rest + data[: 64 * 1024]).split(b"\n")
+        *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[: MAX_SAID + 1]
         now = asyncio.get_running_loop().time()
-        self._allowed = min(SAID_AT_ONCE, self._allowed + (now - self._since) * SAID_PER_SECOND)
-        self._since = now
+        past, self._since = now - self._since, now
+        self._allowed = min(SAID_AT_ONCE, self._allowed + past * SAID_PER_SECOND)
+        self._room = min(HEARD_AT_ONCE, self._room + past * HEARD_PER_SECOND) - len(data)
         for line in lines:
             if self._allowed >= 1:
                 self._allowed -= 1
                 self._tell(line)
             else:
                 self._dropped += 1
-        return len(data) >= 16 * 1024 and self._allowed < 1
+        return self._room < 0
 
     def close(self) -> None:
         """It has ended: what is left is told."""

@@ -23,6 +23,9 @@ from waypost.plugins.wire import answer_object, read_question
 GROUP = "waypost.strategies"
 FUNCTION = "choose"
 
+MAX_TRACE = 4000
+"""Characters of a traceback that are written to standard error."""
+
 
 class LoadError(Exception):
     """The plugin cannot be loaded. The text is for people."""
@@ -73,14 +76,15 @@ def answered(answer: Any, question: Question) -> dict[str, Any]:
 
 def serve(target: str, load: Callable[[str], Callable[[Question], Any]]) -> None:
     """Loads a function, and answers with it until standard input ends."""
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what the plugin prints is no answer
+    asked, output = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what the plugin reads is no question
+    os.dup2(2, 1)  # and what it prints no answer
     sys.stdout = os.fdopen(1, "w", buffering=1)
     try:
         function = load(target)
     except BaseException as error:
         if not isinstance(error, LoadError):
-            traceback.print_exc()
+            _explain()
         fault = (
             f"{error!s:.300}" if isinstance(error, LoadError) else f"{target}: {type(error).__name__}: {error!s:.300}"
         )
@@ -88,9 +92,9 @@ def serve(target: str, load: Callable[[str], Callable[[Question], Any]]) -> None
         sys.exit(1)
     _say(output, {"ready": True})
     if inspect.iscoroutinefunction(function):
-        asyncio.run(_answer_many(function, output))
+        asyncio.run(_answer_many(function, asked, output))
     else:
-        for line in sys.stdin.buffer:
+        for line in asked:
             _say(output, _answer_one(function, line))
 
 
@@ -103,12 +107,14 @@ def _answer_one(function: Callable[[Question], Any], line: bytes) -> dict[str, A
         return _failed(made["id"], error)
 
 
-async def _answer_many(function: Callable[[Question], Coroutine[Any, Any, Any]], output: BinaryIO) -> None:
+async def _answer_many(
+    function: Callable[[Question], Coroutine[Any, Any, Any]], asked: BinaryIO, output: BinaryIO
+) -> None:
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[bytes] = asyncio.Queue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        for line in asked:
             loop.call_soon_threadsafe(lines.put_nowait, line)
         os._exit(0)  # whoever asked has gone, and nobody waits for an answer
 
@@ -131,8 +137,13 @@ async def _answer_many(function: Callable[[Question], Coroutine[Any, Any, Any]],
 
 def _failed(number: int, error: Exception) -> dict[str, Any]:
     if not isinstance(error, NonsenseError):
-        traceback.print_exc()
+        _explain()
     return {"id": number, "error": f"{type(error).__name__}: {error!s:.200}"}
+
+
+def _explain() -> None:
+    """Where it went wrong, for the log; cut, for an exception can be of any size."""
+    print(traceback.format_exc()[-MAX_TRACE:], file=sys.stderr)
 
 
 def _say(output: BinaryIO, made: dict[str, Any]) -> None:
