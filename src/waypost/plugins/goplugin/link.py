@@ -71,8 +71,6 @@ class Link(asyncio.Protocol):
         self._break(why)
 
     async def _call(self, stream: int, method: str, kind: Type, argument: object) -> Reply:
-        if self._fault is not None:
-            raise CrashedError(self._fault)
         try:
             number, octets = self._calls[stream].call(method, kind, argument)
         except GobError as error:
@@ -89,6 +87,8 @@ class Link(asyncio.Protocol):
             self._waiting.pop((stream, number), None)
 
     def _send(self, stream: int, data: bytes) -> None:
+        if self._fault is not None:
+            raise CrashedError(self._fault)
         try:
             self._yamux.send(stream, data)
         except YamuxError as error:
