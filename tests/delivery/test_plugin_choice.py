@@ -111,6 +111,7 @@ def test_the_plugin_s_order_is_tried(sink: StoringSink, second: StoringSink, plu
         assert send(port).startswith("250 ")
         assert send(port, "first@example.com").startswith("250 ")
         assert (len(sink.messages), len(second.messages)) == (1, 1)
+        assert [r["order"] for r in server.told("advised", target="providers")] == [["second", "first"], ["first"]]
         second.on("mail", say("451 4.3.2 Not now"))
         assert send(port).startswith("250 ")  # it fails over as the plugin wants
         assert len(sink.messages) == 2
@@ -138,8 +139,8 @@ def test_a_refusal_and_a_deferral_are_what_the_client_hears(
         assert send(port, "defer@example.com") == "451 4.7.1 Not now"
         assert [r["text"] for r in server.told("refused", command="rcpt")] == ["Not from there", "Not now"]
     assert sink.commands == []
-    stopped = [r for r in server.operational if r["event"] == "plugin_stopped_message"]
-    assert [r["plugin"] for r in stopped] == ["chooser"] * 2
+    stopped = server.told("advised", plugin="chooser")
+    assert [(r["code"], r["text"]) for r in stopped] == [(554, "Not from there"), (451, "Not now")]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +156,9 @@ def test_whatever_goes_wrong_mail_flows_by_the_default_order(
         assert send(port, f"{sender}@example.com").startswith("250 ")
         assert (len(sink.messages), len(second.messages)) == (1, 0)
         assert f'waypost_plugin_answers_total{{outcome="{reason}",plugin="chooser"}} 1.0' in server.metrics()
-    [failed] = [r for r in server.operational if r["event"] == "plugin_failed"]
-    assert (failed["plugin"], failed["reason"]) == ("chooser", reason)
+    [failed] = server.told("not_advised")
+    assert (failed["plugin"], failed["cause"]) == ("chooser", reason)
+    assert failed["id"] == server.told("relayed")[0]["id"]
 
 
 def test_health_comes_before_the_plugin_s_wishes(

@@ -54,7 +54,7 @@ def test_no_process_outlives_the_server(how: str, sink: StoringSink, tmp_path: P
         with RawClient(port) as client:
             client.hello()
             assert client.answer_to_message("ann@example.com", "bob@example.org", b"Subject: x\r\n\r\n").code == 250
-        process.wait_for_record("plugin_failed", plugin="mine", reason="timeout")
+        process.wait_for_record("not_advised", plugin="mine", cause="timeout")
         wait_until(lambda: (tmp_path / "started").read_text().endswith("\n"), "the plugin's number")
         pids = [int(line) for line in (tmp_path / "started").read_text().split()]
         assert any(map(is_running, pids))

@@ -36,7 +36,7 @@ for line in sys.stdin:
 @asynccontextmanager
 async def asking(definition: Definition) -> AsyncIterator[Asker]:
     asker = Asker(definition, SystemClock())
-    await asker.start()
+    await asker.start(30)
     try:
         yield asker
     finally:

@@ -16,6 +16,7 @@ from waypost.app.facts import gather, readiness
 from waypost.app.stores import Stores, stores_of
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
+from waypost.delivery.advice import Advice
 from waypost.delivery.allowances import KIND as ALLOWANCE
 from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import SLEEP, Candidates
@@ -69,7 +70,7 @@ class Server:
             on_sleep=self._slept,
             quotas=quotas,
             in_flight=self._upstreams.busy,
-            advisers=self._plugins,
+            advice=Advice(self._plugins, self._maillog),
         )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)

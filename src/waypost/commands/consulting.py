@@ -6,7 +6,7 @@ from typing import Any
 
 from waypost.clock import SystemClock
 from waypost.delivery.advice import Case, Known, in_order, question_of
-from waypost.plugins.asking import Plugins
+from waypost.plugins.asking import START_TIMEOUT, Plugins
 from waypost.plugins.port import Answer, Definition, Order, PluginError, Question
 from waypost.routing.route import Member, Pool
 
@@ -38,7 +38,7 @@ def consult(definition: Definition, pool: Pool, members: Sequence[Member], case:
 async def _ask(definition: Definition, question: Question) -> Answer:
     plugins = Plugins({definition.name: definition}, SystemClock())
     try:
-        await plugins.start()
+        await plugins.start(START_TIMEOUT)
         return await plugins.ask(definition.name, question)
     finally:
         await plugins.close()

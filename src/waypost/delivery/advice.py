@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from waypost.delivery.quotas import QuotaState
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope
@@ -28,7 +26,8 @@ from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import UNKNOWN, Standing
 from waypost.smtp.reply import Reply
 
-log = structlog.get_logger()
+Chosen = Sequence[Member] | Reply
+"""Whom to try, best first; or what is said of the message instead."""
 
 _WORDS: Mapping[State, Word] = {
     State.CLOSED: "healthy",
@@ -45,7 +44,17 @@ class Advisers(Protocol):
         """How a plugin is configured."""
 
     async def ask(self, name: str, question: Question) -> Answer:
-        """Its answer. Raises `PluginError`, which has been counted and logged."""
+        """Its answer. Raises `PluginError`, which has been counted."""
+
+
+class AdviceLog(Protocol):
+    """Whoever writes down what plugins said."""
+
+    def advised(self, message_id: str, plugin: str, pool: str, answer: Sequence[str] | Reply) -> None:
+        """A plugin chose the order in which upstreams are tried, or the reply that stops the message."""
+
+    def not_advised(self, message_id: str, plugin: str, pool: str, cause: str, reason: str) -> None:
+        """A plugin had no usable answer, so the order is that of the pool's strategy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +79,35 @@ class Known:
     now: float
 
 
-async def advised(
-    advisers: Advisers, name: str, pool: Pool, default: Sequence[Member], case: Case, known: Known
-) -> Sequence[Member] | Reply:
-    """The members to try, or the reply that stops the message, as the plugin `name` wants it.
+class Advice:
+    """Asks plugins, and writes down what they said."""
 
-    `default` is the order of the pool's strategy, which holds when the plugin has no answer.
-    """
-    needs_content = advisers.definition(name).needs == "content"
-    if needs_content and case.content is None:
-        return default
-    question = question_of(pool, default, case, known, with_header=needs_content)
-    try:
-        answer = await advisers.ask(name, question)
-    except PluginError:
-        return default
-    if not isinstance(answer, Order):
-        log.info("plugin_stopped_message", plugin=name, id=case.message_id, reply=str(answer.reply))
-        return answer.reply
-    log.debug("plugin_chose", plugin=name, id=case.message_id, pool=pool.name, order=list(answer.upstreams))
-    by_name = {member.upstream.name: member for member in default}
-    return in_order(answer, by_name, {facts.name for facts in question.upstreams if facts.health != "healthy"})
+    def __init__(self, advisers: Advisers, log: AdviceLog) -> None:
+        self._advisers = advisers
+        self._log = log
+
+    async def order(self, name: str, pool: Pool, default: Sequence[Member], case: Case, known: Known) -> Chosen:
+        """The members to try, or the reply that stops the message, as the plugin `name` wants it.
+
+        `default` is the order of the pool's strategy, which holds when the plugin has no answer.
+        """
+        needs_content = self._advisers.definition(name).needs == "content"
+        if needs_content and case.content is None:
+            return default
+        question = question_of(pool, default, case, known, with_header=needs_content)
+        try:
+            answer = await self._advisers.ask(name, question)
+        except PluginError as error:
+            self._log.not_advised(case.message_id, name, pool.name, error.reason, str(error))
+            return default
+        if not isinstance(answer, Order):
+            self._log.advised(case.message_id, name, pool.name, answer.reply)
+            return answer.reply
+        by_name = {member.upstream.name: member for member in default}
+        unwell = {facts.name for facts in question.upstreams if facts.health != "healthy"}
+        order = in_order(answer, by_name, unwell)
+        self._log.advised(case.message_id, name, pool.name, [member.upstream.name for member in order])
+        return order
 
 
 def in_order(order: Order, members: Mapping[str, Member], unwell: set[str]) -> Sequence[Member]:

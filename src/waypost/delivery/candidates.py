@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from waypost.clock import Clock
-from waypost.delivery.advice import Advisers, Case, Known, advised
+from waypost.delivery.advice import Advice, Case, Chosen, Known
 from waypost.delivery.counted import Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.quota_store import OwnCount
@@ -28,7 +28,6 @@ from waypost.routing.standing import NOTHING
 from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
 from waypost.smtp.address import NULL
-from waypost.smtp.reply import Reply
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
@@ -82,7 +81,7 @@ class Candidates:
         on_sleep: OnSleep = _unheard,
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
-        advisers: Advisers | None = None,
+        advice: Advice | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
@@ -90,7 +89,7 @@ class Candidates:
         self._sender = sender
         self._clock = clock
         self._chance = chance
-        self._advisers = advisers
+        self._advice = advice
         self._turns: dict[str, Turns] = {}
         self._health: dict[str, Health] = {}
 
@@ -113,14 +112,14 @@ class Candidates:
             facts = self.standings.facts(pool, envelope.reverse_path, key)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
 
-    async def advised(self, pool: Pool, case: Case) -> Sequence[Member] | Reply:
+    async def advised(self, pool: Pool, case: Case) -> Chosen:
         """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
         default = self.order(pool, case.envelope, case.client.account)
-        if self._advisers is None or pool.plugin is None:
+        if self._advice is None or pool.plugin is None:
             return default
         quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
         known = Known(self.standings.everything(pool), self._health, quotas, self._clock.monotonic())
-        return await advised(self._advisers, pool.plugin, pool, default, case, known)
+        return await self._advice.order(pool.plugin, pool, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""

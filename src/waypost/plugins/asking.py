@@ -75,16 +75,17 @@ class Asker:
         self._late = 0
         self._rest = 0.0
         self._again: Timer | None = None
-        self._fault = "it is not started"
+        self._fault = "it is being started"
         self._stamp: Stamp = ()
         self._looked_at = 0.0
         self._hurry = asyncio.Event()
         self._is_closed = False
 
-    async def start(self) -> None:
-        """Begins, and waits some seconds at most until it is ready. Does not raise: what is wrong is in the log."""
+    async def start(self, patience: float = PATIENCE) -> None:
+        """Begins, and waits so many seconds at most until it is ready. Does not raise: what is wrong is in the log."""
         self._begin()
-        await self._begun(PATIENCE)
+        if self._starting is not None:
+            await asyncio.wait((self._starting,), timeout=patience)
 
     async def ask(self, question: Question) -> Answer:
         """The plugin's answer, within its time-out. Raises `PluginError`."""
@@ -104,7 +105,9 @@ class Asker:
         raise LateError(f"no answer within {self.definition.timeout:g} s")
 
     async def _ask(self, question: Question) -> Answer:
-        plugin = self._plugin or await self._new_plugin()
+        plugin = self._plugin
+        if plugin is None:  # nobody waits until it is: that may take long, and the next message would have to as well
+            raise BusyError(f"it is not running: {self._fault}")
         try:
             async with self._slots:
                 answer = await plugin.choose(question)
@@ -143,17 +146,6 @@ class Asker:
         if self._starting is None and not self._is_closed:
             self._again = None
             self._starting = asyncio.get_running_loop().create_task(self._start())
-
-    async def _begun(self, seconds: float | None = None) -> None:
-        if self._starting is not None:
-            await asyncio.wait((self._starting,), timeout=seconds)
-
-    async def _new_plugin(self) -> Plugin:
-        """The plugin that is being started. Raises `BusyError` when none is."""
-        await self._begun()
-        if self._plugin is None:
-            raise BusyError(f"it is not running: {self._fault}")
-        return self._plugin
 
     async def _start(self) -> None:
         self._stamp, self._looked_at = self._stamped(), self._clock.monotonic()
@@ -273,13 +265,13 @@ class Plugins:
         """How a plugin is configured."""
         return self._definitions[name]
 
-    async def start(self) -> None:
-        """Gets them ready side by side, within some seconds. Does not raise."""
+    async def start(self, patience: float = PATIENCE) -> None:
+        """Gets them ready side by side, within so many seconds. Does not raise."""
         self._askers = {name: Asker(each, self._clock) for name, each in self._definitions.items()}
-        await asyncio.gather(*(asker.start() for asker in self._askers.values()))
+        await asyncio.gather(*(asker.start(patience) for asker in self._askers.values()))
 
     async def ask(self, name: str, question: Question) -> Answer:
-        """One plugin's answer, counted, and when there is none logged. Raises `PluginError`."""
+        """One plugin's answer, counted. Raises `PluginError`."""
         asker = self._askers.get(name)
         began = self._clock.monotonic()
         try:
@@ -288,7 +280,6 @@ class Plugins:
             answer = await asker.ask(question)
         except PluginError as error:
             self._report(name, error.reason, self._clock.monotonic() - began)
-            log.warning("plugin_failed", plugin=name, id=question.message_id, reason=error.reason, error=str(error))
             raise
         self._report(name, "ok", self._clock.monotonic() - began)
         return answer

@@ -20,7 +20,7 @@ from waypost.smtp.reply import printable
 GRACE = 1.0
 """Seconds that a program has to end by itself, after its input has ended and SIGTERM."""
 
-MAX_UNREAD = 1024 * 1024
+MAX_UNREAD = 8 * 1024 * 1024
 """Octets that may wait for a program to read them; one that does not read at all is as good as dead."""
 
 MAX_SAID = 500
@@ -101,8 +101,11 @@ class Process(asyncio.SubprocessProtocol):
                 async with asyncio.timeout(GRACE):
                     await self._ended.wait()
             except TimeoutError:
-                self.kill()
-                await self._ended.wait()
+                pass
+            finally:  # whoever ends it may be stopped itself
+                if not self._ended.is_set():
+                    self.kill()
+            await self._ended.wait()
         transport.close()
 
     def kill(self) -> None:

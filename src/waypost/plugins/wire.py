@@ -28,8 +28,8 @@ from waypost.smtp.reply import printable
 MAX_LINE = 64 * 1024
 """Octets of one line from a program; more than any answer needs."""
 
-MAX_HEADER = 256 * 1024
-"""Octets of header fields that a program is shown; the fields beyond are left out."""
+MAX_HEADER = 64 * 1024
+"""Characters of header fields that a program is shown; fields for which there is no room are left out."""
 
 _ANSWERS = ("order", "refuse", "defer", "error")
 _UPSTREAM = tuple(UpstreamFacts.__dataclass_fields__)
@@ -110,8 +110,7 @@ def _shown(header: HeaderFields) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     room = MAX_HEADER
     for name, value in header:
-        room -= len(name) + len(value)
-        if room < 0:
-            break
-        shown.append((name, value))
+        if len(name) + len(value) <= room:
+            room -= len(name) + len(value)
+            shown.append((name, value))
     return shown
