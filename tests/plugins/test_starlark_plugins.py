@@ -309,3 +309,9 @@ def test_faults_of_a_script(text: bytes | None, fault: str | None, tmp_path: Pat
     assert (found is None) == (fault is None)
     if fault is not None and found is not None:
         assert found.replace(str(file), "FILE").startswith(fault)
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.plugins.starlark.find_spec", lambda name: None)
+    fault = starlark_fault(Definition("p", "starlark", (str(tmp_path / "p.star"),)))
+    assert fault == "needs the package starlark-pyo3: `pip install 'waypost[starlark]'`"
