@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -159,6 +160,14 @@ if not os.path.exists(sys.argv[0] + ".crashed"):
         with pytest.raises(BusyError, match="SIGABRT"):  # it rests
             await asker.ask(question())
         assert await answer_again(asker) == Order(("c", "b", "a"))
+
+
+async def test_one_that_dies_between_questions_is_back_before_the_next(program: MakeProgram) -> None:
+    async with asking(program(ECHO)) as asker:
+        pid = pid_of(asker)
+        os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: asker._plugin is not None and pid_of(asker) != pid)
+        assert await asker.ask(question()) == Order(("c", "b", "a"))
 
 
 async def test_one_that_is_never_well_is_started_less_and_less(program: MakeProgram) -> None:

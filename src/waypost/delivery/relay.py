@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from waypost.delivery.advice import Case
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
@@ -135,8 +136,9 @@ class LiveRelay:
                 each.judged(link)
             return
         answers = link.recipients[kept:]
-        improves = all(map(_is_positive, link.recipients[:kept])) and any(map(_is_positive, answers))
-        if self._link is not None and not improves:
+        # Whoever was told before that he is accepted must be so there, whether or not there is a link to lose.
+        takes_all = all(map(_is_positive, link.recipients[:kept]))
+        if not takes_all or (self._link is not None and not any(map(_is_positive, answers))):
             self._sort(link, asked, answers, only_failures=True)
             link.lent.release()
             return
@@ -234,6 +236,8 @@ class LiveRelay:
         upstream, lent = link.upstream, link.lent
         try:
             lacking = lacks_8bitmime(content, lent.extensions)
+            if upstream.senders and lacking is None:
+                lacking = foreign_author(upstream, self._mail.reverse_path, content)
             answer: Answer
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking

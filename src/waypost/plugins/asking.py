@@ -6,6 +6,7 @@ and the caller goes on without an answer.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from waypost.plugins.port import (
     CrashedError,
     Definition,
     LateError,
+    Mortal,
     NonsenseError,
     Plugin,
     PluginError,
@@ -167,6 +169,8 @@ class Asker:
             self._starting = None
             self._retire(self.definition.timeout)  # the old one may still answer what it was asked
             self._plugin, self._started_at, self._late = plugin, self._clock.monotonic(), 0
+            if isinstance(plugin, Mortal):
+                plugin.on_end = partial(self._replace, plugin)
             log.info("plugin_started", plugin=self.definition.name, kind=self.definition.kind)
 
     async def _not_started(self, plugin: Plugin, why: str) -> None:

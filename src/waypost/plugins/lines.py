@@ -7,7 +7,7 @@ is tolerated to a degree, because an answer may come after its deadline.
 import asyncio
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from waypost.plugins.port import Answer, CrashedError, Definition, NonsenseError, PluginError, Question
 from waypost.plugins.process import Process
@@ -32,6 +32,7 @@ class LinesPlugin:
         self._number = 0
         self._rest = bytearray()
         self._unasked = 0
+        self.on_end: Callable[[str], None] = _unheard
         self._fault = ""  # why it cannot be spoken with any more
 
     @property
@@ -122,11 +123,13 @@ class LinesPlugin:
 
     def _broken(self, why: str) -> None:
         """It cannot be spoken with any more."""
-        self._break(why)
         self._process.kill()
+        self._ended(why)
 
     def _ended(self, why: str) -> None:
-        self._break(why)
+        if not self._fault:
+            self._break(why)
+            self.on_end(why)
 
     def _break(self, why: str) -> None:
         self._fault = self._fault or why
@@ -139,6 +142,10 @@ class LinesPlugin:
             if not answer.done():
                 answer.set_exception(error)
         self._asked.clear()
+
+
+def _unheard(why: str) -> None:
+    pass
 
 
 def open_exec(definition: Definition) -> LinesPlugin:
