@@ -102,8 +102,8 @@ def _flows(reasons: set[str], sink: StoringSink, folder: Path, **plugin: Any) ->
     made["upstreams"]["second"]["address"] = "127.0.0.1:1"  # who goes there has not the default order
     with WaypostProcess(folder, made, ports=[port]) as process:
         assert send(port) == 250
-        failed = process.wait_for_record("plugin_failed", plugin="mine")
-        assert {record["reason"] for record in failed} <= reasons
+        failed = process.wait_for_record("not_advised", plugin="mine")
+        assert {record["cause"] for record in failed} <= reasons
         assert process.records("attempted") == []
         assert process.stop() == 0
     assert len(sink.messages) == 1
