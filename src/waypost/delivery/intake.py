@@ -2,7 +2,7 @@
 
     recipients: route each to a leg, and ask that: the primary in `pass` and `hybrid`, nobody in `spool`
     write:      keep the content
-    finish:     known already? -> trace -> by acceptance mode:
+    finish:     known already? -> form: rewriting, trace, signatures -> by acceptance mode:
         pass:   prepare the copies -> relay to the primary -> commit or abort -> reply
         else:   take it into custody, which relays what it can and stores the rest -> reply
 
@@ -18,18 +18,17 @@ import structlog
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
+from waypost.delivery.forming import Given
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
 from waypost.delivery.vouching import vouched
-from waypost.mail.content import Content, JoinedContent, MemoryContent
-from waypost.mail.header import read_header
+from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Role, Status
-from waypost.mail.trace import loops, missing_fields, received_field
 from waypost.routing.route import Route
 from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
@@ -171,12 +170,16 @@ class Reception:
         known = await self._recorded(envelope, content)
         if known is not None:
             return known
-        traced = self._traced(envelope, content)
-        if isinstance(traced, Reply):
-            return traced
-        message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
-        desk.log.received(message, *self._legs.words())
         [leg, *_] = self._legs
+        rewrite = self._legs.rewrite
+        given = Given(self._id, self._client, self._mail.reverse_path, envelope, content, leg.route.name, rewrite)
+        formed = await desk.former.accepted(given, desk.clock.time())
+        if isinstance(formed, Reply):
+            return formed
+        message = Message(self._id, desk.clock.time(), self._client, envelope, formed.content, self._digest)
+        desk.log.received(message, *self._legs.words(), formed.signed)
+        if formed.tell is not None:
+            formed.tell()
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
@@ -202,7 +205,7 @@ class Reception:
 
     def _envelope(self) -> Envelope:
         recipients = [recipient for leg in self._legs for recipient in leg.accepted]
-        return Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+        return Envelope(self._legs.reverse_path, tuple(recipients), self._mail.parameters)
 
     async def _kept(self) -> Content | None:
         if self._sink is None:
@@ -237,20 +240,6 @@ class Reception:
         if answer is not None:
             self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
         return answer
-
-    def _traced(self, envelope: Envelope, content: Content) -> Content | Reply:
-        """The content with our fields in front, or the refusal of a message that goes in circles."""
-        settings, client = self._desk.settings, self._client
-        header = read_header(content)
-        looping = loops(header.head, settings.instance, settings.max_received)
-        if looping is not None:
-            return looping
-        now = self._desk.clock.time()
-        only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
-        front = received_field(self._id, client, settings.hostname, now, only, settings.instance)
-        if client.submission:
-            front += missing_fields(header, settings.hostname, self._id, now)
-        return JoinedContent(front, content)
 
     # -- the end
 

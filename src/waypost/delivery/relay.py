@@ -17,7 +17,6 @@ from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
-from waypost.mail.rewrite import rewritten_content
 from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Member, Route, Upstream
 from waypost.routing.verdict import Kind, Verdict
@@ -242,8 +241,6 @@ class LiveRelay:
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking
             else:
-                if upstream.rewrite_from is not None:
-                    content = rewritten_content(content, upstream.rewrite_from)
                 self.sending_to = upstream.name
                 phase, answer = await lent.send(content)
             judged = self._judge(link, phase, answer)
@@ -285,9 +282,11 @@ class LiveRelay:
         envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
 
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
-            return fit(envelope, upstream, extensions)
+            return fit(envelope, extensions)
 
-        link = await self._candidates.begin(upstream, envelope, worded, client=self._client, background=False)
+        link = await self._candidates.begin(
+            upstream, envelope, worded, client=self._client, message_id=self._message_id, background=False
+        )
         if isinstance(link, Judged):
             self._spent.add(upstream.name)
             self._failures.append((link.attempt.answer, link.verdict))
