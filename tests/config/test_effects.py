@@ -180,6 +180,10 @@ OTHER = {
     "upstreams.NAME.warm_up.time_zone": ("Europe/Berlin", WARM_UP),
     "upstreams.NAME.senders": ["*@example.com"],
     "upstreams.NAME.cost": "7",
+    "upstreams.NAME.probe.interval": "7m",
+    "upstreams.NAME.probe.login": "false",
+    "upstreams.NAME.probe.canary": "canary@example.com",
+    "upstreams.NAME.probe.sender": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
     "plugins.NAME.python": ("./other.py", plugin()),
     "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
     "plugins.NAME.starlark": ("./other.star", plugin(python=None, starlark="./mine.star")),
@@ -344,6 +348,7 @@ BACKGROUND_20 = dict.fromkeys(("connect", "greeting", "command", "data", "block"
         ({"routes.NAME.backoff": "1m"}, {"routes.NAME.backoff": {"intervals": ["60"]}}),
         ({"spool": "other"}, {"spool": {"path": "other"}}),
         ({"spool": "postgres://u@h/d"}, {"spool": {"url": "postgres://u@h/d"}}),
+        ({"upstreams.NAME.probe": "5m"}, {"upstreams.NAME.probe": {"interval": "300"}}),
         ({"upstreams.NAME.quota": "5/day"}, {"upstreams.NAME.quota": [{"limit": "5", "per": "day"}]}),
         (
             {"upstreams.NAME.quota": ["5/day", "9 / hour recipients"]},

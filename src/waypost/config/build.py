@@ -190,6 +190,7 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         quotas=_quotas(section),
         senders=section.senders,
         cost=section.cost,
+        probe=section.probe.value,
     )
 
 

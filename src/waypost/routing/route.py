@@ -9,6 +9,7 @@ from typing import Literal
 
 from waypost.mail.rewrite import Rewrite
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 Network = IPv4Network | IPv6Network
@@ -89,6 +90,7 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    probe: ProbeSettings = NO_PROBE
 
 
 @dataclass(frozen=True, slots=True)
