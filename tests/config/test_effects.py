@@ -189,6 +189,8 @@ OTHER = {
     "upstreams.NAME.probe.sender": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
     "plugins.NAME.python": ("./other.py", plugin()),
     "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
+    "plugins.NAME.starlark": ("./other.star", plugin(python=None, starlark="./mine.star")),
+    "plugins.NAME.go": ("./other", plugin(python=None, go="./mine")),
     "plugins.NAME.timeout": ("7", plugin()),
     "plugins.NAME.memory": ("64MB", plugin()),
     "plugins.NAME.at_once": ("7", plugin()),
@@ -284,8 +286,11 @@ def files(folder, certificates):
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
     (folder / "list").write_text("example.org\n")
-    for name in ("mine.py", "other.py"):
+    for name in ("mine.py", "other.py", "mine.star", "other.star"):
         (folder / name).write_text("def choose(question):\n    return ['b']\n")
+    for name in ("mine", "other"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 
