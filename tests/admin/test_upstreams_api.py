@@ -36,7 +36,7 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
     new = Upstream("new", "new.example", 25)
     for _ in range(3):
         down = Failure(Phase.CONNECT, Cause.UNREACHABLE, "refused")
-        parts.candidates._health_of("new")
+        parts.candidates._health["new"]
         parts.candidates.judge(new, Phase.CONNECT, down, 0.0)
     now = parts.clock.time()
     parts.clock.advance(2)

@@ -66,7 +66,7 @@ class House:
 
     def judge(self, answer: Answer, phase: Phase = Phase.DOT) -> None:
         """Mail has had this answer."""
-        self.candidates._health_of("one")
+        self.candidates._health["one"]
         self.candidates.judge(ONE, phase, answer, self.clock.monotonic())
 
     @property

@@ -34,7 +34,8 @@ from waypost.config.schema_accounts import AccountSection, AccountsFileSection, 
 from waypost.config.schema_plugins import PluginSection
 from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import DkimSection
-from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
+from waypost.config.schema_rules import RuleSection
+from waypost.config.schema_sending import PoolSection, RouteSection, UpstreamSection
 from waypost.config.schema_tls import ListenerTls, TlsSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
