@@ -2,8 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rig.certificates import Certificates
 from rig.waypost import waypost as run_waypost
@@ -13,10 +17,30 @@ SHOWN = [
     pytest.param(text, id=f"{page}-{number}")
     for page in (
         "README.md",
-        *sorted(str(guide.relative_to(ROOT)) for guide in (ROOT / "docs" / "guides").glob("*.md")),
+        *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
     )
     for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.M | re.S))
 ]
+
+
+def missing(shown: dict[str, Any]) -> dict[str, Any]:
+    """The sections that a part of a configuration needs around it: what it names, and what every one must have."""
+    if "users" in shown or "relay" in shown:
+        return {}  # another program's file, which is shown whole
+    routes, rules, pools = shown.get("routes", {}), shown.get("rules", []), shown.get("pools", {})
+    present = [*pools, *shown.get("upstreams", ())]
+    named = {name for pool in pools.values() for name in pool["upstreams"]}
+    named |= {name for route in routes.values() for name in (route["primary"], *route.get("copies", ()))} - {*present}
+    primary = next(iter([*present, *sorted(named), "some"]))
+    around = {
+        "listeners": [{"address": "127.0.0.1:2525", "mode": "submission", "allow_plaintext_auth": True}],
+        "accounts": {"backup": {"password": "a password"}},
+        "upstreams": {name: {"address": "mail.example.com:25"} for name in sorted(named or {"some"})},
+        "routes": {rule["route"]: {"primary": primary} for rule in rules} or {"everything": {"primary": primary}},
+    }
+    if any(listener["mode"] == "relay" for listener in shown.get("listeners", ())):
+        del around["accounts"]
+    return {section: value for section, value in around.items() if section not in shown}
 
 
 @pytest.mark.parametrize("text", SHOWN)
@@ -27,18 +51,36 @@ def test_a_configuration_that_is_shown_passes_the_check(text: str, tmp_path: Pat
     users.write_text("ann:$2y$05$gzhzP1z1lVRL5tlnAjPFGeJLfjp34KGVpSNi6Yc8b56fmOJKtqpem\n")
     database = tmp_path / "database"
     database.write_text("postgresql://waypost:a-password@db.example.com/waypost\n")
+    domains = tmp_path / "domains"
+    domains.write_text("example.com\n")
+    signing = tmp_path / "signing.pem"
+    signing.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
     for theirs, ours in (
         ("/etc/waypost/cert.pem", certificates.certificate),
         ("/etc/waypost/key.pem", certificates.key),
         ("/etc/waypost/clients.pem", certificates.ca_file),
         ("/etc/waypost/users", users),
-        *((f"/run/secrets/{name}", secret) for name in ("billing", "gitea", "newsletter", "provider")),
+        ("/etc/waypost/example.org.pem", certificates.certificate),
+        ("/etc/waypost/example.org.key", certificates.key),
+        ("/etc/waypost/branch.pem", certificates.certificate),
+        ("/etc/waypost/branch.key", certificates.key),
+        *((f"/var/lib/waypost/{name}.token", secret) for name in ("office", "shared", "gmail")),
+        ("/etc/waypost/migrated-domains", domains),
+        ("/etc/waypost/s2026.pem", signing),
         ("/run/secrets/database", database),
+        ("examples/plugins/", f"{ROOT / 'examples' / 'plugins'}/"),
+        ("./by_recipient.star", ROOT / "examples" / "plugins" / "by_recipient.star"),
+        ("./rotate", program),
         ("/var/lib/waypost", tmp_path / "spool"),
     ):
         text = text.replace(theirs, str(ours))
+    text = re.sub(r"/run/secrets/[a-z-]+", str(secret), text)
     file = tmp_path / "shown.yaml"
-    file.write_text(text)
+    around = missing(yaml.load(text, yaml.BaseLoader))
+    file.write_text(text + (yaml.safe_dump(around) if around else ""))
     checked = run_waypost("check", "--config", str(file), env={"STATE_DIRECTORY": str(tmp_path / "spool")})
     assert checked.returncode == 0, checked.stderr
 
