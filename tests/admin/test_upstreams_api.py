@@ -18,7 +18,7 @@ async def test_upstreams_of_which_nothing_is_known(parts, ask):
     assert new == {
         "upstream": "new",
         "address": "new.example:25",
-        "state": "closed",
+        "state": "healthy",
         "reason": "",
         "since": None,
         "next_trial_at": None,
@@ -46,7 +46,7 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
 
     _, (_, found) = await ask("/api/upstreams")
 
-    assert (found["state"], found["reason"]) == ("open", "unreachable at connect: refused")
+    assert (found["state"], found["reason"]) == ("failing", "unreachable at connect: refused")
     assert (found["since"], found["next_trial_at"]) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:45.000Z")
     assert found["error_share"] > 0.4
     assert found["probe"] == {
