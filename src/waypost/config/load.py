@@ -97,8 +97,8 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
 def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[Problem]]:
     """The file in its native form, unchecked when it is written in that; its format; and warnings about it.
 
-    Variables of the old formats are part of it. An empty file in one of the usual places is passed over: the shell makes
-    one before `waypost config import > waypost.yaml` begins. Raises `ConfigurationError`.
+    Variables of the old formats are part of it. An empty file in one of the usual places is passed over: the shell
+    makes one before `waypost config import > waypost.yaml` begins. Raises `ConfigurationError`.
     """
     tree, kind, warnings, problems = _native(*_file(config_path, environ, pass_over_empty=True), environ)
     if problems:
