@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from bench.arrivals import Arrivals
 from bench.instance import Instance
@@ -118,6 +120,28 @@ def _strategy(name: str) -> Change:
     return change
 
 
+def _plugin(kind: str, text: str) -> Change:
+    def change(config: Config, place: Place) -> None:
+        place.directory.mkdir(parents=True, exist_ok=True)
+        file = place.directory / ("plugin.py" if kind == "python" else "plugin")
+        file.write_text(text)
+        file.chmod(0o755)
+        config["plugins"] = {"mine": {kind: str(file), "timeout": "5s"}}
+        config["pools"]["pair"]["plugin"] = "mine"
+
+    return change
+
+
+_FUNCTION = "def choose(question):\n    return [upstream.name for upstream in question.upstreams]\n"
+_PROGRAM = f"""#!{sys.executable} -IS
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    order = [upstream["name"] for upstream in asked["question"]["upstreams"]]
+    print(json.dumps({{"id": asked["id"], "order": order}}), flush=True)
+"""
+
+
 def _spool(config: Config, place: Place) -> None:
     config["spool"] = {"path": str(place.directory / "spool")}
 
@@ -164,6 +188,30 @@ def _tls_upstream(config: Config, _: Place) -> None:
     config["upstreams"]["primary"]["tls"] = {"mode": "implicit", "verify": False}
 
 
+def _submission(config: Config, _: Place) -> None:
+    config["listeners"][0]["mode"] = "submission"
+
+
+def _rewritten(config: Config, _: Place) -> None:
+    for route in config["routes"].values():
+        route["rewrite"] = "me@example.com"
+
+
+def _rewritten_there(config: Config, _: Place) -> None:
+    config["upstreams"]["primary"]["rewrite"] = "me@example.com"
+
+
+def _signed(algorithm: str) -> Change:
+    def change(config: Config, place: Place) -> None:
+        path = place.directory / f"{algorithm}.pem"
+        key = ed25519.Ed25519PrivateKey.generate() if algorithm == "ed25519" else rsa.generate_private_key(65537, 2048)
+        clear = serialization.NoEncryption()
+        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear))
+        config["dkim"] = [{"domain": "example.com", "selector": "s1", "key_file": str(path)}]
+
+    return change
+
+
 _hashes: list[str] = []
 
 
@@ -192,7 +240,39 @@ _PAIR = Setup("ordered", "strategy `ordered`, two upstreams", (_two,))
 _NEW = ("--sessions=20",)
 _KEPT = ("--sessions=20", "--reuse")
 _CLIENT = Setup("client", "pass, own client, new connection", (_plain_listener,), _NEW)
+
+
+def _rules_of_all_kinds(count: int) -> Change:
+    """Conditions that nest or that need more than a look into a dict; none of them waits for the content."""
+
+    def change(config: Config, _: Place) -> None:
+        conditions: list[Callable[[int], Config]] = [
+            lambda n: {"helo": f"host{n}.example"},
+            lambda n: {"recipient": f"*@d{n}.example", "time": "mon-fri 08:00-18:00 Europe/Berlin"},
+            lambda n: {"recipient": f"*@d{n}.example", "percent": 10},
+            lambda n: {"any": [{"recipient": f"*@d{n}.example"}, {"reverse_path": f"*@s{n}.example"}]},
+            lambda n: {"recipient": f"*.d{n}.example", "not": {"reverse_path": f"*@s{n}.example"}},
+        ]
+        rules = [conditions[n % len(conditions)](n) | {"route": "all"} for n in range(count - 1)]
+        config["rules"] = [*rules, {"route": "all"}]
+
+    return change
+
+
+def _rules_on_header(count: int) -> Change:
+    """Every recipient waits for the content, and its upstream is asked for it only then."""
+
+    def change(config: Config, _: Place) -> None:
+        config["routes"]["other"] = dict(config["routes"]["all"])
+        rules = [{"header": {"X-Stream": f"stream{number}"}, "route": "other"} for number in range(count - 1)]
+        config["rules"] = [*rules, {"route": "all"}]
+
+    return change
+
+
 _CLIENT_KEPT = Setup("client-kept", "pass, own client, connection reused", (_plain_listener,), _KEPT)
+_SUBMITTED = Setup("submission", "pass, a submission listener", (_submission,))
+_REWRITTEN = Setup("rewrite", "`rewrite` on the route", (_submission, _rewritten))
 _RENEWED = Setup("upstream-new", "pass, a new connection to the upstream for each message", (_renewed,))
 
 
@@ -207,6 +287,8 @@ FEATURES: dict[str, Feature] = {
         Feature(Setup("rules-10", "10 rules by recipient domain", (_rules(10),)), _PASS),
         Feature(Setup("rules-1000", "1,000 rules by recipient domain", (_rules(1000),)), _PASS),
         Feature(Setup("rules-mixed", "1,000 rules of five kinds", (_mixed_rules(1000),)), _PASS),
+        Feature(Setup("rules-kinds", "1,000 rules of five other kinds", (_rules_of_all_kinds(1000),)), _PASS),
+        Feature(Setup("rules-header", "1,000 rules on a header field", (_rules_on_header(1000),)), _PASS),
         Feature(_STORED, _PASS),
         Feature(Setup("quota", "two quotas", (_spool, _quota)), _STORED),
         Feature(_PAIR, _PASS),
@@ -223,6 +305,14 @@ FEATURES: dict[str, Feature] = {
                 "sticky",
             )
         ),
+        *(
+            Feature(Setup(f"plugin-{name}", f"plugin, {title}", (_two, _plugin(kind, text))), _PAIR)
+            for name, title, kind, text in (
+                ("python", "Python function", "python", _FUNCTION),
+                ("async", "Python coroutine", "python", f"async {_FUNCTION}"),
+                ("exec", "program in lines of JSON", "exec", _PROGRAM),
+            )
+        ),
         Feature(Setup("client-nothing", "nothing, with our own client", (_plain_listener,), _NEW), _CLIENT),
         Feature(Setup("auth-cached", "AUTH PLAIN, argon2id, password remembered", (_accounts(1),), _login(1)), _CLIENT),
         Feature(
@@ -237,6 +327,12 @@ FEATURES: dict[str, Feature] = {
             _CLIENT_KEPT,
         ),
         Feature(Setup("proxy", "PROXY header from the client", (_proxy_listener,), (*_NEW, "--proxy")), _CLIENT),
+        Feature(_REWRITTEN, _SUBMITTED),
+        Feature(Setup("rewrite-there", "`rewrite` on the upstream", (_submission, _rewritten_there)), _SUBMITTED),
+        *(
+            Feature(Setup(f"dkim-{name}", f"DKIM, {name}", (_submission, _rewritten, _signed(name))), _REWRITTEN)
+            for name in ("rsa", "ed25519")
+        ),
         Feature(
             Setup("tls-out", "TLS to the upstream, new connection", (_renewed, _tls_upstream), sink_tls=True), _RENEWED
         ),

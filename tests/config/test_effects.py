@@ -2,8 +2,11 @@
 
 import copy
 from dataclasses import replace
+from functools import cache
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from waypost.config.load import read
 from waypost.config.schema import Configuration
@@ -32,7 +35,20 @@ BASE = {
 }
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
+HOURS = {"rules.0.time": [{"hours": "08:00-18:00"}]}
+PERCENT = {"rules.0.percent": {"value": "10"}}
+
+
+@cache
+def dkim_keys(name):
+    """A key of its own for each name."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    clear = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear)
+
+
 WARM_UP = {"upstreams.NAME.warm_up": {"start": "2026-12-01", "limits": ["50", "100"]}}
+SIGNING = {"dkim": [{"domain": "example.com", "selector": "s1", "key_file": "rsa.pem"}]}
 FILE = {"accounts_file": {"path": "users", "format": "htpasswd"}}
 ASKING = {
     "tls": {"certificate": "cert.pem", "key": "key.pem"},
@@ -45,6 +61,12 @@ def oauth2(**more):
     section = {"provider": "microsoft", "client_id": "waypost", "refresh_token": "secret"} | more
     section = {key: value for key, value in section.items() if value is not None}
     return {"upstreams.NAME.auth.password": None, "upstreams.NAME.auth.oauth2": section}
+
+
+def plugin(**more):
+    """A plugin, for what is said of one or names it."""
+    section = {"python": "./mine.py"} | more
+    return {"plugins": {"NAME": {key: value for key, value in section.items() if value is not None}}}
 
 
 # Another value for each key, where it stands in BASE. A third part says what has to be there beside it.
@@ -129,7 +151,24 @@ OTHER = {
         for section in ("timeouts", "background_timeouts")
         for phase in ("connect", "greeting", "command", "data", "block", "dot")
     },
-    "upstreams.NAME.rewrite_from": "me@example.com",
+    **{
+        f"{there}.{key}": value
+        for there in ("upstreams.NAME.rewrite", "routes.NAME.rewrite")
+        for key, value in {
+            "from": ({"*@a.example": "*@b.example"}, {f"{there}.remove": ["X"]}),
+            "envelope": ({"*": "me@example.com"}, {f"{there}.remove": ["X"]}),
+            "sender": ({"*": "me@example.com"}, {f"{there}.remove": ["X"]}),
+            "reply_to": ("none", {f"{there}.from": {"*": "me@example.com"}}),
+            "add": ({"X-App": "shop"}, {f"{there}.remove": ["X"]}),
+            "remove": (["X-Y"], {f"{there}.from": {"*": "me@example.com"}}),
+        }.items()
+    },
+    "dkim.0.domain": ("other.example", SIGNING),
+    "dkim.0.selector": ("s2", SIGNING),
+    "dkim.0.key_file": ("rsa2.pem", SIGNING),
+    "dkim.0.subdomains": ("true", SIGNING),
+    "dkim.0.headers": (["From", "To"], SIGNING),
+    "dkim.0.canonicalization": ("simple/relaxed", SIGNING),
     "upstreams.NAME.rate": "7/minute",
     "upstreams.NAME.client_address": "xclient",
     "upstreams.NAME.quota.0.limit": "7",
@@ -144,6 +183,19 @@ OTHER = {
     "upstreams.NAME.warm_up.time_zone": ("Europe/Berlin", WARM_UP),
     "upstreams.NAME.senders": ["*@example.com"],
     "upstreams.NAME.cost": "7",
+    "upstreams.NAME.probe.interval": "7m",
+    "upstreams.NAME.probe.login": "false",
+    "upstreams.NAME.probe.canary": "canary@example.com",
+    "upstreams.NAME.probe.sender": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
+    "plugins.NAME.python": ("./other.py", plugin()),
+    "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
+    "plugins.NAME.starlark": ("./other.star", plugin(python=None, starlark="./mine.star")),
+    "plugins.NAME.go": ("./other", plugin(python=None, go="./mine")),
+    "plugins.NAME.timeout": ("7", plugin()),
+    "plugins.NAME.memory": ("64MB", plugin()),
+    "plugins.NAME.at_once": ("7", plugin()),
+    "plugins.NAME.needs": ("content", plugin() | {"routes.NAME.acceptance": "spool"}),
+    "pools.pool.plugin": ("NAME", plugin()),
     "pools.pool.sticky_by": ("account", {"pools.pool.strategy": "sticky"}),
     "pools.pool.strategy": "random",
     "pools.pool.upstreams": {"b": "2"},
@@ -165,6 +217,18 @@ OTHER = {
     "rules.0.client_network": ["10.0.0.0/8"],
     "rules.0.reverse_path": ["<>"],
     "rules.0.recipient": ["bob@example.com"],
+    "rules.0.helo": ["*.example.com"],
+    "rules.0.reverse_path_file": ["list"],
+    "rules.0.recipient_file": ["list"],
+    "rules.0.time.0.days": ("mon-fri", HOURS),
+    "rules.0.time.0.hours": ("10:00-18:00", HOURS),
+    "rules.0.time.0.time_zone": ("Europe/Berlin", HOURS),
+    "rules.0.percent.value": ("20", PERCENT),
+    "rules.0.percent.by": ("sender", PERCENT),
+    "rules.0.percent.salt": ("s", PERCENT),
+    "rules.0.size": "over 5MB",
+    "rules.0.header": {"Subject": ["*x*"]},
+    "rules.0.name": "some",
     "rules.0.route": "second",
     "spool.path": "other",
     "spool.url": ("postgresql://u@host/db", {"spool.path": None}),
@@ -217,8 +281,16 @@ def files(folder, certificates):
         (folder / name).write_bytes(certificates.key.read_bytes())
     (folder / "ca.pem").write_bytes(certificates.ca_file.read_bytes())
     (folder / "ca2.pem").write_bytes(certificates.ca_file.read_bytes())
+    for name in ("rsa.pem", "rsa2.pem"):
+        (folder / name).write_bytes(dkim_keys(name))
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
+    (folder / "list").write_text("example.org\n")
+    for name in ("mine.py", "other.py", "mine.star", "other.star"):
+        (folder / name).write_text("def choose(question):\n    return ['b']\n")
+    for name in ("mine", "other"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 
@@ -292,6 +364,7 @@ BACKGROUND_20 = dict.fromkeys(("connect", "greeting", "command", "data", "block"
         ({"routes.NAME.backoff": "1m"}, {"routes.NAME.backoff": {"intervals": ["60"]}}),
         ({"spool": "other"}, {"spool": {"path": "other"}}),
         ({"spool": "postgres://u@h/d"}, {"spool": {"url": "postgres://u@h/d"}}),
+        ({"upstreams.NAME.probe": "5m"}, {"upstreams.NAME.probe": {"interval": "300"}}),
         ({"upstreams.NAME.quota": "5/day"}, {"upstreams.NAME.quota": [{"limit": "5", "per": "day"}]}),
         (
             {"upstreams.NAME.quota": ["5/day", "9 / hour recipients"]},

@@ -220,7 +220,7 @@ def test_smtpmux_the_documented_file(load_text):
     assert [member.upstream.name for member in pool.members] == ["mail1", "mail2"]
     upstream = settings.upstreams["mail1"]
     assert (upstream.credentials.username, upstream.credentials.password.reveal()) == ("any", "any")
-    assert (upstream.tls.mode, upstream.allow_plaintext_auth, upstream.rewrite_from) == ("opportunistic", False, None)
+    assert (upstream.tls.mode, upstream.allow_plaintext_auth, upstream.rewrite) == ("opportunistic", False, None)
     assert [warning.partition(";")[0] for warning in settings.warnings] == [
         "c.yaml: is in the format of smtpmux",
         "c.yaml: :1020 takes passwords without TLS from every network, as smtpmux did",
@@ -330,18 +330,54 @@ def test_smtpmux_names_pools_and_rewriting(load_text):
     assert upstreams[implicit].tls.mode == "implicit"
     assert upstreams["ipv6-1"].credentials is None
     assert upstreams["ipv6-1"].host == "::1"  # defect S21
-    assert upstreams[me].rewrite_from == Address("me", "example.com")
-    assert upstreams[apikey].rewrite_from is None  # defect S5
+    assert upstreams[me].rewrite.author.fixed == Address("me", "example.com")
+    assert upstreams[apikey].rewrite is None  # defect S5
     assert one.primary.strategy == two.primary.strategy == "ordered"
     assert settings.routes.rules == ()
 
 
-@pytest.mark.parametrize("path", ["./my_selector.py", "selector.star", "/opt/plugins/mine"])
-def test_smtpmux_selectors_that_this_version_cannot_run(mistakes, path):
+@pytest.mark.parametrize("path", ["my_selector.py", "./my_selector.py"])
+def test_smtpmux_a_python_selector_becomes_a_plugin_of_its_pools(load_text, folder, path):
+    (folder / "my_selector.py").write_text("def choose(question):\n    return ['mail2']\n")
+    text = MUX.replace("./plugins/round_robin/round-robin-plugin", path)
+    loaded = load_text(text + text.replace("users:\n", "").replace("test@user.com", "other@user.com"))
+    settings = loaded.settings
+    assert [pool.plugin for pool in settings.pools.values() if len(pool.members) > 1] == ["my_selector.py"] * 2
+    assert settings.plugins["my_selector.py"].command == ("./my_selector.py",)
+    assert settings.pools["test@user.com"].strategy == "ordered"
+
+
+def test_smtpmux_a_python_selector_that_is_not_there(mistakes):
+    (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", "./my_selector.py"))
+    assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")
+    assert "cannot be read: No such file" in problem.text
+
+
+def test_smtpmux_a_starlark_selector_becomes_a_plugin(load_text, folder):
+    (folder / "selector.star").write_text("def selector(downstreams):\n    return None\n")
+    settings = load_text(MUX.replace("./plugins/round_robin/round-robin-plugin", "selector.star")).settings
+    (plugin,) = settings.plugins.values()
+    assert (plugin.kind, plugin.command) == ("starlark", ("./selector.star",))
+    assert settings.pools["test@user.com"].plugin == "selector.star"
+
+
+def test_smtpmux_any_other_selector_is_a_go_program(load_text, folder):
+    program = folder / "my-selector"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    settings = load_text(MUX.replace("./plugins/round_robin/round-robin-plugin", str(program))).settings
+    (plugin,) = settings.plugins.values()
+    assert (plugin.kind, plugin.command) == ("go", (str(program),))
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [("selector.star", "selector.star cannot be read"), ("/opt/plugins/mine", "there is no file /opt/plugins/mine")],
+)
+def test_smtpmux_selectors_that_are_not_there(mistakes, path, fault):
     (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", path))
     assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")
-    assert "this version cannot run" in problem.text
-    assert "round-robin-plugin" in problem.suggestion
+    assert fault in problem.text
 
 
 @pytest.mark.parametrize("selector", ["", "    selector_algo_path: ''\n", "    selector_algo_path:\n"])

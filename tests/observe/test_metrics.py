@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from waypost import __version__
 from waypost.observe.lag import LoopLag
-from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts
+from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts, StageFacts
+from waypost.smtp.address import NULL
 from waypost.smtp.reply import reply
 
 FACTS = Facts(
     sessions={"127.0.0.1:25": 3},
     upstream_healthy={"old": True, "new": False},
     upstream_connections={("old", "idle"): 2, ("old", "busy"): 1},
+    upstream_paused={"old": False, "new": True},
+    probes=(StageFacts("old", "connect", True, 0.25, 1e9), StageFacts("old", "auth", False, 1.5, 1e9)),
+    certificates={("listener", "127.0.0.1:25"): 2e9},
     quotas=(QuotaFacts("old", "messages/day", 7, 500), QuotaFacts("old", "warm-up messages/day", 7, None)),
     spool=(
         SpoolFacts("copy:new", queued=7, dead=1, oldest=61.5, held=2),
@@ -43,6 +46,12 @@ def test_facts_become_gauges():
     assert found["waypost_upstream_healthy", ("upstream", "old")] == 1
     assert found["waypost_upstream_healthy", ("upstream", "new")] == 0
     assert found["waypost_upstream_connections", ("state", "idle"), ("upstream", "old")] == 2
+    assert found["waypost_upstream_paused", ("upstream", "new")] == 1
+    assert found["waypost_upstream_probe_ok", ("stage", "connect"), ("upstream", "old")] == 1
+    assert found["waypost_upstream_probe_ok", ("stage", "auth"), ("upstream", "old")] == 0
+    assert found["waypost_upstream_probe_duration_seconds", ("stage", "auth"), ("upstream", "old")] == 1.5
+    assert found["waypost_upstream_probe_timestamp_seconds", ("upstream", "old")] == 1e9
+    assert found["waypost_certificate_not_after_seconds", ("name", "127.0.0.1:25"), ("owner", "listener")] == 2e9
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "queued")] == 7
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "dead")] == 1
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "held")] == 2
@@ -114,9 +123,14 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
     told.log.notified(message, message, "failed", ())
     told.log.altered("i", "hold", 7, "copy", "t", [], "root")
+    told.log.rewritten("i", "route", "r", message.envelope.reverse_path, NULL, aligned=False)
+    told.log.signature_broken("i", "route", "r", ["a.example"])
+    told.metrics.signatures["a.example", "signed"] += 1
     told.metrics.allowances_spent["a", "messages"] += 1
     told.metrics.upstream_logins["ses", "PLAIN", "succeeded"] += 1
     told.metrics.token_requests["office", "fetched"] += 1
+    told.metrics.upstream_probes["office", "ok"] += 1
+    told.metrics.plugin_answered("mine", "ok", 0.001)
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.split("\n") if line.startswith("| `")]
 
@@ -150,9 +164,12 @@ async def test_a_blocked_loop_shows_as_lag():
         told.append(seconds)
         enough.set()
 
+    loop = asyncio.get_running_loop()
     lag = LoopLag(report, period=0.01)
     lag.start()
-    time.sleep(0.1)
+    overdue = loop.time() + 0.1
+    while loop.time() < overdue:
+        pass  # nothing else has its turn meanwhile: that is what is measured
     await asyncio.wait_for(enough.wait(), 5)
     lag.stop()
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import structlog
 
 from waypost.admin.control import Control
 from waypost.admin.queue import lanes_of_upstream
+from waypost.admin.upstreams import Upstreams
 from waypost.app.reports import DeliveryReports
 from waypost.app.stores import Stores
 from waypost.clock import Clock
@@ -22,12 +23,14 @@ from waypost.delivery.notifications import NoticePolicy, Notifications
 from waypost.delivery.scheduler import Scheduler
 from waypost.delivery.spool import Action, Entry, SpoolError
 from waypost.delivery.transfer import Carrier
-from waypost.mail.message import Client
+from waypost.mail.field_values import FieldValues
+from waypost.mail.header import read_header
+from waypost.mail.message import Message
 from waypost.observe.journal import JournalError
 from waypost.observe.maillog import MailLog
+from waypost.routing.facts import Facts
 from waypost.routing.route import Backoff
-from waypost.routing.rules import Facts, Router
-from waypost.smtp.address import NULL, Address
+from waypost.routing.rules import Router
 
 log = structlog.get_logger()
 
@@ -50,11 +53,14 @@ class Responsibility:
         ledger: Ledger,
         maillog: MailLog,
         clock: Clock,
+        upstreams: Upstreams,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         assert stores.spool is not None  # noqa: S101  # else there is nothing to be responsible for
         self._spool = stores.spool
         self._journal = stores.journal
         self._settings = settings
+        self._upstreams = upstreams
         self._router = router
         self._clock = clock
         routes = settings.routes.routes
@@ -66,6 +72,7 @@ class Responsibility:
             settings.notices.sender,
             {name: upstream.host for name, upstream in settings.upstreams.items()},
             self._route_of_notice,
+            sign,
         )
         self.scheduler = Scheduler(
             self._spool,
@@ -86,8 +93,21 @@ class Responsibility:
         found = self._settings.routes.routes.get(route)
         return (Backoff() if found is None else found.backoff).lifetime
 
-    def _route_of_notice(self, client: Client, recipient: Address) -> str | None:
-        decision = self._router.route(Facts(client.listener, client.account, client.address, NULL, recipient))
+    def _route_of_notice(self, notice: Message) -> str | None:
+        client, content = notice.client, notice.content
+        facts = Facts(
+            client.listener,
+            client.account,
+            client.address,
+            notice.envelope.reverse_path,
+            notice.envelope.recipients[0].address,
+            client.name,
+            notice.id,
+            notice.received_at,
+            content.size,
+            FieldValues(read_header(content)),
+        )
+        decision = self._router.route(facts)
         return None if decision.route is None else decision.route.name
 
     async def start(self, environ: Mapping[str, str]) -> None:
@@ -117,6 +137,7 @@ class Responsibility:
             lanes_of=lambda upstream: lanes_of_upstream(settings.pools, settings.routes.routes, upstream),
             lifetime=self._lifetime,
             altered=self._altered,
+            upstreams=self._upstreams,
         )
         try:
             control.start()
@@ -130,6 +151,12 @@ class Responsibility:
         self._reports.altered(action, entry, by)
         if action == "retry":
             self.scheduler.hasten(entry.lane)
+
+    def reconsider(self, upstream: str) -> None:
+        """Somebody has paused or resumed an upstream."""
+        lanes = lanes_of_upstream(self._settings.pools, self._settings.routes.routes, upstream)
+        for lane in lanes or ():
+            self.scheduler.hasten(lane)
 
     # -- from time to time
 

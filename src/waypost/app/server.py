@@ -13,15 +13,22 @@ from waypost.app.admin import Admin, listening
 from waypost.app.authentication import new_authenticator
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
+from waypost.app.lists import ListKeeper
+from waypost.app.signing import new_signer
 from waypost.app.stores import Stores, stores_of
+from waypost.app.watching import Watch
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
+from waypost.delivery.advice import Advice
 from waypost.delivery.allowances import KIND as ALLOWANCE
 from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import SLEEP, Candidates
-from waypost.delivery.desk import Desk, IntakeSettings
+from waypost.delivery.desk import Desk
+from waypost.delivery.forming import Former, FormSettings
 from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
+from waypost.delivery.legs import Haste
+from waypost.delivery.paused import PAUSE
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
@@ -33,12 +40,15 @@ from waypost.observe.lag import LoopLag
 from waypost.observe.maillog import MailLog
 from waypost.observe.metrics import Facts, Metrics
 from waypost.observe.output import Output
+from waypost.plugins.asking import Plugins
 from waypost.routing.health import Health
 from waypost.routing.rules import Router
 from waypost.store.spill import Spill
 from waypost.store.sqlite import INLINE
 
 log = structlog.get_logger()
+
+_TO_STORE = 2.0  # seconds of the time for stopping in which what clients still wait for is stored
 
 
 class Server:
@@ -59,17 +69,32 @@ class Server:
         self._lag = LoopLag(self.metrics.report_lag)
         debug = settings.log.level == "debug"
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
-        self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
+        logins = Logins(self.metrics, self._clock.monotonic)
+        self._upstreams = Upstreams(settings.hostname, logins)
         self._own_count = OwnCount(self._clock.time, self.spool)
+        self._router = Router(settings.routes)
+        signer = new_signer(settings, self._clock.time, self.metrics)
+        self._former = Former(
+            FormSettings(settings.hostname, instance_of(settings), settings.max_received),
+            self._maillog,
+            self._router.may_send_as,
+            signer,
+        )
         quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
+        self._plugins = Plugins(settings.plugins, self._clock, self.metrics.plugin_answered)
         self._candidates = Candidates(
             *(self._upstreams, self._clock, random.random),
             on_sleep=self._slept,
             quotas=quotas,
             in_flight=self._upstreams.busy,
+            advice=Advice(self._plugins, self._maillog),
+            former=self._former,
         )
+        self._candidates.paused.on_change = self._paused
+        self._watch = Watch(settings, self._candidates, self._upstreams, logins, self.metrics, self._clock)
         self._ledger = Ledger(self._clock, self.spool)
-        self._router = Router(settings.routes)
+        self._lists = ListKeeper(self._router, self._clock)
+        self._haste = Haste()
         self._allowances = Allowances(
             settings.routes.accounts,
             settings.routes.others,
@@ -81,7 +106,9 @@ class Server:
         self._ours: Responsibility | None = None
         if self.spool is not None:
             self._ours = Responsibility(
-                self._stores, settings, self._router, self._candidates, self._ledger, self._maillog, self._clock
+                *(self._stores, settings, self._router, self._candidates, self._ledger, self._maillog, self._clock),
+                self._watch.desk,
+                sign=None if signer is None else signer.sign_at_once,
             )
         self._listeners = self._new_listeners()
         self._admin: Admin | None = None
@@ -100,7 +127,7 @@ class Server:
     def _new_listeners(self) -> Sequence[Listener]:
         settings, ours = self._settings, self._ours
         desk = Desk(
-            IntakeSettings(settings.hostname, instance_of(settings), settings.max_received),
+            self._former,
             self._router,
             self._candidates,
             None if ours is None else ours.copies,
@@ -111,6 +138,7 @@ class Server:
             random.random,
             self._new_sink,
             self._allowances if self._allowances else None,
+            self._haste,
         )
         intake = Intake(desk)
         authenticator = new_authenticator(settings, self._clock)
@@ -148,6 +176,16 @@ class Server:
         else:
             self.spool.drop(SLEEP, upstream)
 
+    def _paused(self, upstream: str, note: Note | None, here: bool) -> None:
+        """An upstream is paused, or resumed."""
+        if self.spool is not None and here:
+            if note is not None:
+                self.spool.put(note)
+            else:
+                self.spool.drop(PAUSE, upstream)
+        if self._ours is not None:
+            self._ours.reconsider(upstream)
+
     def _allowance_spent(self, account: str, what: str) -> None:
         self.metrics.allowances_spent[account, what] += 1
 
@@ -155,7 +193,7 @@ class Server:
         """Another instance has noted something, or an earlier run has."""
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
-        self._candidates.restore([note for note in notes if note.kind == SLEEP])
+        self._candidates.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
         self._own_count.learn(notes)
 
     # -- life
@@ -170,6 +208,7 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
+        await self._plugins.start()
         if self.spool is not None and self._ours is not None:
             await self.spool.open()
             if self._stores.journal is not None:
@@ -187,23 +226,31 @@ class Server:
         if settings.admin is not None:
             self._admin = Admin(self.readiness, self.metrics.scrape)
             self._admin.start(settings.admin.host, settings.admin.port)
+        self._watch.start()
         self._sweeper = asyncio.create_task(self._upstreams.keep())
         self._lag.start()
+        self._lists.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Drains: no new sessions, transactions under way may end within `timeout` seconds, then all closes."""
         self._draining = True
         patience = self._settings.shutdown_timeout if timeout is None else timeout
         until = asyncio.get_running_loop().time() + patience
+        # Who waits for upstreams in `hybrid` is answered in time to hear it: what is not delivered by then is stored.
+        hurried = asyncio.get_running_loop().call_later(patience - min(_TO_STORE, patience / 2), self._haste.make)
         await asyncio.gather(
             *(listener.stop(patience) for listener in self._listeners),
             *(() if self._ours is None else (self._ours.stop(patience),)),
         )
         if self._ours is not None:  # the last transactions may have left attempts behind that go on
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
+        await self._watch.stop()
+        hurried.cancel()
         self._upstreams.close()
+        await self._plugins.close()
         await self._candidates.quotas.close()
         self._lag.stop()
+        self._lists.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._admin is not None:
@@ -230,7 +277,7 @@ class Server:
 
     async def _facts(self) -> Facts:
         return await gather(
-            self._settings, self._listeners, self._stores, self._upstreams, self._candidates, self._clock
+            self._settings, self._listeners, self._stores, self._upstreams, self._candidates, self._watch, self._clock
         )
 
 

@@ -2,18 +2,26 @@
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from textwrap import wrap
 from typing import Any
 
+from waypost.commands.consulting import consult
+from waypost.commands.explanation_rewrite import described, sentence
 from waypost.config.load import Loaded
+from waypost.delivery.advice import Case
+from waypost.mail.field_values import FieldValues
+from waypost.mail.message import Client, Envelope, Recipient
 from waypost.net.settings import ListenerSettings
+from waypost.routing.facts import Facts
 from waypost.routing.identity import sends_for
+from waypost.routing.reasons import explain as explain_rules
 from waypost.routing.route import Copy, Pool, Route
-from waypost.routing.rules import NOT_OWNED, Facts, Router
+from waypost.routing.rules import NOT_OWNED, Decision, Router
 from waypost.routing.standing import Facts as KnownFacts
-from waypost.routing.strategies import Turns, sticky_key
+from waypost.routing.strategies import Place, Turns, sticky_key
 from waypost.routing.strategies import explain as explain_order
 from waypost.smtp.address import Address
 
@@ -34,6 +42,16 @@ class Question:
     account: str | None
     reverse_path: Address
     recipients: tuple[Address, ...]
+    helo: str | None = None
+    at: float | None = None
+    """Seconds since the epoch."""
+    size: int | None = None
+    header: FieldValues | None = None
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether routes and upstreams may rewrite it: mail of relay listeners is not ours to change."""
+        return self.listener.mode == "submission"
 
 
 def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
@@ -42,6 +60,7 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
     `split` says that the client hears 452 4.5.3 for some of them, and sends to them in another transaction.
     """
     router = Router(loaded.settings.routes)
+    at = None if question.at is None else datetime.fromtimestamp(question.at, UTC).isoformat(timespec="seconds")
     refusal = _admission(question)
     if refusal is None and not router.may_send_as(question.account, question.reverse_path):
         refusal = str(NOT_OWNED)
@@ -51,8 +70,11 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
         "listener": question.listener.name,
         "client": question.client,
         "account": question.account,
+        "helo": question.helo,
+        "at": at,
+        "size": question.size,
         "reverse_path": str(question.reverse_path),
-        "accepted": refusal is None and all(answer["route"] for answer in recipients),
+        "accepted": refusal is None and all(map(_is_accepted, recipients)),
         "refusal": refusal,
         "recipients": recipients,
         "split": any(_is_split(routes[0], route) for route in routes),
@@ -70,39 +92,76 @@ def _admission(question: Question) -> str | None:
     return f"a relay listener serves its trusted networks only, and {client} is in none of them"
 
 
+def _is_accepted(answer: dict[str, Any]) -> bool:
+    """Whether a recipient has a route, or may have one, and no plugin stops the message there."""
+    if answer["open"]:
+        return True
+    plugin = answer["route"] and answer["route"]["primary"]["plugin"]
+    return bool(answer["route"]) and (plugin is None or plugin["reply"] is None)
+
+
 def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether a recipient with another route than the first needs a message of its own."""
-    return first["name"] != other["name"] and "pass" in (first["acceptance"]["mode"], other["acceptance"]["mode"])
+    modes = first["acceptance"]["mode"], other["acceptance"]["mode"]
+    return first["name"] != other["name"] and ("pass" in modes or first["rewrite"] != other["rewrite"])
 
 
 def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Address) -> dict[str, Any]:
-    facts = Facts(question.listener.name, question.account, question.client, question.reverse_path, recipient)
+    facts = Facts(
+        question.listener.name,
+        question.account,
+        question.client,
+        question.reverse_path,
+        recipient,
+        question.helo,
+        None,
+        question.at,
+        question.size,
+        question.header,
+    )
     decision = router.route(facts)
     answer: dict[str, Any] = {
         "recipient": str(recipient),
         "rules": [
             {
+                "name": judged.rule.name or None,
                 "origin": judged.rule.origin,
                 "route": judged.rule.route,
                 "matched": judged.matched,
                 "decided": judged.rule is decision.rule,
                 "why": judged.why,
             }
-            for judged in router.explain(facts)
+            for judged in explain_rules(router, facts)
         ],
         "because": decision.because,
         "reply": None if decision.reply is None else str(decision.reply),
         "route": None,
+        "open": _open(question, decision) if decision.is_open else None,
     }
     if decision.route is not None:
         route = decision.route
+        rewriting = route.rewrite if question.is_rewritten else None
+        asked = question
+        if rewriting is not None:
+            asked = replace(question, reverse_path=rewriting.reverse_path(question.reverse_path))
         answer["route"] = {
             "name": route.name,
             "acceptance": _acceptance(loaded, question, route),
-            "primary": _pool(route.primary, question, recipient),
-            "copies": [_copy(copy, question, recipient) for copy in route.copies],
+            "rewrite": described(rewriting, question.reverse_path),
+            "primary": _pool(loaded, route.primary, asked, recipient, route.name),
+            "copies": [_copy(loaded, copy, asked, recipient, route.name) for copy in route.copies],
         }
     return answer
+
+
+def _open(question: Question, decision: Decision) -> dict[str, Any]:
+    """What may become of a recipient whose rules wait for facts. `alone`: it has to be the only one of its message."""
+    modes = {route.name: route.acceptance_for(question.listener.mode == "submission") for route in decision.possible}
+    return {
+        "routes": list(modes),
+        "may_be_refused": decision.may_refuse,
+        "alone": decision.may_refuse or "pass" in modes.values(),
+    }
 
 
 def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, str]:
@@ -113,30 +172,46 @@ def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, s
     return {"mode": route.acceptance_for(mode == "submission"), "because": said if route.acceptance else default}
 
 
-def _pool(pool: Pool, question: Question, recipient: Address) -> dict[str, Any]:
+def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, route: str) -> dict[str, Any]:
     upstreams = [member.upstream for member in pool.members]
     strange = frozenset(each.name for each in upstreams if not sends_for(each, question.reverse_path))
     facts = KnownFacts(strange=strange, key=sticky_key(pool, question.reverse_path, recipient, question.account))
     # Chance here picks an example; the messages themselves will fall otherwise.
-    ordering = explain_order(pool, Turns(), {}, time.time(), random.random, facts)
+    places = list(explain_order(pool, Turns(), {}, time.time(), random.random, facts).places)
+    listener = question.listener
+    client = Client(listener.name, question.client, 0, account=question.account, submission=listener.mode != "relay")
+    plugin = None
+    if pool.plugin is not None:
+        envelope = Envelope(question.reverse_path, (Recipient(recipient),))
+        case = Case("explain", client, envelope, route, background=False)
+        members = {place.member.upstream.name: place.member for place in places}
+        plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
+        if plugin["order"] is not None:
+            order = enumerate(plugin["order"], 1)
+            places = [Place(members[name], f"number {number} in the plugin's order") for number, name in order]
     return {
         "pool": pool.name,
         "strategy": pool.strategy,
+        "plugin": plugin,
         "upstreams": [
             {
                 "name": place.member.upstream.name,
                 "address": _host_port(place.member.upstream.host, place.member.upstream.port),
                 "reason": place.reason,
+                "rewrite": described(
+                    place.member.upstream.rewrite if question.is_rewritten else None, question.reverse_path
+                ),
                 "quotas": [str(quota) for quota in place.member.upstream.quotas],
             }
-            for place in ordering.places
+            for place in places
         ],
         "not_for_sender": sorted(strange),
     }
 
 
-def _copy(copy: Copy, question: Question, recipient: Address) -> dict[str, Any]:
-    return {"required": copy.required, "sample": copy.sample, **_pool(copy.to, question, recipient)}
+def _copy(loaded: Loaded, copy: Copy, question: Question, recipient: Address, route: str) -> dict[str, Any]:
+    pool = _pool(loaded, copy.to, question, recipient, route)
+    return {"required": copy.required, "sample": copy.sample, **pool}
 
 
 def _host_port(host: str, port: int) -> str:
@@ -155,26 +230,39 @@ def write(explanation: dict[str, Any]) -> str:
     for answer in explanation["recipients"]:
         lines += ["", f"to <{answer['recipient']}>"]
         lines += _rules(answer)
-        lines += _route(answer["route"]) if answer["route"] else _wrapped(f"refused: {answer['reply']}", "  ")
+        if answer["open"]:
+            lines += _wrapped(_undecided(answer["open"]), "  ")
+        else:
+            lines += _route(answer["route"]) if answer["route"] else _wrapped(f"refused: {answer['reply']}", "  ")
     if explanation["split"]:
         lines += [
             "",
             *_wrapped(
-                "The recipients take different routes, and one with `acceptance: pass` shares no message with"
-                " others: who cannot go with the first recipient is answered 452 4.5.3, and the client sends to"
-                " them in another transaction.",
+                "The recipients take different routes, and one with `acceptance: pass`, or with a `rewrite` of its"
+                " own, shares no message with others: who cannot go with the first recipient is answered 452 4.5.3,"
+                " and the client sends to them in another transaction.",
                 "",
             ),
         ]
     return "\n".join(lines)
 
 
+def _undecided(known: dict[str, Any]) -> str:
+    ends = [f"route {name}" for name in known["routes"]] + (["a refusal"] if known["may_be_refused"] else [])
+    alone = ", as the only one of its transaction" if known["alone"] else ""
+    return (
+        f"undecided: it may come to {' or '.join(ends)}. While a client waits, what the content tells is decided at its"
+        f" end: the recipient is accepted at RCPT{alone}."
+    )
+
+
 def _rules(answer: dict[str, Any]) -> list[str]:
     lines = []
     for number, rule in enumerate(answer["rules"], 1):
         verdict = "matches: this is the one" if rule["decided"] else rule["why"]
-        mark = "*" if rule["decided"] else " "
-        lines += _wrapped(f"{mark} {rule['origin'] or f'rule {number}'}, route {rule['route']}: {verdict}", "  ", 4)
+        mark = "*" if rule["decided"] else "?" if rule["matched"] is None else " "
+        called = " ".join(filter(None, (rule["name"], rule["origin"]))) or f"rule {number}"
+        lines += _wrapped(f"{mark} {called}, route {rule['route']}: {verdict}", "  ", 4)
     if not any(rule["decided"] for rule in answer["rules"]):
         lines += _wrapped(f"* decided by: {answer['because']}", "  ", 4)
     return lines
@@ -187,6 +275,7 @@ def _route(route: dict[str, Any]) -> list[str]:
         *_wrapped(
             f"acceptance: {acceptance['mode']} ({acceptance['because']}): {_MEANING[acceptance['mode']]}", "    "
         ),
+        *(_wrapped(sentence(route["rewrite"]), "    ") if route["rewrite"] else ()),
         *_upstreams("primary", route["primary"]),
     ]
     for copy in route["copies"]:
@@ -198,9 +287,13 @@ def _route(route: dict[str, Any]) -> list[str]:
 
 
 def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
-    lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}"]
+    lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}", *_plugin(pool["plugin"])]
+    if pool["plugin"] is not None and pool["plugin"]["reply"] is not None:
+        return lines
     for number, upstream in enumerate(pool["upstreams"], 1):
         lines += _wrapped(f"{number}. {upstream['name']} at {upstream['address']}: {upstream['reason']}", "      ", 3)
+        if upstream["rewrite"]:
+            lines += _wrapped(sentence(upstream["rewrite"]), "         ")
         for quota in upstream["quotas"]:
             lines += _wrapped(f"quota: {quota}; what is used of it only the running Waypost knows", "         ")
     placed = {upstream["name"] for upstream in pool["upstreams"]}
@@ -208,6 +301,18 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
         whom = "and none other does: it is refused" if name in placed else "so it is not tried"
         lines += _wrapped(f"-  {name} does not send for this reverse-path, {whom}", "      ", 3)
     return lines
+
+
+def _plugin(said: dict[str, Any] | None) -> list[str]:
+    if said is None:
+        return []
+    if said["reply"] is not None:
+        what = f"stops the message: {said['reply']}"
+    elif said["order"] is not None:
+        what = f"chooses {', '.join(said['order'])}; whom it leaves out is not tried"
+    else:
+        what = said["why"]
+    return _wrapped(f"plugin {said['name']}: {what}", "      ")
 
 
 def _wrapped(text: str, indent: str, hang: int = 2) -> list[str]:

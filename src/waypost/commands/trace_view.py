@@ -95,15 +95,29 @@ def _durations(event: Record) -> str:
     return f"{_milliseconds(event['duration'])}{_in_brackets(each)}"
 
 
+def _rewritten(event: Record) -> str:
+    by = f"for {event['upstream']}" if "upstream" in event else f"by route {event.get('route', '?')}"
+    old = f", {event['original_reverse_path']} before" if "original_reverse_path" in event else ""
+    return _joined(
+        f"rewritten {by}: sender {event.get('reverse_path') or '<>'}{old}",
+        _with("signed by", ", ".join(event.get("signed", ()))),
+        "" if event.get("aligned", True) else "its From is of another domain",
+    )
+
+
 _STORIES: dict[str, Callable[[Record], str]] = {
     "received": lambda e: "came in whole",
     "composed": lambda e: f"composed, to report: {e['action']}",
+    "rewritten": _rewritten,
+    "signature_broken": lambda e: f"rewriting broke the DKIM signature of {_listed(e['domains'])}",
     "queued": lambda e: _joined(
         "taken into the spool: ours from here on", _with("because", e.get("reason")), mark=", "
     ),
     "answered_from_ledger": lambda e: f"came again, answered as the first time: {_answer(e)}",
     "refused": lambda e: f"{e.get('command', '')} refused{_whom(e)}: {_answer(e)}",
     "abandoned": lambda e: f"the client went away in mid-content: {e.get('reason', '')}",
+    "advised": lambda e: f"plugin {e['plugin']} {_advice(e)}",
+    "not_advised": lambda e: f"plugin {e['plugin']} had no usable answer for {e['target']}: {e['reason']}",
     "attempted": lambda e: f"{e['upstream']} did not take it{_as_copy(e)}, at {e['phase']}: {_reply(e) or e['text']}",
     "relayed": lambda e: f"{e['upstream']} took it: {_answer(e)}",
     "copied": lambda e: f"{e['upstream']} took the copy: {_answer(e)}",
@@ -117,6 +131,12 @@ _STORIES: dict[str, Callable[[Record], str]] = {
     "altered": lambda e: f"{e['action']} by hand{_owed(e)}: delivery {e['delivery']}, by {e['by']}",
 }
 """The sentence for each event of a message."""
+
+
+def _advice(event: Record) -> str:
+    if "order" in event:
+        return f"chose for {event['target']}: {', '.join(event['order'])}"
+    return f"stopped it: {_reply(event)}"
 
 
 def _answer(event: Record) -> str:

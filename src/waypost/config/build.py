@@ -8,24 +8,30 @@ from typing import TypeVar
 from waypost.config.errors import Origin, Path
 from waypost.config.fields import Section
 from waypost.config.logins import login_of
+from waypost.config.rules import rule_of
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.schema_accounts import AccountLimits, AccountSection
+from waypost.config.schema_rewrite import DkimSection, RewriteSection
 from waypost.config.schema_sending import (
     BackgroundTimeouts,
     RouteSection,
-    RuleSection,
     UpstreamSection,
     UpstreamTimeouts,
 )
 from waypost.config.settings import (
     AdminSettings,
+    DkimSettings,
     JournalSettings,
     LogSettings,
     NoticeSettings,
     Settings,
     SpoolSettings,
 )
+from waypost.mail.added import added_field
+from waypost.mail.address_map import AddressMap
+from waypost.mail.rewrite import Rewrite
 from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
+from waypost.routing.address_list import AddressList
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.routing.route import (
@@ -38,11 +44,11 @@ from waypost.routing.route import (
     Pool,
     Route,
     Routes,
-    Rule,
     Timeouts,
     Upstream,
     UpstreamTls,
 )
+from waypost.smtp.address import Address
 from waypost.smtp.sasl import Secret
 
 V = TypeVar("V", Limits, SessionTimeouts)
@@ -59,8 +65,9 @@ def build(
     spool: SpoolSettings | None,
     warnings: tuple[str, ...],
     origin: Callable[[Path], Origin],
+    lists: Mapping[str, AddressList],
 ) -> Settings:
-    """The settings. `model` has passed every check; `origin` tells where a rule stands."""
+    """The settings. `model` has passed every check; `origin` tells where a rule stands, `lists` what is in files."""
     upstreams = {
         name: _upstream(name, section, None if section.auth is None else login_of(name, section.auth, secrets))
         for name, section in model.upstreams.items()
@@ -68,14 +75,15 @@ def build(
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
-        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by)
+        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by, pool.plugin)
     accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
     file = model.accounts_file
     routes = Routes(
-        tuple(_rule(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
+        tuple(rule_of(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
         {name: _route(name, route, pools) for name, route in model.routes.items()},
         accounts,
         Account("", "", file.route, file.may_send_as, limits=_allowances(file.limits)) if file else None,
+        dict(lists),
     )
     admin = AdminSettings(model.admin.address.host, model.admin.address.port) if model.admin else None
     return Settings(
@@ -88,9 +96,11 @@ def build(
         admin=admin,
         log=LogSettings(model.log.format, model.log.level),
         journal=JournalSettings(model.journal.keep),
+        dkim=tuple(_dkim(key, secrets["dkim", index, "key_file"]) for index, key in enumerate(model.dkim)),
         notices=NoticeSettings(str(model.notifications.sender or ""), model.notifications.per_hour),
         accounts_file=AccountsFile(file.path, file.format) if file else None,
         login=LoginLimits(model.limits.login.failures, model.limits.login.longest_delay, model.limits.login.forget),
+        plugins={name: plugin.definition(name) for name, plugin in model.plugins.items()},
         spill_size=model.limits.spill_size,
         max_received=model.limits.max_received,
         shutdown_timeout=model.shutdown_timeout,
@@ -176,12 +186,13 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         max_age=section.max_age,
         timeouts=_timeouts(section.timeouts),
         background_timeouts=_timeouts(section.background_timeouts),
-        rewrite_from=section.rewrite_from,
+        rewrite=_rewrite(section.rewrite),
         rate=section.rate,
         client_address=section.client_address,
         quotas=_quotas(section),
         senders=section.senders,
         cost=section.cost,
+        probe=section.probe.value,
     )
 
 
@@ -213,16 +224,36 @@ def _route(name: str, section: RouteSection, pools: Mapping[str, Pool]) -> Route
         silence=section.silence,
         sync_budget=section.sync_budget,
         delay_warning=section.delay_warning or None,
+        rewrite=_rewrite(section.rewrite),
     )
 
 
-def _rule(section: RuleSection, origin: str) -> Rule:
-    return Rule(
-        route=section.route,
-        listeners=frozenset(section.listener),
-        accounts=section.account,
-        client_networks=section.client_network,
-        reverse_paths=section.reverse_path,
-        recipients=section.recipient,
-        origin=origin,
+def _rewrite(section: RewriteSection | None) -> Rewrite | None:
+    if section is None:
+        return None
+    author = _addresses(section.from_)
+    return Rewrite(
+        envelope=author if section.envelope is None else _addresses(section.envelope),
+        author=author,
+        sender=None if section.sender is None else _addresses(section.sender),
+        keep_reply_to=section.reply_to == "original",
+        add=tuple(added_field(name, text) for name, text in section.add.items()),
+        remove=tuple(name.lower() for name in section.remove),
+    )
+
+
+def _addresses(pairs: Mapping[str, Address]) -> AddressMap:
+    return AddressMap(tuple((pattern.lower(), address) for pattern, address in pairs.items()))
+
+
+def _dkim(section: DkimSection, key: Secret) -> DkimSettings:
+    header, _, body = section.canonicalization.partition("/")
+    return DkimSettings(
+        section.domain,
+        section.selector,
+        key,
+        section.headers,
+        "relaxed" if header == "relaxed" else "simple",
+        "relaxed" if body == "relaxed" else "simple",
+        section.subdomains,
     )

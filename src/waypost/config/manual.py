@@ -14,7 +14,7 @@ from waypost.config.sample import SAMPLE
 from waypost.config.schema import Configuration
 from waypost.config.smtp_dup import SmtpDupFile
 from waypost.config.smtpmux import SmtpmuxFile
-from waypost.config.walk import Shape, shape_of_field
+from waypost.config.walk import Shape, recurs, shape_of_field
 
 _INTRO = """\
 # Configuration
@@ -137,7 +137,8 @@ What differs, and what is decided where GoSMTP-dup left it open:
   in the [spool](#spool) and tried again for five days, and the sender is notified when it fails. In the native form,
   `acceptance: pass` turns it off. Where no folder can be written, or it is one in memory, Waypost starts without the
   queue and says so: such mail is refused for now, as smtpmux did. `WAYPOST_SPOOL_PATH` names a folder.
-- Selector plugins and scripts other than the shipped round robin are not in this version, and are refused.
+- The shipped round robin is replaced by the strategy `round_robin`, which takes turns. Every other selector runs as a
+  [plugin](plugins.md): Go programs and Starlark scripts as they are. None of them is given a password.
 """
 
 
@@ -177,14 +178,14 @@ def _section_rows(shape: Shape, prefix: str) -> list[str]:
     return list(_rows(shape.section, prefix)) if shape.section else []
 
 
-def _rows(section: type[Section], prefix: str) -> Iterator[str]:
+def _rows(section: type[Section], prefix: str, within: tuple[type[Section], ...] = ()) -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         shape = shape_of_field(field)
         if shape.section is None or field.description:
             yield _row(key, field, shape)
-        if shape.section is not None:
-            yield from _rows(shape.section, _below(key, shape))
+        if shape.section is not None and not recurs(shape.section, (*within, section)):
+            yield from _rows(shape.section, _below(key, shape), (*within, section))
 
 
 def _row(key: str, field: FieldInfo, shape: Shape) -> str:

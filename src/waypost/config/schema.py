@@ -31,7 +31,10 @@ from waypost.config.fields import (
     peers,
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
-from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection, UpstreamSection
+from waypost.config.schema_plugins import PluginSection
+from waypost.config.schema_rewrite import DkimSection
+from waypost.config.schema_rules import RuleSection
+from waypost.config.schema_sending import PoolSection, RouteSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes
@@ -286,6 +289,9 @@ class Configuration(Section):
     )
     upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
+    plugins: dict[Name, PluginSection] = Field(
+        {}, description="Programs and functions that choose among the upstreams of a pool, by name."
+    )
     routes: dict[Name, RouteSection] = Field(
         {},
         description="What happens to mail, by name. One route without any rules is for all mail.",
@@ -314,6 +320,12 @@ class Configuration(Section):
     ] = Field(JournalSection(), description="What is remembered of messages that have gone.")
     notifications: NotificationsSection = Field(
         NotificationsSection(), description="What senders are told of messages that could not be delivered (DSNs)."
+    )
+    dkim: tuple[DkimSection, ...] = Field(
+        (),
+        description="The keys with which mail of submission listeners is signed (DKIM), by the domain of its author, "
+        "if the account may send as that author; and what Waypost itself writes. It needs the Python package "
+        "cryptography.",
     )
     admin: AdminSection | None = Field(
         None, description="HTTP for health checks and metrics; without it there is none."

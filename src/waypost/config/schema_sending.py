@@ -15,11 +15,8 @@ from waypost.config.fields import (
     File,
     Fingerprint,
     Flag,
-    Glob,
     HostName,
-    Mailbox,
     Name,
-    Network,
     Rate,
     Reference,
     Section,
@@ -33,7 +30,9 @@ from waypost.config.fields import (
     one_word,
 )
 from waypost.config.schema_login import Auth
+from waypost.config.schema_probe import ProbeSection
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
+from waypost.config.schema_rewrite import Rewriting
 from waypost.routing.route import (
     BACKGROUND,
     Acceptance,
@@ -187,13 +186,27 @@ class UpstreamSection(Section):
     senders: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
         (),
         description="The reverse-paths that it sends for, when not all: mail with another is not tried here, and fails "
-        "over to upstreams that take it. The null reverse-path may go everywhere.",
+        "over to upstreams that take it. So does mail whose From field has an address in another domain than these. "
+        "The null reverse-path may go everywhere.",
     )
     cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
-    rewrite_from: Mailbox | None = Field(
+    probe: Annotated[
+        ProbeSection,
+        Short(
+            lambda value: {"interval": value} if isinstance(value, str) else value,
+            _DURATION_SCHEMA,
+            "duration",
+            keys=("interval",),
+        ),
+    ] = Field(
+        ProbeSection(),
+        description="How it is probed: the time between two probes, or a mapping. Off by default, since providers "
+        "count logins; `waypost upstream test` and `waypost check --online` do the same on demand.",
+    )
+    rewrite: Rewriting | None = Field(
         None,
-        description="The address that replaces the reverse-path (unless it is null) and the address in the From field. "
-        "The old From goes to Reply-To when there is none. For mail from submission listeners only.",
+        description="What this upstream wants to be different in mail of submission listeners, changed at each attempt "
+        "here and nowhere else. One address replaces the reverse-path (unless it is null) and the address in From.",
     )
 
 
@@ -226,6 +239,11 @@ class PoolSection(Section):
     sticky_by: StickyField = Field(
         "recipient",
         description="What the strategy `sticky` goes by: the first recipient, the reverse-path, or the account.",
+    )
+    plugin: Reference | None = Field(
+        None,
+        description="The name of a plugin that is asked for the order instead, or to refuse or put off a message. "
+        "Whenever it has no usable answer the order is that of `strategy`.",
     )
     upstreams: Annotated[
         dict[Name, Count],
@@ -333,24 +351,9 @@ class RouteSection(Section):
         description="After this time a delivery from the spool is given up: the sender of a message is notified, and a "
         "copy becomes a dead letter.",
     )
-
-
-class RuleSection(Section):
-    """A condition and the route it leads to. All that is given must match; the first rule that matches decides."""
-
-    listener: Annotated[tuple[Reference, ...], listed("address of a listener")] = Field(
-        (), description="The listener that the client came to, by its address as written above."
+    rewrite: Rewriting | None = Field(
+        None,
+        description="What is changed in mail of submission listeners, once, when it comes in: primary and copies get "
+        "the same. One address replaces the reverse-path (unless it is null) and the address in From. Recipients on "
+        "routes that rewrite in different ways need a message for each.",
     )
-    account: Annotated[tuple[Glob, ...], listed("pattern")] = Field(
-        (), description="The account that the client authenticated as."
-    )
-    client_network: Annotated[tuple[Network, ...], listed("network")] = Field(
-        (), description="The network that the client's address is in."
-    )
-    reverse_path: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
-        (), description="The address of MAIL FROM; `<>` is the null one."
-    )
-    recipient: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
-        (), description="The address of RCPT TO."
-    )
-    route: Annotated[Reference, StandIn("unknown")] = Field(description="The route to take.")

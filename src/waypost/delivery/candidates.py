@@ -4,16 +4,22 @@ That an upstream sleeps (a quota is spent, a login refused) is worth knowing aft
 it is told to `on_sleep`, and comes back as a `Note`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from waypost.clock import Clock
-from waypost.delivery.counted import Counted, is_taken
+from waypost.delivery.advice import Advice, Case, Chosen, Known
+from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
+from waypost.delivery.forming import Former, is_rewritten_for
+from waypost.delivery.paused import Paused
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
+from waypost.delivery.reforming import Reformed, with_reverse_path
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.delivery.spool import Note
 from waypost.mail.content import Content
@@ -26,13 +32,17 @@ from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import NOTHING
 from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp import commands as c
 from waypost.smtp.address import NULL
+from waypost.smtp.client import Extensions
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
 
 SLEEP = "sleep"
 """The kind of notes that tell of upstreams asleep: the key is the upstream's name, the value the reason."""
+
+_LONGEST_SLEEP = 86400.0  # seconds that a note is believed: nobody sleeps longer, and its clock may have been wrong
 
 OnSleep = Callable[[str, float, str], None]
 """Hears that an upstream sleeps: its name, until when in seconds since the epoch (0: it is awake again), and why."""
@@ -80,15 +90,20 @@ class Candidates:
         on_sleep: OnSleep = _unheard,
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
+        advice: Advice | None = None,
+        former: Former | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
+        self.paused = Paused()
         self.standings = Standings(clock, self.quotas, in_flight)
         self._sender = sender
+        self._former = former
         self._clock = clock
         self._chance = chance
+        self._advice = advice
         self._turns: dict[str, Turns] = {}
-        self._health: dict[str, Health] = {}
+        self._health: defaultdict[str, Health] = defaultdict(Health)
 
     @property
     def health(self) -> Mapping[str, Health]:
@@ -107,11 +122,25 @@ class Candidates:
             first = envelope.recipients[0].address if envelope.recipients else NULL
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
+        if self.paused:
+            pool = self.paused.left_of(pool)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
+
+    async def advised(self, pool: Pool, case: Case) -> Chosen:
+        """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
+        default = self.order(pool, case.envelope, case.client.account)
+        if self._advice is None or pool.plugin is None:
+            return default
+        left = self.paused.left_of(pool) if self.paused else pool
+        quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
+        known = Known(self.standings.everything(left), self._health, quotas, self._clock.monotonic())
+        return await self._advice.order(pool.plugin, left, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
         now, health = self._clock.monotonic(), self._health
+        if self.paused:
+            pool = self.paused.left_of(pool)
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
         if not pool.is_plain:
             usable = [member for member in usable if not self.wait(member.upstream)]
@@ -122,11 +151,12 @@ class Candidates:
         return self.quotas.wait(upstream) if upstream.quotas else 0.0
 
     def sleeps(self, pool: Pool) -> bool:
-        """Whether every member of a pool is asleep: a quota is spent, a login refused."""
+        """Whether every member of a pool that is not paused is asleep: a quota is spent, a login refused."""
         now, health = self._clock.monotonic(), self._health
+        members = self.paused.left_of(pool).members if self.paused else pool.members
         return all(
             (known := health.get(member.upstream.name)) is not None and known.state(now) is State.ASLEEP
-            for member in pool.members
+            for member in members
         )
 
     async def begin(
@@ -136,20 +166,31 @@ class Candidates:
         fit: Fit,
         *,
         client: Client,
+        message_id: str,
         background: bool,
         content: Content | None = None,
     ) -> Link | Judged:
         """Opens a transaction; when that fails, the failure is already counted and judged.
 
         `fit` words the envelope for what the upstream offers. `content` may be sent along where that is possible:
-        then the link has the answer to it.
+        then the link has the answer to it. Raises OSError when it cannot be read.
         """
+        reformed: Reformed | None = None
+        if upstream.rewrite is not None and self._former is not None and is_rewritten_for(client):
+            fit = with_reverse_path(fit, upstream.rewrite)
+            reformed = Reformed(self._former, upstream, message_id, client, envelope.reverse_path)
+            content = None if content is None else await reformed.of(content)
         began = self._clock.monotonic()
-        health = self._health.get(upstream.name)
-        if health is None:
-            health = self._health[upstream.name] = Health()
+        health = self._health[upstream.name]
+        if self.paused and upstream.name in self.paused:
+            return self.decline(upstream, Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is paused"))
         reserved: Reservation | None = None
+        crowded = 0
         if upstream.quotas or upstream.senders:
+            most = self.quotas.most_recipients(upstream)
+            if most is not None and len(envelope.recipients) > most:
+                crowded = len(envelope.recipients) - most
+                envelope, fit = replace(envelope, recipients=envelope.recipients[:most]), partial(_fit_first, fit, most)
             admitted = await self._admit(upstream, envelope)
             if isinstance(admitted, Failure):
                 return self.judge(upstream, Phase.MAIL, admitted, began)
@@ -168,10 +209,15 @@ class Candidates:
             if reserved is not None:
                 reserved.settle(reserved.recipients if is_taken(begun.phase, begun.answer) else 0)
             return self.judge(upstream, begun.phase, begun.answer, began, phases=begun.phases)
-        lent = begun.lent
+        lent = begun.lent if reformed is None else reformed.lent(begun.lent)
         if reserved is not None:
             lent = Counted(lent, reserved, begun.recipients, begun.dot)
-        return Link(upstream, lent, begun.recipients, begun.dot, began)
+        answers = (*begun.recipients, *[CROWDED] * crowded) if crowded else begun.recipients
+        return Link(upstream, lent, answers, begun.dot, began)
+
+    def decline(self, upstream: Upstream, why: Failure) -> Judged:
+        """An upstream that is not asked, for what is known beforehand."""
+        return self.judge(upstream, why.phase, why, self._clock.monotonic())
 
     async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
         """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
@@ -204,9 +250,35 @@ class Candidates:
         else:
             dsn, took, phases = lent.extensions.dsn, now - began, lent.phases
             attempt = Attempt(upstream.name, phase, answer, verdict.rule, took, lent.reused, lent.tls, phases, dsn)
-        if self.standings.is_measuring:
-            self.standings.ended(attempt, verdict)
+        self.standings.ended(attempt, verdict)
         return Judged(attempt, verdict)
+
+    def probed(self, upstream: Upstream, stopped: Stopped | None, began: float) -> None:
+        """A probe has ended, well or there. Its failure counts like one of mail; success hastens the next trial."""
+        now, health = self._clock.monotonic(), self._health[upstream.name]
+        if stopped is None:
+            if health.hasten(now):
+                log.info("upstream_hastened", upstream=upstream.name, reason="a probe found it well")
+            return
+        verdict = classify(stopped.phase, stopped.answer)
+        if verdict.health is not _NO_EFFECT:
+            self._learn(upstream.name, health, stopped.answer, verdict, began, now)
+
+    def pause(self, name: str, by: str) -> bool:
+        """Lets nothing new go to an upstream; whether it was not paused before."""
+        return self.paused.pause(name, by, self._clock.time())
+
+    def resume(self, name: str, by: str) -> bool:
+        """Lets an upstream be used again, paused or left alone for a failing; whether it was."""
+        resumed, health = self.paused.resume(name, by), self._health[name]
+        if health.is_closed:
+            return resumed
+        was_asleep = health.is_asleep
+        health.forgive()
+        log.info("upstream_recovered", upstream=name, by=by)
+        if was_asleep:
+            self.on_sleep(name, 0, "")
+        return True
 
     def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:
         """Something goes wrong with an upstream, or goes right again."""
@@ -237,18 +309,25 @@ class Candidates:
             self.slept(note)
 
     def slept(self, note: Note) -> None:
-        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
+        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again.
+
+        That one is paused, or resumed, likewise.
+        """
+        self.paused.learn(note)
         if note.kind != SLEEP:
             return
-        now = self._clock.monotonic()
-        health = self._health.get(note.key)
-        if health is None:
-            health = self._health[note.key] = Health()
-        left = note.until - self._clock.time()
+        now, health = self._clock.monotonic(), self._health[note.key]
+        left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:
             health.sleep(now, now + left, note.value)
         elif health.is_asleep:
             health.succeeded(now)
+
+
+def _fit_first(fit: Fit, most: int, extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
+    """The first recipients of a transaction that has too many."""
+    fitted = fit(extensions)
+    return fitted if isinstance(fitted, Failure) else (fitted[0], fitted[1][:most])
 
 
 def _tell(upstream: str, state: State, why: str, verdict: Verdict) -> None:

@@ -2,7 +2,8 @@
 
     recipients: route each to a leg, and ask that: the primary in `pass` and `hybrid`, nobody in `spool`
     write:      keep the content
-    finish:     known already? -> trace -> by acceptance mode:
+    finish:     who was undecided is routed now, and asked for -> known already? -> form: rewriting, trace, signatures
+                -> by acceptance mode:
         pass:   prepare the copies -> relay to the primary -> commit or abort -> reply
         else:   take it into custody, which relays what it can and stores the rest -> reply
 
@@ -18,18 +19,17 @@ import structlog
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
+from waypost.delivery.forming import Given
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
-from waypost.delivery.legs import Leg, close_after
+from waypost.delivery.legs import Accepting, close_after
 from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay, Relayed
 from waypost.delivery.spool import SpoolError
 from waypost.delivery.vouching import vouched
-from waypost.mail.content import Content, JoinedContent, MemoryContent
-from waypost.mail.header import read_header
+from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Role, Status
-from waypost.mail.trace import loops, missing_fields, received_field
 from waypost.routing.route import Route
 from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
@@ -61,7 +61,7 @@ class Intake:
             mail = vouched(mail, client.account, desk.router)
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
-        reception = Reception(desk, client, mail, message_id, self._waiting)
+        reception = Reception(desk, client, mail, message_id, now, self._waiting)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
@@ -80,13 +80,15 @@ class Intake:
 class Reception:
     """One transaction: the `Transaction` of `waypost.net`."""
 
-    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, waiting: "set[Reception]") -> None:
+    def __init__(
+        self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float, waiting: "set[Reception]"
+    ) -> None:
         self._desk = desk
         self._client = client
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._legs = Legs(desk, client, mail, message_id)
+        self._legs = Legs(desk, client, mail, message_id, began)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
         self._digest = b""
@@ -94,6 +96,7 @@ class Reception:
         self._has_left = False
         self._unanswered: Unanswered | None = None
         self._fault: Reply | None = None
+        self._refused: Address | None = None  # whom the answer to the content is about
         self._busy = False
         self._silent_since = 0.0
         waiting.add(self)
@@ -103,9 +106,9 @@ class Reception:
     async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
         """Routes each recipient, and asks its leg; those of one leg in one go."""
         answers: dict[int, Reply] = {}
-        asked: dict[Leg, list[int]] = {}
+        asked: dict[Accepting, list[int]] = {}
         for index, command in enumerate(commands):
-            leg = self._legs.for_recipient(command.forward_path)
+            leg = self._legs.for_recipient(command.forward_path)  # or those who wait for the content
             if isinstance(leg, Reply):
                 answers[index] = leg
             else:
@@ -159,7 +162,7 @@ class Reception:
         for leg in self._legs:
             leg.release()
         if not answer.is_positive:
-            self._log_refusal("content", answer)
+            self._log_refusal("content", answer, self._refused)
         return answer
 
     async def _see_through(self) -> Reply:
@@ -167,16 +170,25 @@ class Reception:
         content = await self._kept()
         if content is None:
             return NO_ROOM
+        if waiting := self._legs.undecided:
+            refusal = await self._legs.decide(content)
+            if refusal is not None:
+                self._refused = waiting[0].address
+                return self._with_id(refusal)
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
         if known is not None:
             return known
-        traced = self._traced(envelope, content)
-        if isinstance(traced, Reply):
-            return traced
-        message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
-        desk.log.received(message, *self._legs.words())
         [leg, *_] = self._legs
+        rewrite = self._legs.rewrite
+        given = Given(self._id, self._client, self._mail.reverse_path, envelope, content, leg.route.name, rewrite)
+        formed = await desk.former.accepted(given, desk.clock.time())
+        if isinstance(formed, Reply):
+            return formed
+        message = Message(self._id, desk.clock.time(), self._client, envelope, formed.content, self._digest)
+        desk.log.received(message, *self._legs.words(), formed.signed)
+        if formed.tell is not None:
+            formed.tell()
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
@@ -202,7 +214,7 @@ class Reception:
 
     def _envelope(self) -> Envelope:
         recipients = [recipient for leg in self._legs for recipient in leg.accepted]
-        return Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+        return Envelope(self._legs.reverse_path, tuple(recipients), self._mail.parameters)
 
     async def _kept(self) -> Content | None:
         if self._sink is None:
@@ -238,20 +250,6 @@ class Reception:
             self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
         return answer
 
-    def _traced(self, envelope: Envelope, content: Content) -> Content | Reply:
-        """The content with our fields in front, or the refusal of a message that goes in circles."""
-        settings, client = self._desk.settings, self._client
-        header = read_header(content)
-        looping = loops(header.head, settings.instance, settings.max_received)
-        if looping is not None:
-            return looping
-        now = self._desk.clock.time()
-        only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
-        front = received_field(self._id, client, settings.hostname, now, only, settings.instance)
-        if client.submission:
-            front += missing_fields(header, settings.hostname, self._id, now)
-        return JoinedContent(front, content)
-
     # -- the end
 
     def _told_of(self, message: Message, route: Route, relayed: Relayed) -> Reply:
@@ -282,8 +280,9 @@ class Reception:
     def told(self, answer: Reply, *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
         content = self._content
-        # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again.
-        if lost and answer.severity != 4 and content is not None:
+        # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again. Nor of
+        # what was refused before it was looked up: that is asked for again.
+        if lost and answer.severity != 4 and content is not None and self._number is not None:
             digest = self._digest or digest_at_once(content)
             self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, answer)
         self._drop()

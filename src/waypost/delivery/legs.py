@@ -5,7 +5,7 @@ refusals are ours to mend. In `spool` nobody is asked while the client waits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from waypost.clock import Clock
@@ -23,7 +23,14 @@ T = TypeVar("T")
 _OURS = reply(250, "2.1.5", "Accepted; it will be delivered as soon as possible")
 
 
-class Leg(Protocol):
+class Accepting(Protocol):
+    """Whoever recipients are offered to."""
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        """The answer for each."""
+
+
+class Leg(Accepting, Protocol):
     """One route's share of a transaction."""
 
     @property
@@ -34,9 +41,6 @@ class Leg(Protocol):
     def accepted(self) -> Sequence[Recipient]:
         """Recipients that the client was told are accepted."""
 
-    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
-        """The answer for each."""
-
     @property
     def running(self) -> "asyncio.Future[Relayed] | None":
         """An attempt that goes on after the client was answered, and reads the content until it ends."""
@@ -45,30 +49,70 @@ class Leg(Protocol):
         """Gives the upstream's connection back, if there is one. Idempotent."""
 
 
+class Haste:
+    """Waypost is about to end: from `make` on no client's budget has anything left, and what it has sent is stored."""
+
+    __slots__ = ("_waiting", "is_made")
+
+    def __init__(self) -> None:
+        self.is_made = False
+        self._waiting: set[Callable[[], None]] = set()
+
+    def make(self) -> None:
+        """Ends all waiting for upstreams that is under way in budgets, and that which would come."""
+        self.is_made = True
+        for wake in tuple(self._waiting):
+            wake()
+
+    async def wait(self, running: "asyncio.Future[T]", seconds: float) -> None:
+        """Waits until it has ended, or haste is made; so many seconds at most.
+
+        `asyncio.wait` for one costs three times as much.
+        """
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+
+        def wake(_: object = None) -> None:
+            if not turn.done():
+                turn.set_result(None)
+
+        running.add_done_callback(wake)
+        self._waiting.add(wake)
+        timer = loop.call_later(seconds, wake)
+        try:
+            await turn
+        finally:
+            timer.cancel()
+            self._waiting.discard(wake)
+
+
 class Budget:
     """The seconds that one client waits for upstreams, over all steps of a transaction."""
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
+    def __init__(self, seconds: float, clock: Clock, haste: Haste) -> None:
         self.seconds = seconds
-        self.left = seconds
+        self.left = 0.0 if haste.is_made else seconds
         self._clock = clock
+        self._haste = haste
 
     async def wait(self, running: "asyncio.Future[T]") -> bool:
         """Waits as long as the budget lasts; whether it has ended. If not it is left running."""
-        if self.left > 0 and not running.done():
+        if self.left > 0 and not self._haste.is_made and not running.done():
             began = self._clock.monotonic()
             try:
-                await _ended(running, self.left)
+                await self._haste.wait(running, self.left)
             except BaseException:
                 running.cancel()  # whoever waits is being stopped
                 raise
             self.left -= self._clock.monotonic() - began
-            if not running.done():
-                self.left = 0.0  # a timer may be early by the resolution of its clock
+        if not running.done():
+            self.left = 0.0  # a timer may be early by the resolution of its clock
         return running.done()
 
     def spent(self) -> Failure:
         """Why a delivery was put off when nothing else was wrong."""
+        if self._haste.is_made:
+            return Failure(Phase.CONNECT, Cause.SHUTDOWN, "Waypost was stopped before there was a final answer")
         return Failure(Phase.CONNECT, Cause.TIMEOUT, f"no final answer within {self.seconds:g} s (sync_budget)")
 
 
@@ -95,7 +139,7 @@ class HybridLeg:
         self.relay = relay
         self.budget = budget
         self.owed: list[RecipientOutcome] = []
-        """Recipients that no upstream has accepted and none has refused for good."""
+        """Recipients that no upstream has accepted; refused for good only those that the client thinks accepted."""
         self.next: list[Recipient] = []
         """Recipients whose turn is at once: nobody was asked for them, or there was no room for them beside others."""
         self.unanswered: str | None = None
@@ -145,6 +189,10 @@ class HybridLeg:
         self.owed.append(RecipientOutcome(recipient, Status.DEFERRED, answer, ""))
         return _OURS
 
+    def refuse_later(self, recipient: Recipient, answer: Reply) -> None:
+        """An upstream has refused for good whom the client was told is accepted: its sender will be notified."""
+        self.owed.append(RecipientOutcome(recipient, Status.FAILED, answer, ""))
+
     async def send(self, content: Content) -> Relayed | None:
         """Hands the content to the upstreams; None when the budget is spent and one has not answered for it yet.
 
@@ -188,23 +236,6 @@ class HybridLeg:
     def release(self) -> None:
         if self.running is None:
             self.relay.release()
-
-
-async def _ended(running: "asyncio.Future[T]", seconds: float) -> None:
-    """Waits until it has ended, so many seconds at most; `asyncio.wait` for one costs three times as much."""
-    loop = asyncio.get_running_loop()
-    turn = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not turn.done():
-            turn.set_result(None)
-
-    running.add_done_callback(wake)
-    timer = loop.call_later(seconds, wake)
-    try:
-        await turn
-    finally:
-        timer.cancel()
 
 
 def close_after(content: Content, running: "Sequence[asyncio.Future[Relayed]]") -> None:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from waypost.delivery.advice import Case
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit, fit_recipients, lacks_8bitmime
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
-from waypost.mail.rewrite import rewritten_content
 from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Member, Route, Upstream
 from waypost.routing.verdict import Kind, Verdict
@@ -111,6 +112,8 @@ class LiveRelay:
         One that is refused for now goes on to the next upstream, together with those accepted before.
         """
         asked = [_Asked(recipient, self._failures) for recipient in recipients]
+        if self.route.primary.plugin is not None:
+            await self._be_advised(recipients)
         link = self._usable_link()
         if link is not None:
             self._sort(link, asked, await link.lent.add(fit_recipients(recipients, link.lent.extensions)))
@@ -132,8 +135,9 @@ class LiveRelay:
                 each.judged(link)
             return
         answers = link.recipients[kept:]
-        improves = all(map(_is_positive, link.recipients[:kept])) and any(map(_is_positive, answers))
-        if self._link is not None and not improves:
+        # Whoever was told before that he is accepted must be so there, whether or not there is a link to lose.
+        takes_all = all(map(_is_positive, link.recipients[:kept]))
+        if not takes_all or (self._link is not None and not any(map(_is_positive, answers))):
             self._sort(link, asked, answers, only_failures=True)
             link.lent.release()
             return
@@ -203,6 +207,8 @@ class LiveRelay:
         link, self._link = self._usable_link(), None
         if link is not None:
             return link
+        if self.route.primary.plugin is not None:
+            await self._be_advised(self.accepted)
         for member in self._members(self.accepted):
             if member.upstream.name not in self._spent:
                 link = await self._open_for_all(member.upstream)
@@ -229,12 +235,12 @@ class LiveRelay:
         upstream, lent = link.upstream, link.lent
         try:
             lacking = lacks_8bitmime(content, lent.extensions)
+            if upstream.senders and lacking is None:
+                lacking = foreign_author(upstream, self._mail.reverse_path, content)
             answer: Answer
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking
             else:
-                if upstream.rewrite_from is not None:
-                    content = rewritten_content(content, upstream.rewrite_from)
                 self.sending_to = upstream.name
                 phase, answer = await lent.send(content)
             judged = self._judge(link, phase, answer)
@@ -276,9 +282,11 @@ class LiveRelay:
         envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
 
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
-            return fit(envelope, upstream, extensions)
+            return fit(envelope, extensions)
 
-        link = await self._candidates.begin(upstream, envelope, worded, client=self._client, background=False)
+        link = await self._candidates.begin(
+            upstream, envelope, worded, client=self._client, message_id=self._message_id, background=False
+        )
         if isinstance(link, Judged):
             self._spent.add(upstream.name)
             self._failures.append((link.attempt.answer, link.verdict))
@@ -289,6 +297,16 @@ class LiveRelay:
 
     def _judge(self, link: Link, phase: Phase, answer: Answer) -> Judged:
         return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent)
+
+    async def _be_advised(self, recipients: Sequence[Recipient]) -> None:
+        """Asks the pool's plugin for the order, once. It may stop the message as well."""
+        if self._order is None:
+            envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+            case = Case(self._message_id, self._client, envelope, self.route.name, background=False)
+            answer = await self._candidates.advised(self.route.primary, case)
+            if isinstance(answer, Reply):
+                self._refusal = answer
+            self._order = () if isinstance(answer, Reply) else answer
 
     def _members(self, recipients: Sequence[Recipient]) -> Sequence[Member]:
         if self._order is None:

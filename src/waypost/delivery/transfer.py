@@ -14,7 +14,9 @@ from functools import partial
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
+from waypost.delivery.choice import Choice
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
 from waypost.delivery.sender import fit, lacks_8bitmime
@@ -22,7 +24,6 @@ from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
-from waypost.mail.rewrite import rewritten_content
 from waypost.routing.route import InDoubtPolicy, Member, Pool, Upstream
 from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply
@@ -33,6 +34,7 @@ AT_ONCE = 64 * 1024
 Intend = Callable[[Delivery, str], Awaitable[None]]
 """Records that content is about to go to the upstream of this name. Raises `SpoolError`; then it does not go."""
 
+_PAUSED = 600.0  # seconds until it is looked again whether somebody has resumed them; a resume wakes the lane at once
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors of reading that say nothing of what is read."""
 
@@ -47,11 +49,14 @@ class Carrier:
         self.intend = intend
         self.log = log
         self.pace = Pace(clock)
+        self.choice = Choice(candidates, self.pace)
         self.on_record: dict[int, str] = {}
         """The upstream of the last intent, by the id of a delivery that runs."""
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
+        if self.candidates.paused.holds(pool):
+            return _PAUSED
         if len(pool.members) == 1:
             return self._wait(pool.members[0].upstream)
         usable = self.candidates.usable(pool)
@@ -70,7 +75,7 @@ class Carrier:
 
         One that is announced and not delivered must be settled all the same, else it is in doubt after a restart.
         """
-        if len(pool.members) > 1:
+        if len(pool.members) > 1 or pool.plugin is not None:
             return  # which of them will be tried is not known yet
         name = pool.members[0].upstream.name
         small = [each for each in deliveries if each.message.content.size <= AT_ONCE and each.doubt != name]
@@ -94,7 +99,14 @@ class Carrier:
             await self.log.recorded()  # that it is in doubt, before it is sent again
         pending: Sequence[Recipient] = delivery.message.envelope.recipients
         try:
-            for member in attempt.members():
+            members: Sequence[Member] | Outcome
+            if pool.plugin is None:
+                members = self.choice.members(delivery, pool, policy)
+            else:
+                members = await self.choice.advised(delivery, pool, policy)
+                if isinstance(members, Outcome):
+                    return members
+            for member in members:
                 pending = await attempt.at(member.upstream, pending)
                 if not pending or attempt.is_over:
                     break
@@ -151,20 +163,6 @@ class _Attempt:
         """Whether what is in doubt is tried nowhere but at the same upstream."""
         return self._policy != "failover"
 
-    def members(self) -> Sequence[Member]:
-        """Whom to try, best first."""
-        pool, pace = self._pool, self._carrier.pace
-        if len(pool.members) == 1:
-            return pool.members
-        if self._doubt is not None and self._stays:
-            same = [member for member in pool.members if member.upstream.name == self._doubt]
-            if same:
-                return same
-        # One that has spent its pace is passed over, unless that leaves nobody.
-        message = self._delivery.message
-        order = self._carrier.candidates.order(pool, message.envelope, message.client.account)
-        return [member for member in order if not pace.wait(member.upstream)] or order
-
     async def at(self, upstream: Upstream, pending: Sequence[Recipient]) -> Sequence[Recipient]:
         """One upstream, in as many transactions as it takes; the recipients that should go on to the next.
 
@@ -175,8 +173,6 @@ class _Attempt:
         group = tuple(pending)
         while group:
             content = self._delivery.message.content
-            if upstream.rewrite_from is not None:
-                content = rewritten_content(content, upstream.rewrite_from)
             link = await self._begin(upstream, group, content)
             if isinstance(link, Judged):
                 self._intended = None
@@ -248,18 +244,24 @@ class _Attempt:
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
         """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
         carrier = self._carrier
+        message = self._delivery.message
+        envelope = message.envelope
+        if upstream.senders and (foreign := foreign_author(upstream, envelope.reverse_path, content)) is not None:
+            return carrier.candidates.decline(upstream, foreign)
         along = content if self._is_copy and content.size <= AT_ONCE else None
         if along is not None:
             await self._intend(upstream)
-        message = self._delivery.message.envelope
-        envelope = message
-        if len(group) != len(message.recipients):
-            envelope = Envelope(message.reverse_path, group, message.parameters)
-        worded = partial(fit, envelope, upstream, quiet=self._is_copy)
+        if len(group) != len(envelope.recipients):
+            envelope = Envelope(envelope.reverse_path, group, envelope.parameters)
+        worded = partial(fit, envelope, quiet=self._is_copy)
         if upstream.rate is not None:
             carrier.pace.take(upstream)
         return await carrier.candidates.begin(
-            upstream, envelope, worded, client=self._delivery.message.client, background=True, content=along
+            *(upstream, envelope, worded),
+            client=message.client,
+            message_id=message.id,
+            background=True,
+            content=along,
         )
 
     def _sorted(

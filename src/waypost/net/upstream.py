@@ -70,6 +70,11 @@ class UpstreamConnection:
         return None if self._dialogue.stream is None else self._dialogue.stream.tls
 
     @property
+    def certificate(self) -> bytes | None:
+        """What the upstream showed, in DER form."""
+        return None if self._dialogue.stream is None else self._dialogue.stream.peer_certificate
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._dialogue.is_closed
@@ -206,13 +211,9 @@ class UpstreamConnection:
                         return Phase.CONTENT, await self._early_answer(timeouts)
                 held = piece
         except StreamTimeoutError:
-            return Phase.CONTENT, self._dialogue.broken(
-                Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content"
-            )
+            return _broken_off(self._dialogue, Cause.TIMEOUT, "the upstream takes no more content")
         except OSError as error:
-            return Phase.CONTENT, self._dialogue.broken(
-                Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}"
-            )
+            return _broken_off(self._dialogue, Cause.LOCAL, f"the content cannot be read: {error}")
         if sent:
             self._dialogue.watch.lap(Phase.CONTENT)
         return await self._end((held, end), timeouts)
@@ -227,9 +228,7 @@ class UpstreamConnection:
             if stream.must_drain:
                 await stream.drain(timeouts.block)
         except StreamTimeoutError:
-            return Phase.CONTENT, self._dialogue.broken(
-                Phase.CONTENT, Cause.TIMEOUT, "the upstream takes no more content"
-            )
+            return _broken_off(self._dialogue, Cause.TIMEOUT, "the upstream takes no more content")
         if stream.is_broken and stream.must_drain:
             return Phase.CONTENT, await self._early_answer(timeouts)
         (answer,) = await self._dialogue.answers((Phase.DOT,), timeouts.dot)
@@ -278,3 +277,8 @@ class UpstreamConnection:
     def abort(self) -> None:
         """Closes without a word."""
         self._dialogue.abort()
+
+
+def _broken_off(dialogue: Dialogue, cause: Cause, text: str) -> tuple[Phase, Answer]:
+    """Content that did not come to its end."""
+    return Phase.CONTENT, dialogue.broken(Phase.CONTENT, cause, text)

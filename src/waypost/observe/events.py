@@ -24,11 +24,15 @@ FIELDS = {
     "message_id_field": "the Message-ID field, when it is near the start of the content",
     "acceptance": "when the client is told 250: `pass`, `hybrid` or `spool`",
     "role": "`primary` or `copy`",
-    "target": "whom the delivery is owed to: the pool of a copy, the pool or the route of a primary delivery",
+    "target": "whom the delivery is owed to: the pool of a copy, the pool or the route of a primary delivery; the "
+    "pool that a plugin was asked for",
     "upstream": "the upstream that was tried",
+    "plugin": "the plugin that was asked",
+    "order": "the upstreams to try, best first, a list",
     "command": "what was refused: a command in lower case, `content` for a whole message, or `other`",
     "phase": "where in the dialogue it ended: `resolve`, `connect`, `tls`, `greeting` ... `content`, `dot`",
-    "cause": "why there was no reply: `timeout`, `closed`, `unreachable`, `tls` ...",
+    "cause": "why there was no reply: `timeout`, `closed`, `unreachable`, `tls` ...; no answer of a plugin: "
+    "`timeout`, `crash`, `nonsense`, `busy`",
     "code": "the reply code",
     "enhanced": "the enhanced status code, when there was one",
     "text": "the text of the reply, or of what went wrong; control characters removed",
@@ -40,6 +44,10 @@ FIELDS = {
     "reused": "whether the connection had been used before",
     "tls": "TLS version and cipher between us and the upstream",
     "next_attempt_at": "when the delivery is tried again; absent when that is the client's affair",
+    "original_reverse_path": "the reverse-path before it was rewritten, where it was another",
+    "aligned": "whether reverse-path and From are of the same domain, or one of a domain below the other's",
+    "signed": "the DKIM keys that signed it, a list of domain and selector: `example.com/s1`",
+    "domains": "the domains whose signatures do not fit any more, a list",
     "about": "the id of the message that the notification is about",
     "notice": "the id of the notification, which is a message of its own",
     "action": "what a notification reports: `failed`, `delayed`, `relayed`; what was done by hand: `retry`, `hold` ...",
@@ -71,9 +79,19 @@ EVENTS = {
         "the content has come in whole and a route is chosen",
         (
             *("id", "reverse_path", "recipients", "recipient_count", "size", "digest", "message_id_field"),
-            *("route", "rule", "acceptance"),
+            *("route", "rule", "acceptance", "signed"),
             *_CLIENT,
         ),
+    ),
+    "rewritten": Event(
+        "info",
+        "what a route (once, at acceptance) or an upstream (at each attempt there) wants to be different was changed",
+        ("id", "route", "upstream", "reverse_path", "original_reverse_path", "aligned", "signed"),
+    ),
+    "signature_broken": Event(
+        "warning",
+        "rewriting has broken DKIM signatures of others; told once for each message",
+        ("id", "route", "upstream", "domains"),
     ),
     "composed": Event(
         "info",
@@ -99,6 +117,16 @@ EVENTS = {
         "info",
         "the client disappeared in mid-content; nothing was kept",
         ("id", *_CLIENT, "reverse_path", "reason"),
+    ),
+    "advised": Event(
+        "info",
+        "a plugin chose the order in which upstreams are tried, or the reply that stops the message",
+        ("id", "plugin", "target", "order", *_REPLY),
+    ),
+    "not_advised": Event(
+        "warning",
+        "a plugin had no usable answer, so the order is that of the pool's strategy",
+        ("id", "plugin", "target", "cause", "reason"),
     ),
     "attempted": Event(
         "warning",

@@ -4,14 +4,16 @@ All are immutable: a reload makes new ones, and a session keeps those it began w
 """
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from waypost.mail.rewrite import Rewrite
+from waypost.routing.address_list import AddressList
+from waypost.routing.condition import Condition
+from waypost.routing.condition import Network as Network
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
-from waypost.smtp.address import Address
 
-Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
 StrategyName = Literal[
     "ordered",
@@ -78,8 +80,8 @@ class Upstream:
     max_age: float = 300
     timeouts: Timeouts = Timeouts()
     background_timeouts: Timeouts = BACKGROUND
-    rewrite_from: Address | None = None
-    """The address that replaces reverse-path and From field, for the smtpmux format."""
+    rewrite: Rewrite | None = None
+    """What it wants to be different in mail of submission listeners, at each attempt there."""
     rate: float | None = None
     """Messages per second that it is given from the spool, at most; None is no limit."""
     client_address: ClientAddress | None = None
@@ -89,6 +91,7 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    probe: ProbeSettings = NO_PROBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class Pool:
     members: tuple[Member, ...]
     strategy: StrategyName = "ordered"
     sticky_by: StickyBy = "recipient"
+    plugin: str | None = None
+    """The name of the plugin that is asked for the order; the strategy's holds when it has no answer."""
     is_plain: bool = field(init=False, repr=False, compare=False)
     """Whether its order depends on nothing but turns and health."""
 
@@ -156,6 +161,8 @@ class Route:
     """Seconds that a client waits for upstreams in `hybrid`, over one transaction."""
     delay_warning: float | None = None
     """Seconds after which the sender is told that the message is still on its way; None: never."""
+    rewrite: Rewrite | None = None
+    """What is changed in mail of submission listeners, once, at acceptance."""
 
     def acceptance_for(self, submission: bool) -> Acceptance:
         """The mode for a client of a submission listener, or of a relay listener (semantics.md section 1)."""
@@ -163,17 +170,18 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A condition and the route it leads to. Empty conditions match everything; all must match."""
+class Rule(Condition):
+    """A condition and the route it leads to."""
 
     route: str
-    listeners: frozenset[str] = frozenset()
-    accounts: tuple[str, ...] = ()  # globs
-    client_networks: tuple[Network, ...] = ()
-    reverse_paths: tuple[str, ...] = ()  # globs over addresses; "<>" is the null path
-    recipients: tuple[str, ...] = ()  # globs over addresses
+    name: str = ""
     origin: str = ""
-    """Where it stands in the configuration, for `explain`: `waypost.yaml:12:5`."""
+    """Where it stands in the configuration, for people: `waypost.yaml:12:5`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in the log and by `explain`; empty without a name and a place."""
+        return f"{self.name} ({self.origin})" if self.name and self.origin else self.name or self.origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +215,5 @@ class Routes:
     accounts: dict[str, Account]
     others: Account | None = None
     """What holds for accounts that are not among these: those of the accounts file. Its name is empty."""
+    lists: dict[str, AddressList] = field(default_factory=dict)
+    """The lists that rules name, as they were when the configuration was read."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, inf
 
 _WEIGHT = 0.2  # of the latest attempt
 _FORGOTTEN = 600.0  # seconds after which what was measured counts for a third
@@ -37,6 +37,11 @@ class Average:
         """Seconds that a message takes there, as things stand; None when it was never measured."""
         return None if self._seconds is None else self._seconds * exp((self._at - now) / _FORGOTTEN)
 
+    @property
+    def latest(self) -> float | None:
+        """The average as it was last, in seconds; None when it was never measured."""
+        return self._seconds
+
     def errors(self, now: float) -> float:
         """The share of attempts that fail."""
         return self._errors * exp((self._at - now) / _FORGOTTEN)
@@ -55,8 +60,13 @@ class Standing:
 
     @property
     def expected(self) -> float:
-        """Seconds until a message has got through, failures included; 0 for one that is not known yet."""
-        return (self.latency or 0.0) / (1 - min(self.errors, _MOST_ERRORS))
+        """Seconds until a message has got through, failures included.
+
+        0 for one that is not known yet, unless it has failed again and again of late.
+        """
+        if self.latency is None:
+            return 0.0 if self.errors <= _WEIGHT else inf
+        return self.latency / (1 - min(self.errors, _MOST_ERRORS))
 
 
 @dataclass(frozen=True, slots=True)
