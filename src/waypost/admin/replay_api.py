@@ -3,7 +3,8 @@
     GET /api/replay?last=N              at most 100,000; `since` is in seconds since the epoch
 
 One JSON object a line for each message, the youngest first: its envelope as it is in the journal, and `destinations`,
-one for each recipient (`waypost.routing.destination`). Header fields are not in the journal: what depends on them is open.
+one for each recipient (`waypost.routing.destination`). Header fields are not in the journal: what depends on them is
+open.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -53,7 +53,8 @@ def _count(text: str) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from waypost.commands.control import ask
-    from waypost.commands.planned import Plan, compass_of
+    from waypost.commands.planned import Plan
+    from waypost.config.compass import compass_of
     from waypost.config.load import load
 
     settings = load(arguments.file, os.environ)

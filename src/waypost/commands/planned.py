@@ -7,21 +7,13 @@ from typing import Any
 
 from waypost.commands.control import Row
 from waypost.commands.queue_view import counted
-from waypost.config.settings import Settings
 from waypost.observe.replayed import facts_of
-from waypost.routing.destination import Compass, Destination, Door
-from waypost.routing.rules import Router
+from waypost.routing.destination import Compass, Destination
 
 EXAMPLES = 3
 """Messages that are named for each kind of change."""
 
 _WIDTH = 80
-
-
-def compass_of(settings: Settings) -> Compass:
-    """Says where mail would go with these settings."""
-    doors = {each.name: Door(each.mode == "submission", each.trusted_networks) for each in settings.listeners}
-    return Compass(Router(settings.routes), settings.routes, doors)
 
 
 @dataclass(slots=True)
@@ -42,7 +34,7 @@ class Plan:
         self._used: set[str] = set()
         self._messages = 0
         self._same = 0
-        self._span: list[str] = []  # when the youngest came in, and the oldest
+        self._youngest = self._oldest = ""  # when they came in, UTC, to the minute
         self._changes: dict[tuple[str, str], _Change] = {}
         self._unknown: dict[str, int] = {}
 
@@ -55,9 +47,8 @@ class Plan:
         """Takes one message as `/api/replay` gives it; each of its recipients that would fare otherwise."""
         event = row["event"]
         self._messages += 1
-        self._span = [*self._span[:1], str(event["time"])[:16].replace("T", " ")] if self._span else [
-            str(event["time"])[:16].replace("T", " ")
-        ]
+        self._oldest = str(event["time"])[:16].replace("T", " ")
+        self._youngest = self._youngest or self._oldest
         for facts, before in zip(facts_of(event), row["destinations"], strict=True):
             now = Destination(**(before | {"copies": tuple(before["copies"])}))
             then = self._compass.point(facts)
@@ -68,7 +59,12 @@ class Plan:
             elif now.is_as(then):
                 self._same += 1
             else:
-                self._count(row["id"], now, then, f"{facts.reverse_path or '<>'} -> {facts.recipient}")
+                self._count(
+                    row["id"],
+                    now,
+                    then,
+                    f"{'<>' if facts.reverse_path.is_null else facts.reverse_path} -> {facts.recipient}",
+                )
                 yield {
                     "id": row["id"],
                     "recipient": str(facts.recipient),
@@ -99,11 +95,13 @@ class Plan:
                 yield f"  {rule}"
 
     def _summary(self, width: int) -> Iterator[str]:
-        span = self._span[0] if len(self._span) == 1 else f"{self._span[-1]} to {self._span[0]}"
-        yield f"{counted(self._messages, 'message', 'messages')} replayed, {span} UTC"
+        messages = counted(self._messages, "message", "messages")
+        yield f"{messages} replayed, {self._oldest} to {self._youngest} UTC"
         yield f"{counted(self._same, 'recipient', 'recipients')} as now"
         for why, count in sorted(self._unknown.items(), key=lambda item: -item[1]):
-            yield from _wrapped(f"{counted(count, 'recipient', 'recipients')} that cannot be told of: {why}", width, "  ")
+            yield from _wrapped(
+                f"{counted(count, 'recipient', 'recipients')} that cannot be told of: {why}", width, "  "
+            )
         for (now, then), change in sorted(self._changes.items(), key=lambda item: -item[1].recipients):
             yield ""
             yield f"{counted(change.recipients, 'recipient', 'recipients')} otherwise"

@@ -103,4 +103,3 @@ def _way(route: Route, door: Door, because: str) -> Destination:
 def _named(pool: Pool) -> str:
     names = [member.upstream.name for member in pool.members]
     return names[0] if names == [pool.name] else f"{pool.name} ({pool.strategy}: {', '.join(names)})"
-
