@@ -236,7 +236,7 @@ class Candidates:
         phases: tuple[tuple[Phase, float], ...] = (),
     ) -> Judged:
         """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one."""
-        verdict = classify(phase, answer)
+        verdict = classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
         if verdict.health is not _NO_EFFECT or not health.is_closed:
@@ -290,6 +290,8 @@ class Candidates:
                 health.login_refused(now, str(answer))
             case HealthEffect.SLEEP_QUOTA:
                 reset = quota_reset_in(answer)
+                if reset is None:
+                    reset = verdict.sleep
                 health.quota_spent(now, str(answer), None if reset is None else now + reset)
             case _ if verdict.kind in _NO_FINDING:
                 health.trial_abandoned()
