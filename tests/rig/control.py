@@ -18,7 +18,7 @@ from waypost.mail.content import MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.routing.destination import Compass, Door
-from waypost.routing.route import Member, Pool, Route, Routes, Upstream
+from waypost.routing.route import Account, Member, Pool, Route, Routes, Upstream
 from waypost.routing.rules import Router
 from waypost.smtp.address import NULL, parse_mailbox
 
@@ -54,7 +54,8 @@ class Parts:
             found=lambda: self.found,
             certificates=lambda: self.certificates,
         )
-        routes = Routes((), {"all": Route("all", Pool("old", (Member(configured["old"]),)))}, {})
+        accounts = {name: Account(name, "x", route="all") for name in ("nextcloud", "wiki")}
+        routes = Routes((), {"all": Route("all", Pool("old", (Member(configured["old"]),)))}, accounts)
         self.compass = Compass(Router(routes), routes, {"127.0.0.1:25": Door(True)})
         self.count = 0
 

@@ -36,7 +36,8 @@ class Control:
     """The control API of one Waypost. `journal` is None where none is kept.
 
     `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`), `lifetime` the seconds that a delivery of
-    a route is tried for, and `altered` is told of everything that is done by hand. `compass` says where mail would go as things are configured.
+    a route is tried for, and `altered` is told of everything that is done by hand. `compass` says where mail
+    would go as things are configured.
     """
 
     def __init__(
