@@ -55,7 +55,7 @@ class Carrier:
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
-        if self.candidates.paused.holds(pool):
+        if self.candidates.availability.paused.holds(pool):
             return _PAUSED
         if len(pool.members) == 1:
             return self._wait(pool.members[0].upstream)
@@ -68,7 +68,7 @@ class Carrier:
 
     def sleeps(self, pool: Pool) -> bool:
         """Whether all upstreams of the pool have said that they take nothing for a while."""
-        return self.candidates.sleeps(pool)
+        return self.candidates.availability.sleeps(pool)
 
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         """Records together the intents of copies that will be delivered to this pool. Does not raise.
