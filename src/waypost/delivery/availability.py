@@ -132,6 +132,8 @@ class Availability:
                 health.login_refused(now, str(answer))
             case HealthEffect.SLEEP_QUOTA:
                 reset = quota_reset_in(answer)
+                if reset is None:
+                    reset = verdict.sleep
                 health.quota_spent(now, str(answer), None if reset is None else now + reset)
             case _ if verdict.kind in _NO_FINDING:
                 health.trial_abandoned()

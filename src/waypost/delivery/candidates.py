@@ -194,7 +194,7 @@ class Candidates:
         phases: tuple[tuple[Phase, float], ...] = (),
     ) -> Judged:
         """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one."""
-        verdict = classify(phase, answer)
+        verdict = classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         self.availability.judged(upstream.name, answer, verdict, began, now)
         if lent is None:
