@@ -16,7 +16,7 @@ import structlog
 
 from waypost.delivery.copies import Copies, planned_copies, refusal_for
 from waypost.delivery.legs import HybridLeg, Leg
-from waypost.delivery.relay import Relayed
+from waypost.delivery.sending import Relayed
 from waypost.delivery.spool import Delivery, Planned, Spool, SpoolError, primary_lane
 from waypost.mail.message import Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Outcome, Role, Status

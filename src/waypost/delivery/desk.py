@@ -10,7 +10,7 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
 from waypost.delivery.custody import Custody, CustodyLog
 from waypost.delivery.indoubt import Ledger
-from waypost.delivery.relay import RelayLog
+from waypost.delivery.linking import RelayLog
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Role

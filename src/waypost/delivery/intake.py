@@ -21,15 +21,15 @@ from waypost.delivery.desk import ContentSink, Desk
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.metered import Metered
-from waypost.delivery.relay import LiveRelay, Relayed
+from waypost.delivery.relay import LiveRelay
+from waypost.delivery.sending import Relayed
 from waypost.delivery.spool import SpoolError
+from waypost.delivery.tracing import traced_content
 from waypost.delivery.vouching import vouched
-from waypost.mail.content import Content, JoinedContent, MemoryContent
-from waypost.mail.header import read_header
+from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Role, Status
-from waypost.mail.trace import loops, missing_fields, received_field
 from waypost.routing.route import Route
 from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
@@ -171,7 +171,7 @@ class Reception:
         known = await self._recorded(envelope, content)
         if known is not None:
             return known
-        traced = self._traced(envelope, content)
+        traced = traced_content(desk, self._client, self._id, envelope, content)
         if isinstance(traced, Reply):
             return traced
         message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
@@ -237,20 +237,6 @@ class Reception:
         if answer is not None:
             self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
         return answer
-
-    def _traced(self, envelope: Envelope, content: Content) -> Content | Reply:
-        """The content with our fields in front, or the refusal of a message that goes in circles."""
-        settings, client = self._desk.settings, self._client
-        header = read_header(content)
-        looping = loops(header.head, settings.instance, settings.max_received)
-        if looping is not None:
-            return looping
-        now = self._desk.clock.time()
-        only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
-        front = received_field(self._id, client, settings.hostname, now, only, settings.instance)
-        if client.submission:
-            front += missing_fields(header, settings.hostname, self._id, now)
-        return JoinedContent(front, content)
 
     # -- the end
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol, TypeVar
 
 from waypost.clock import Clock
-from waypost.delivery.relay import LiveRelay, Relayed
+from waypost.delivery.relay import LiveRelay
+from waypost.delivery.sending import Relayed
 from waypost.mail.content import Content
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Status

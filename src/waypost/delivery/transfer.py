@@ -15,13 +15,14 @@ import structlog
 
 from waypost.clock import Clock
 from waypost.delivery.candidates import Candidates, Judged, Link
+from waypost.delivery.findings import Findings
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
 from waypost.delivery.sender import fit, lacks_8bitmime
 from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
-from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
+from waypost.mail.outcome import Answer, Outcome, Phase, Role, Status
 from waypost.mail.rewrite import rewritten_content
 from waypost.routing.route import InDoubtPolicy, Member, Pool, Upstream
 from waypost.routing.verdict import Kind
@@ -111,45 +112,15 @@ class Carrier:
         return attempt.outcome(pending)
 
 
-class _Attempt:
-    """One attempt at one delivery, and what has been found out so far."""
+class _Attempt(Findings):
+    """One attempt at one delivery."""
 
-    __slots__ = (
-        "_attempts",
-        "_carrier",
-        "_delivery",
-        "_done",
-        "_doubt",
-        "_first",
-        "_in_doubt",
-        "_intended",
-        "_is_copy",
-        "_permanent",
-        "_policy",
-        "_pool",
-        "is_over",
-    )
+    __slots__ = ("_carrier", "_is_copy")
 
     def __init__(self, carrier: Carrier, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> None:
+        super().__init__(delivery, pool, policy, carrier.log)
         self._carrier = carrier
-        self._delivery = delivery
-        self._pool = pool
-        self._policy = policy
         self._is_copy = delivery.role is Role.COPY
-        self._done: list[RecipientOutcome] = []
-        self._attempts: list[Attempt] = []
-        self._first: dict[Recipient, tuple[Answer, str]] = {}  # what the first-choice upstream said
-        self._permanent: dict[Recipient, bool] = {}
-        self._doubt = delivery.doubt  # the upstream that may have the message for `_in_doubt`
-        self._in_doubt: set[Recipient] = set() if delivery.doubt is None else set(delivery.message.envelope.recipients)
-        self._intended: str | None = None  # the upstream that content is going to now
-        self.is_over = False
-        """Whether no other upstream may be asked: what is in doubt waits for the one that may have it."""
-
-    @property
-    def _stays(self) -> bool:
-        """Whether what is in doubt is tried nowhere but at the same upstream."""
-        return self._policy != "failover"
 
     def members(self) -> Sequence[Member]:
         """Whom to try, best first."""
@@ -219,30 +190,6 @@ class _Attempt:
             group = tuple(crowded)
         return onward
 
-    def outcome(self, pending: Sequence[Recipient]) -> Outcome:
-        """What the attempt came to, when nobody is left who could be asked for those that are pending."""
-        for recipient in pending:
-            answer, upstream = self._first[recipient]
-            if recipient in self._in_doubt and self._doubt is not None:
-                status, upstream = Status.IN_DOUBT, self._doubt
-            else:
-                status = Status.FAILED if self._permanent[recipient] else Status.DEFERRED
-            self._done.append(RecipientOutcome(recipient, status, answer, upstream))
-        return Outcome(tuple(self._done), tuple(self._attempts))
-
-    def broken_off(self, status: Status, reason: str) -> Outcome:
-        """What the attempt came to, when it cannot go on for a reason of ours."""
-        doubt = self._intended or self._doubt
-        done = {each.recipient for each in self._done}
-        failure = Failure(Phase.CONTENT, Cause.LOCAL, reason)
-        for recipient in self._delivery.message.envelope.recipients:
-            if recipient not in done:
-                fate, upstream = status, ""
-                if doubt and status is Status.DEFERRED and (self._intended or recipient in self._in_doubt):
-                    fate, upstream = Status.IN_DOUBT, doubt
-                self._done.append(RecipientOutcome(recipient, fate, failure, upstream))
-        return Outcome(tuple(self._done), tuple(self._attempts))
-
     # -- steps
 
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
@@ -309,48 +256,6 @@ class _Attempt:
                 await self._carrier.intend(delivery, name)
                 on_record[delivery.id] = name
             self._intended = name
-
-    # -- what is known
-
-    def _ended(self, judged: Judged) -> None:
-        """One attempt more."""
-        self._attempts.append(judged.attempt)
-        if judged.verdict.kind is Kind.IN_DOUBT:
-            self._carrier.log.in_doubt(self._delivery, judged.attempt)
-        elif judged.verdict.kind is not Kind.ACCEPTED:
-            self._carrier.log.attempted(self._delivery.message.id, judged.attempt, self._delivery.role)
-
-    def _settle(self, recipients: Sequence[Recipient], status: Status, judged: Judged) -> None:
-        """These recipients' fate is decided."""
-        attempt = judged.attempt
-        self._done += [RecipientOutcome(r, status, attempt.answer, attempt.upstream) for r in recipients]
-
-    def _note(self, recipients: Sequence[Recipient], judged: Judged) -> None:
-        """These recipients go on to the next upstream."""
-        attempt, permanent = judged.attempt, not judged.verdict.transient
-        if permanent and attempt.upstream == self._doubt:
-            # It does not want them, nor did it: the others may be asked, the next time if not at once.
-            self._resolve(recipients, attempt.upstream)
-            permanent = len(self._pool.members) == 1 or not self._stays
-        for recipient in recipients:
-            self._first.setdefault(recipient, (attempt.answer, attempt.upstream))
-            self._permanent[recipient] = self._permanent.get(recipient, True) and permanent
-
-    def _doubted(self, recipients: Sequence[Recipient], judged: Judged) -> Sequence[Recipient]:
-        """The upstream may have the message for these recipients; those of them who go on to the next."""
-        self._doubt = judged.attempt.upstream
-        self._in_doubt.update(recipients)
-        if self._stays:
-            self._settle(recipients, Status.IN_DOUBT, judged)
-            self.is_over = True
-            return ()
-        self._note(recipients, judged)
-        return recipients
-
-    def _resolve(self, recipients: Sequence[Recipient], upstream: str) -> None:
-        """This upstream has answered for these recipients: if they were in doubt there, they are no more."""
-        if upstream == self._doubt:
-            self._in_doubt.difference_update(recipients)
 
 
 def _fault_of(content: Content) -> OSError | None:

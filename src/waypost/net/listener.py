@@ -13,8 +13,9 @@ from waypost.net.accepted import Accepted
 from waypost.net.announcing import announced_client
 from waypost.net.certificates import ServerCertificate
 from waypost.net.driver import Driver
+from waypost.net.handler import MailHandler
 from waypost.net.proxy_protocol import ProxyError
-from waypost.net.session import Checker, MailHandler, Session, SessionLog
+from waypost.net.session import Checker, Session, SessionLog
 from waypost.net.settings import ListenerSettings
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Network

@@ -1,0 +1,60 @@
+"""The half of the server that speaks: replies in, octets out, and the state that they lead to."""
+
+from waypost.smtp.commands import Kind
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.order import ServerOptions
+from waypost.smtp.reply import Reply
+from waypost.smtp.state import State, after
+
+# Before Python 3.12 a member is looked up by the metaclass, which takes as long as what is done with it here.
+_CLOSED = State.CLOSED
+_RCPT = Kind.RCPT
+_WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS, Kind.XCLIENT})
+
+
+class Speaking:
+    """What a server has said and has yet to answer. The half that listens is `ServerEngine`."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self.state = State.OPENING
+        self.recipients = 0  # accepted in this transaction
+        self._output: list[bytes] = []
+        self._pending: Kind | None = None  # what `answer` answers
+        self._unanswered = 0
+
+    def answer(self, *replies: Reply) -> None:
+        """Answers the last event, with one reply for each thing it asked."""
+        kind = self._pending
+        if kind is None or len(replies) > self._unanswered:
+            raise LocalProtocolError("there is nothing to answer")
+        for each in replies:
+            state = after(self.state, kind, each.code)
+            if state is None:
+                raise LocalProtocolError(f"{each.code} makes no sense for {kind.name} in {self.state.name}")
+            self.state = state
+            self._output.append(each.encode())
+            if kind is _RCPT and each.code < 300:
+                self.recipients += 1
+        self._unanswered -= len(replies)
+        if self._unanswered == 0 or self.state is _CLOSED:
+            self._pending = None
+            if kind in _WITH_CONSEQUENCES:
+                self._settle(kind, replies[-1])
+
+    def _settle(self, kind: Kind, last: Reply) -> None:
+        """What an answer brings with it besides the state."""
+
+    def close(self, answer: Reply) -> None:
+        """Says 421 on our own account, and ends the session."""
+        if self.state not in (State.CLOSED, State.TLS):
+            self._output.append(answer.encode())
+        self.state = State.CLOSED
+        self._pending = None
+
+    def take_output(self) -> bytes:
+        """What is to be written now."""
+        output = self._output
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return data
