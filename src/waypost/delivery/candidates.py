@@ -19,7 +19,7 @@ from waypost.delivery.spool import Note
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Stopped
-from waypost.routing.classify import classify, quota_reset_in
+from waypost.routing.classify import classify, classify_verdict, quota_reset_in
 from waypost.routing.health import Health, State
 from waypost.routing.identity import sends_for
 from waypost.routing.route import Member, Pool, Upstream
@@ -188,9 +188,14 @@ class Candidates:
         began: float,
         lent: Lent | None = None,
         phases: tuple[tuple[Phase, float], ...] = (),
+        *,
+        each: bool = False,
     ) -> Judged:
-        """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one."""
-        verdict = classify(phase, answer)
+        """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one.
+
+        `each`: it is about one recipient, after the content.
+        """
+        verdict = classify_verdict(answer) if each else classify(phase, answer)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
         if verdict.health is not _NO_EFFECT or not health.is_closed:

@@ -46,6 +46,12 @@ class Lent(Protocol):
     async def send(self, content: Content) -> tuple[Phase, Answer]:
         """The content; how far it came, and the answer."""
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        """What the content came to for each recipient that was accepted here, in their order.
+
+        `answer` is what it came to as a whole. Nothing, when that is everybody's: the upstream gave one answer for all.
+        """
+
     def release(self) -> None:
         """Gives the connection back, once. A transaction that is still open is reset."""
 
@@ -84,12 +90,13 @@ _QUIET = RcptParameters(notify=("NEVER",))
 
 
 def fit(
-    envelope: Envelope, upstream: Upstream, extensions: Extensions, *, quiet: bool = False
+    envelope: Envelope, upstream: Upstream, extensions: Extensions, *, quiet: bool = False, each: bool = False
 ) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
     """MAIL and RCPT for an upstream with these extensions, or why it cannot carry the message.
 
     What only informs (SIZE, DSN, AUTH=) is left out where it is not offered; what changes what may be sent
-    (8BITMIME, SMTPUTF8) is not. `quiet` asks for no notification (RFC 3461 section 4.1), as copies do.
+    (8BITMIME, SMTPUTF8) is not. `quiet` asks for no notification (RFC 3461 section 4.1), as copies do. `each` asks
+    for an answer for each recipient, where that is offered (PRDR).
     """
     parameters = envelope.parameters
     failure = _lacking(envelope, parameters, extensions)
@@ -104,6 +111,8 @@ def fit(
             envid=parameters.envid if extensions.dsn else None,
             auth=parameters.auth if extensions.auth else None,
         )
+    if each and extensions.prdr:
+        parameters = replace(parameters, prdr=True)
     reverse_path = envelope.reverse_path
     if upstream.rewrite_from is not None:
         reverse_path = rewritten_reverse_path(reverse_path, upstream.rewrite_from)

@@ -14,12 +14,12 @@ async def conclude(engine: ServerEngine, stream: Accepted, transaction: Transact
     if stream.has_ended:
         transaction.left()
     try:
-        answer = await transaction.finish()
+        answers = await transaction.finish()
     finally:
         stream.on_end = None
-    engine.answer(answer)
+    engine.conclude(answers)
     lost = stream.lost
     if stream.has_ended and not lost:
         stream.write(engine.take_output())
         lost = await has_gone(stream, _HEARD)
-    transaction.told(answer, lost=lost)
+    transaction.told(answers, lost=lost)

@@ -66,6 +66,12 @@ async def _connect(endpoint: Endpoint) -> Stream:
     return stream
 
 
+async def connect_unix(path: str) -> Stream:
+    """A stream to the socket at a path. Raises `OSError`."""
+    _, stream = await asyncio.get_running_loop().create_unix_connection(Stream, path)
+    return stream
+
+
 async def _give_up(attempt: "asyncio.Task[Stream]") -> None:
     attempt.cancel()
     try:

@@ -17,13 +17,17 @@ class Transaction(Protocol):
     def write(self, data: bytes) -> Awaitable[None] | None:
         """Takes a piece of content in wire form; what comes back must be awaited before the next."""
 
-    async def finish(self) -> Reply:
-        """The content is whole: sees it through and says what the client is told."""
+    async def finish(self) -> Sequence[Reply]:
+        """The content is whole: sees it through and says what the client is told.
+
+        That is one reply, for all; or, when the client hears what became of each accepted recipient (LMTP, PRDR), one
+        for each of them, in their order.
+        """
 
     def left(self) -> None:
         """While `finish` is at work the client has ended its side: it may not be there to be told."""
 
-    def told(self, answer: Reply, *, lost: bool) -> None:
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
 
     def refuse(self, answer: Reply) -> None:

@@ -69,6 +69,7 @@ class Listener:
             tls_required=settings.tls is not None and settings.tls.client_required,
             allow_plaintext_auth=settings.allow_plaintext_auth,
             repair_line_ends=submission,
+            lmtp=settings.lmtp,
         )
         self._trusted = replace(self._untrusted, auth_required=False)
         self._trusts = _trust(settings.trusted_networks)

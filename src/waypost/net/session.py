@@ -63,12 +63,17 @@ def _protocol(esmtp: bool, secure: bool, known: bool, utf8: bool) -> str:
     return f"UTF8{ending}" if utf8 else f"E{ending}" if esmtp else "SMTP"
 
 
+def _lmtp_protocol(secure: bool, known: bool, utf8: bool) -> str:
+    return f"{'UTF8' if utf8 else ''}LMTP{'S' if secure else ''}{'A' if known else ''}"
+
+
 @lru_cache(maxsize=8)
-def _greeting(hostname: str) -> Reply:
-    return reply(220, None, f"{hostname} ESMTP Waypost")
+def _greeting(hostname: str, lmtp: bool) -> Reply:
+    return reply(220, None, f"{hostname} {'LMTP' if lmtp else 'ESMTP'} Waypost")
 
 
 _PROTOCOLS = {facts: _protocol(*facts) for facts in product((False, True), repeat=4)}
+_LMTP_PROTOCOLS = {facts: _lmtp_protocol(*facts[1:]) for facts in _PROTOCOLS}
 
 
 class SessionLog(Protocol):
@@ -176,7 +181,7 @@ class Session:
         await asyncio.sleep(0)
         if stream.has_data:
             engine.receive(await stream.read())
-        engine.greet(refusal or _greeting(engine.options.hostname))
+        engine.greet(refusal or _greeting(engine.options.hostname, engine.options.lmtp))
         while True:
             while (event := engine.next_event()) is not None:
                 # What comes with every message is handled here, the rest by `_handle`.
@@ -233,7 +238,7 @@ class Session:
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None
                 transaction.refuse(answer)
-                engine.answer(answer)
+                engine.conclude((answer,))
             case e.Abandoned():
                 self._give_up("the client reset the transaction")
             case e.Authenticate(mechanism, claim):
@@ -247,7 +252,8 @@ class Session:
 
     def _begin(self, mail: c.Mail) -> Reply:
         engine, client = self._engine, self._client
-        protocol = _PROTOCOLS[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
+        protocols = _LMTP_PROTOCOLS if engine.options.lmtp else _PROTOCOLS
+        protocol = protocols[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
         if client.name != engine.client_name or client.protocol != protocol:
             tls = self._stream.tls if engine.tls else None
             self._client = client = client.introduced(engine.client_name, protocol, tls)
@@ -267,7 +273,7 @@ class Session:
             engine.close(options)
         else:
             engine.options = options
-            engine.answer(_greeting(options.hostname))
+            engine.answer(_greeting(options.hostname, options.lmtp))
             engine.authenticated = client.account is not None
             self._client, self._certified, self._was_told = client, None, True  # the certificate is the proxy's
             self._log.session(client, "told", proxy=self._stream.proxy or self._stream.peer[0])

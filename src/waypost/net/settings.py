@@ -76,6 +76,10 @@ class ListenerSettings:
     """Peers whose connections begin with a PROXY header; nobody else's may."""
     announcers: tuple[Network, ...] = ()
     """Clients that may say, by XCLIENT, who the client is."""
+    lmtp: bool = False
+    """LMTP is spoken here, not SMTP."""
+    socket_mode: int | None = None
+    """Permissions of the socket file; None: as the process's umask has it. `host` is its path and `port` is 0."""
     allow_plaintext_auth: bool = False
     mechanisms: tuple[str, ...] = ()
     """What AUTH offers; empty: what every account can use."""

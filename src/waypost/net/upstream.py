@@ -68,6 +68,11 @@ class UpstreamConnection:
         """Version and cipher, or None."""
         return None if self._dialogue.stream is None else self._dialogue.stream.tls
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        """What content came to for each recipient that was accepted; nothing when `answer` is everybody's."""
+        verdicts = self._dialogue.engine.verdicts
+        return () if verdicts is None else verdicts.completed(answer)
+
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""

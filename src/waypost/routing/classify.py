@@ -12,7 +12,7 @@ from waypost.routing.failover import FAILURE_RULES, REPLY_RULES
 from waypost.routing.verdict import HealthEffect, Kind, ReplyRule, Verdict, verdict
 from waypost.smtp.reply import MAX_TEXT, EnhancedCode, Reply, printable, reply
 
-__all__ = ["HealthEffect", "Kind", "Verdict", "classify", "quota_reset_in", "summarise"]
+__all__ = ["HealthEffect", "Kind", "Verdict", "classify", "classify_verdict", "quota_reset_in", "summarise"]
 
 _ACCEPTED = verdict(Kind.ACCEPTED, "accepted")
 _PROCEED = verdict(Kind.PROCEED, "proceed")
@@ -31,6 +31,11 @@ _POSITIVE: dict[tuple[Phase, int], Verdict] = {
     (Phase.DATA, 3): _PROCEED,
     (Phase.CONTENT, 2): _PROCEED,  # one chunk of several (RFC 3030)
     (Phase.DOT, 2): _ACCEPTED,
+}
+_OF_A_RECIPIENT = {
+    2: _ACCEPTED,
+    4: verdict(Kind.TRANSIENT, "recipient-transient"),
+    5: verdict(Kind.PERMANENT, "recipient-permanent"),
 }
 _FAILURES = {cause: rule.verdict for rule in FAILURE_RULES for cause in rule.causes}
 
@@ -77,6 +82,16 @@ def classify(phase: Phase, answer: Answer, rules: Sequence[ReplyRule] = ()) -> V
         if rule.matches(phase, answer):
             return rule.verdict
     return _NONSENSE
+
+
+def classify_verdict(answer: Answer) -> Verdict:
+    """The verdict on what an upstream says of one recipient after the content (LMTP, PRDR).
+
+    It is about that recipient: a mailbox that is full says nothing about the upstream. No rule changes that.
+    """
+    if isinstance(answer, Failure):
+        return _UNANSWERED
+    return _OF_A_RECIPIENT.get(answer.severity, _NONSENSE_AT_DOT)
 
 
 def quota_reset_in(answer: Answer) -> float | None:

@@ -89,6 +89,13 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    lmtp: bool = False
+    """It speaks LMTP (RFC 2033), and so answers for each recipient."""
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket, and there is no port."""
+        return self.host.startswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +119,13 @@ class Pool:
     sticky_by: StickyBy = "recipient"
     is_plain: bool = field(init=False, repr=False, compare=False)
     """Whether its order depends on nothing but turns and health."""
+    answers_each: bool = field(init=False, repr=False, compare=False)
+    """Whether one of them answers for each recipient though nobody asked for that (LMTP)."""
 
     def __post_init__(self) -> None:
         limited = any(member.upstream.quotas or member.upstream.senders for member in self.members)
         object.__setattr__(self, "is_plain", self.strategy in _PLAIN and not limited)
+        object.__setattr__(self, "answers_each", any(member.upstream.lmtp for member in self.members))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from waypost.smtp.buffer import Buffer, Fault, LineReader
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.incoming import Chunk, IncomingContent
-from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, own_answer
+from waypost.smtp.order import IN_TRANSACTION, NO_LMTP_RECIPIENT, ServerOptions, objection, own_answer
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
 from waypost.smtp.scram_server import Sought, Verifier
@@ -108,7 +108,7 @@ class ServerEngine(Speaking):
 
     def _refuse(self, answer: Reply, unparsed: bytes = b"") -> None:
         """Answers a command that cannot be carried out, and counts it unless the client could not know."""
-        self._errors += answer.code not in _BLAMELESS
+        self._errors += answer.code not in _BLAMELESS and answer is not NO_LMTP_RECIPIENT
         self._output.append(answer.encode())
         if self._errors >= self.options.max_errors:
             self.close(_ERRORS)
@@ -189,7 +189,7 @@ class ServerEngine(Speaking):
         if isinstance(command, c.Rcpt):
             return self._recipients_event(command) if self._buffer else e.Recipients((command,))
         if isinstance(command, c.Mail):
-            self.smtputf8 = command.parameters.smtputf8
+            self.smtputf8, self.prdr = command.parameters.smtputf8, command.parameters.prdr
             return command
         if isinstance(command, (c.Data, c.StartTls, c.Xclient)):
             return command
@@ -202,8 +202,8 @@ class ServerEngine(Speaking):
         """Carries out what needs nobody's decision."""
         in_transaction = self.state in IN_TRANSACTION
         self.answer(own_answer(command, self))
-        if isinstance(command, (c.Ehlo, c.Helo)):
-            self.client_name, self.esmtp = command.name, isinstance(command, c.Ehlo)
+        if isinstance(command, (c.Ehlo, c.Helo, c.Lhlo)):
+            self.client_name, self.esmtp = command.name, not isinstance(command, c.Helo)
         elif not isinstance(command, c.Rset):
             self.has_quit = isinstance(command, c.Quit) and not self._buffer
             return None

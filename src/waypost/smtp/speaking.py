@@ -1,10 +1,13 @@
 """The half of the server that speaks: replies in, octets out, and the state that they lead to."""
 
+from collections.abc import Sequence
+
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State, after
+from waypost.smtp.verdicts import overall, spoken
 
 # Before Python 3.12 a member is looked up by the metaclass, which takes as long as what is done with it here.
 _CLOSED = State.CLOSED
@@ -19,6 +22,7 @@ class Speaking:
         self.options = options
         self.state = State.OPENING
         self.recipients = 0  # accepted in this transaction
+        self.prdr = False  # said with MAIL
         self._output: list[bytes] = []
         self._pending: Kind | None = None  # what `answer` answers
         self._unanswered = 0
@@ -41,6 +45,23 @@ class Speaking:
             self._pending = None
             if kind in _WITH_CONSEQUENCES:
                 self._settle(kind, replies[-1])
+
+    def conclude(self, replies: Sequence[Reply]) -> None:
+        """Answers the end of content: with one reply for all, or one for each accepted recipient, in their order."""
+        lmtp = self.options.lmtp
+        if not (lmtp or self.prdr):
+            self.answer(replies[0] if len(replies) == 1 else overall(replies))
+            return
+        end = self._pending
+        if end is None:
+            raise LocalProtocolError("there is nothing to answer")
+        if len(replies) not in (1, self.recipients):
+            raise LocalProtocolError(f"{len(replies)} replies for {self.recipients} recipients")
+        for kind, each in spoken(end, replies, self.recipients, lmtp=lmtp):
+            self._pending, self._unanswered = kind, 1
+            self.answer(each)
+            if self.state is _CLOSED:
+                return
 
     def _settle(self, kind: Kind, last: Reply) -> None:
         """What an answer brings with it besides the state."""
