@@ -102,6 +102,9 @@ class Lent:
         self.upstreams.trace.append(f"{self.name} gets {size}")
         return answer.phase if isinstance(answer, Failure) else Phase.DOT, answer
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        return self.upstreams.each.get(self.name, ())
+
     def release(self) -> None:
         pass
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Budget, HybridLeg, Leg, SpoolLeg
-from waypost.delivery.relay import LiveRelay
+from waypost.delivery.relay import LiveRelay, LoneRelay
 from waypost.mail.message import Client
 from waypost.routing.route import Acceptance, InDoubtPolicy, Route
 from waypost.routing.rules import NOT_FOR_CLIENT, Facts
@@ -22,10 +22,22 @@ class Legs:
     In `pass` there is only one: the client has one reply for all of its recipients, and it is the primary's.
     """
 
-    __slots__ = ("_because", "_budget", "_client", "_desk", "_legs", "_mail", "_message_id", "_modes", "_passes")
+    __slots__ = (
+        "_because",
+        "_budget",
+        "_client",
+        "_desk",
+        "_each",
+        "_legs",
+        "_mail",
+        "_message_id",
+        "_modes",
+        "_passes",
+    )
 
-    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str) -> None:
+    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, *, each: bool) -> None:
         self._desk = desk
+        self._each = each  # whether the client hears what becomes of each recipient
         self._client = client
         self._mail = mail
         self._message_id = message_id
@@ -82,5 +94,7 @@ class Legs:
         return HybridLeg(self._relay(route, policy), self._budget)
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
-        desk = self._desk
-        return LiveRelay(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy)
+        desk, each = self._desk, self._each
+        lone = self._passes and not each and route.primary.answers_each
+        kind = LoneRelay if lone else LiveRelay
+        return kind(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy, each=each)

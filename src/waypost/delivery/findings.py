@@ -1,6 +1,7 @@
 """What an attempt at a delivery has found out so far: for each recipient what is decided, and what the first said."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from waypost.delivery.candidates import Judged
 from waypost.delivery.reporting import DeliveryLog
@@ -9,6 +10,18 @@ from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Status
 from waypost.routing.route import InDoubtPolicy, Pool
 from waypost.routing.verdict import Kind
+
+Answered = Sequence[tuple[Sequence[Recipient], Judged]]
+"""What content came to, for whom: one entry when all were given one answer."""
+
+
+def _for(delivery: Delivery, recipients: Sequence[Recipient]) -> Delivery:
+    """The delivery as far as it is about these recipients."""
+    message = delivery.message
+    if not recipients or len(recipients) == len(message.envelope.recipients):
+        return delivery
+    envelope = replace(message.envelope, recipients=tuple(recipients))
+    return replace(delivery, message=replace(message, envelope=envelope))
 
 
 class Findings:
@@ -73,11 +86,26 @@ class Findings:
                 self._done.append(RecipientOutcome(recipient, fate, failure, upstream))
         return Outcome(tuple(self._done), tuple(self._attempts))
 
-    def _ended(self, judged: Judged) -> None:
-        """One attempt more."""
+    def _concluded(self, recipients: Sequence[Recipient], judged: Judged) -> Sequence[Recipient]:
+        """The content went to these recipients, with this answer; those of them who go on to the next upstream."""
+        match judged.verdict.kind:
+            case Kind.ACCEPTED:
+                self._settle(recipients, Status.RELAYED, judged)
+            case Kind.IN_DOUBT:
+                return self._doubted(recipients, judged)
+            case _ if judged.verdict.fail_over:
+                self._resolve(recipients, judged.attempt.upstream)
+                self._note(recipients, judged)
+                return recipients
+            case _:
+                self._settle(recipients, Status.FAILED, judged)
+        return ()
+
+    def _ended(self, judged: Judged, recipients: Sequence[Recipient] = ()) -> None:
+        """One attempt more; `recipients` are those it was about, if not all that are owed."""
         self._attempts.append(judged.attempt)
         if judged.verdict.kind is Kind.IN_DOUBT:
-            self._log.in_doubt(self._delivery, judged.attempt)
+            self._log.in_doubt(_for(self._delivery, recipients), judged.attempt)
         elif judged.verdict.kind is not Kind.ACCEPTED:
             self._log.attempted(self._delivery.message.id, judged.attempt, self._delivery.role)
 

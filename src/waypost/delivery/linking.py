@@ -1,12 +1,13 @@
 """The upstreams of a message while its client waits: at which one its transaction is open, and what went wrong."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit
 from waypost.mail.message import Client, Envelope, Recipient
-from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role
+from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
 from waypost.routing.classify import summarise
 from waypost.routing.route import Member, Route, Upstream
 from waypost.routing.verdict import Verdict
@@ -32,6 +33,16 @@ class RelayLog(AttemptLog, Protocol):
         """Waits until what was told so far is in the journal, or cannot be now. Raises nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one recipient, and what the client is told of it."""
+
+    recipient: Recipient
+    status: Status
+    reply: Reply
+    attempt: Attempt | None
+
+
 class Linking:
     """The *link* is the transaction that is open at one upstream until the content has come."""
 
@@ -43,6 +54,8 @@ class Linking:
         mail: c.Mail,
         message_id: str,
         log: RelayLog,
+        *,
+        each: bool = False,
     ) -> None:
         self.route = route
         self.log = log
@@ -58,6 +71,9 @@ class Linking:
         self.spent: set[str] = set()
         """Upstreams that failed in a way that asking again would not mend."""
         self.link: Link | None = None
+        self.fates: dict[int, Fate] = {}
+        """Of those whom an upstream has answered one by one, by the identity of the recipient."""
+        self._each = each  # whether upstreams are asked for that
         self._candidates = candidates
         self._client = client
         self._mail = mail
@@ -88,7 +104,7 @@ class Linking:
         envelope = self.envelope(recipients)
 
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
-            return fit(envelope, upstream, extensions)
+            return fit(envelope, upstream, extensions, each=self._each)
 
         link = await self._candidates.begin(upstream, envelope, worded, client=self._client, background=False)
         if isinstance(link, Judged):
@@ -99,9 +115,9 @@ class Linking:
                 self._refusal = summarise(self.failures[-1:])
         return link
 
-    def judge(self, link: Link, phase: Phase, answer: Answer) -> Judged:
-        """What an answer on this link means."""
-        return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent)
+    def judge(self, link: Link, phase: Phase, answer: Answer, *, each: bool = False) -> Judged:
+        """What an answer on this link means. `each`: it is about one recipient, after the content."""
+        return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent, each=each)
 
     def members(self, recipients: Sequence[Recipient]) -> Sequence[Member]:
         """The upstreams of the pool, best first: one order for the whole message."""

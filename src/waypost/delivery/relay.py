@@ -19,7 +19,9 @@ from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Route, Upstream
 from waypost.routing.verdict import Verdict
 from waypost.smtp import commands as c
-from waypost.smtp.reply import Reply
+from waypost.smtp.reply import Reply, reply
+
+_ALONE = reply(452, "4.5.3", "One recipient at a time here; send to the others in transactions of their own")
 
 
 class _Asked:
@@ -51,8 +53,10 @@ class LiveRelay(Linking):
         message_id: str,
         log: RelayLog,
         policy: InDoubtPolicy = "tempfail",
+        *,
+        each: bool = False,
     ) -> None:
-        super().__init__(candidates, route, client, mail, message_id, log)
+        super().__init__(candidates, route, client, mail, message_id, log, each=each)
         self.running: asyncio.Future[Relayed] | None = None  # it never goes on without its client
         self._policy = policy
 
@@ -86,7 +90,7 @@ class LiveRelay(Linking):
             return
         answers = link.recipients[kept:]
         improves = all(map(is_positive, link.recipients[:kept])) and any(map(is_positive, answers))
-        if self.link is not None and not improves:
+        if not improves and (self.link is not None or kept):
             self._sort(link, asked, answers, only_failures=True)
             link.lent.release()
             return
@@ -122,3 +126,16 @@ class LiveRelay(Linking):
     async def send(self, content: Content) -> Relayed:
         """Hands the content over, failing over until it is accepted, refused, in doubt, or out of upstreams."""
         return await Sending(self, self.accepted, self._policy).run(content)
+
+
+class LoneRelay(LiveRelay):
+    """In front of upstreams that answer for each recipient, for a client that hears one reply: one recipient only.
+
+    So that reply is the upstream's, and nothing need be kept for anybody.
+    """
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> list[Reply]:
+        answers: list[Reply] = []
+        for recipient in recipients:
+            answers += [_ALONE] if self.accepted else await super().recipients((recipient,))
+        return answers

@@ -1,6 +1,6 @@
 """The port to upstreams, and how a transaction is worded for what one of them offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -84,6 +84,16 @@ class Sender(Protocol):
 
         `content` may be sent along, if the upstream allows it and it is small.
         """
+
+
+def by_answer(
+    recipients: Sequence[Recipient], answers: Sequence[Answer]
+) -> Iterable[tuple[Answer, Sequence[Recipient]]]:
+    """Those who were given the same answer together, in the order of the first of them."""
+    groups: dict[Answer, list[Recipient]] = {}
+    for recipient, answer in zip(recipients, answers, strict=True):
+        groups.setdefault(answer, []).append(recipient)
+    return groups.items()
 
 
 _QUIET = RcptParameters(notify=("NEVER",))

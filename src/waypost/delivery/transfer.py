@@ -15,10 +15,10 @@ import structlog
 
 from waypost.clock import Clock
 from waypost.delivery.candidates import Candidates, Judged, Link
-from waypost.delivery.findings import Findings
+from waypost.delivery.findings import Answered, Findings
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
-from waypost.delivery.sender import fit, lacks_8bitmime
+from waypost.delivery.sender import by_answer, fit, lacks_8bitmime
 from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
@@ -167,26 +167,18 @@ class _Attempt(Findings):
                     onward += crowded
                 return onward
             if link.dot is None:
-                judged = await self._content(content, link)
+                answered = await self._content(content, link, accepted)
             else:
-                judged = carrier.candidates.judge(upstream, Phase.DOT, link.dot, link.began, link.lent)
+                answered = self._judged(link, Phase.DOT, link.dot, accepted)
                 link.lent.release()
             self._intended = None
-            self._ended(judged)
-            match judged.verdict.kind:
-                case Kind.ACCEPTED:
-                    self._settle(accepted, Status.RELAYED, judged)
-                case Kind.IN_DOUBT:
-                    onward += self._doubted(accepted, judged)
-                    await carrier.log.recorded()  # before it is sent again
-                    if self.is_over:
-                        return [*onward, *crowded]
-                case _ if judged.verdict.fail_over:
-                    self._resolve(accepted, upstream.name)
-                    self._note(accepted, judged)
-                    return [*onward, *accepted, *crowded]
-                case _:
-                    self._settle(accepted, Status.FAILED, judged)
+            for recipients, judged in answered:
+                self._ended(judged, recipients)
+                onward += self._concluded(recipients, judged)
+            if any(judged.verdict.kind is Kind.IN_DOUBT for _, judged in answered):
+                await carrier.log.recorded()  # before it is sent again
+            if self.is_over or (len(answered) == 1 and answered[0][1].verdict.fail_over):
+                return [*onward, *crowded]
             group = tuple(crowded)
         return onward
 
@@ -202,7 +194,7 @@ class _Attempt(Findings):
         envelope = message
         if len(group) != len(message.recipients):
             envelope = Envelope(message.reverse_path, group, message.parameters)
-        worded = partial(fit, envelope, upstream, quiet=self._is_copy)
+        worded = partial(fit, envelope, upstream, quiet=self._is_copy, each=len(group) > 1)
         if upstream.rate is not None:
             carrier.pace.take(upstream)
         return await carrier.candidates.begin(
@@ -231,7 +223,7 @@ class _Attempt(Findings):
                 self._settle((recipient,), Status.FAILED, judged)
         return accepted, crowded
 
-    async def _content(self, content: Content, link: Link) -> Judged:
+    async def _content(self, content: Content, link: Link, accepted: Sequence[Recipient]) -> Answered:
         lent = link.lent
         try:
             answer: Answer
@@ -240,13 +232,24 @@ class _Attempt(Findings):
             else:
                 await self._intend(link.upstream)
                 phase, answer = await lent.send(content)
-            judged = self._carrier.candidates.judge(link.upstream, phase, answer, link.began, lent)
+            answered = self._judged(link, phase, answer, accepted)
         finally:
             lent.release()
-        if judged.verdict.kind is Kind.LOCAL:
+        if answered[0][1].verdict.kind is Kind.LOCAL:
             self._intended = None  # it was broken off before the dot
             raise OSError(str(answer))
-        return judged
+        return answered
+
+    def _judged(self, link: Link, phase: Phase, answer: Answer, accepted: Sequence[Recipient]) -> Answered:
+        """What the content came to: for all who were accepted, or for those who were given the same answer, each."""
+        judge, lent = self._carrier.candidates.judge, link.lent
+        verdicts = lent.verdicts(answer)
+        if not verdicts:
+            return ((accepted, judge(link.upstream, phase, answer, link.began, lent)),)
+        return [
+            (recipients, judge(link.upstream, phase, each, link.began, lent, each=True))
+            for each, recipients in by_answer(accepted, verdicts)
+        ]
 
     async def _intend(self, upstream: Upstream) -> None:
         name = upstream.name
