@@ -61,6 +61,8 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
 
 def _admission(question: Question) -> str | None:
     """Why the listener would not let this client send, whatever the rules say."""
+    if question.listener.is_unix:
+        return None  # whoever may open the file may send
     listener, client = question.listener, ip_address(question.client)
     trusted = any(client in network for network in listener.trusted_networks)
     if trusted or (listener.mode == "submission" and question.account is not None):
@@ -126,6 +128,7 @@ def _pool(pool: Pool, question: Question, recipient: Address) -> dict[str, Any]:
             {
                 "name": place.member.upstream.name,
                 "address": _host_port(place.member.upstream.host, place.member.upstream.port),
+                "protocol": "lmtp" if place.member.upstream.lmtp else "smtp",
                 "reason": place.reason,
                 "quotas": [str(quota) for quota in place.member.upstream.quotas],
             }
@@ -140,6 +143,8 @@ def _copy(copy: Copy, question: Question, recipient: Address) -> dict[str, Any]:
 
 
 def _host_port(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -200,7 +205,8 @@ def _route(route: dict[str, Any]) -> list[str]:
 def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
     lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}"]
     for number, upstream in enumerate(pool["upstreams"], 1):
-        lines += _wrapped(f"{number}. {upstream['name']} at {upstream['address']}: {upstream['reason']}", "      ", 3)
+        where = f"{upstream['address']}{' (LMTP)' if upstream['protocol'] == 'lmtp' else ''}"
+        lines += _wrapped(f"{number}. {upstream['name']} at {where}: {upstream['reason']}", "      ", 3)
         for quota in upstream["quotas"]:
             lines += _wrapped(f"quota: {quota}; what is used of it only the running Waypost knows", "         ")
     placed = {upstream["name"] for upstream in pool["upstreams"]}

@@ -5,8 +5,10 @@ import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
+from waypost.net.unix_socket import connect
 from waypost.routing.route import Upstream
 
 _MAX_GREETING = 4096
@@ -30,7 +32,7 @@ def probe(upstreams: Iterable[Upstream]) -> list[Answer]:
 
 def _ask(upstream: Upstream) -> Answer:
     try:
-        with socket.create_connection((upstream.host, upstream.port), upstream.timeouts.connect) as connection:
+        with _connected(upstream) as connection:
             if upstream.tls.mode != "implicit":
                 return _greeting(upstream, connection)
             context = upstream_context(upstream.tls)
@@ -48,6 +50,12 @@ def _ask(upstream: Upstream) -> Answer:
         return Answer(upstream.name, False, f"the certificate is not valid: {error.verify_message}")
     except (OSError, CertificateError) as error:
         return Answer(upstream.name, False, getattr(error, "strerror", None) or str(error))
+
+
+def _connected(upstream: Upstream) -> socket.socket:
+    if upstream.is_unix:
+        return connect(Path(upstream.host), upstream.timeouts.connect)
+    return socket.create_connection((upstream.host, upstream.port), upstream.timeouts.connect)
 
 
 def _greeting(upstream: Upstream, connection: socket.socket) -> Answer:

@@ -23,16 +23,14 @@ from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_
 from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay
-from waypost.delivery.sending import Relayed
 from waypost.delivery.spool import SpoolError
-from waypost.delivery.told import Told, grouped, told_of
+from waypost.delivery.telling import tell
+from waypost.delivery.told import Told
 from waypost.delivery.tracing import traced_content
 from waypost.delivery.vouching import vouched
 from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
-from waypost.mail.outcome import Role, Status
-from waypost.routing.route import Route
 from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
@@ -203,7 +201,7 @@ class Reception:
         """The primary's answer is the client's; the copies follow it."""
         route, copies = relay.route, self._desk.copies
         if copies is None or not route.copies:
-            return self._told_of(message, route, await relay.send(message.content))
+            return self._with_id(tell(self._desk.log, message, route, await relay.send(message.content)))
         prepared = await copies.prepare(message, route)
         if isinstance(prepared, Reply):
             return Told(prepared)
@@ -215,7 +213,7 @@ class Reception:
             raise
         if prepared:
             await copies.conclude(message, route, relayed, prepared)
-        return self._told_of(message, route, relayed)
+        return self._with_id(tell(self._desk.log, message, route, relayed))
 
     def _envelope(self) -> Envelope:
         recipients = [recipient for leg in self._legs for recipient in leg.accepted]
@@ -256,34 +254,6 @@ class Reception:
         return told
 
     # -- the end
-
-    def _told_of(self, message: Message, route: Route, relayed: Relayed) -> Told:
-        """Writes down what became of the primary delivery, and words it for the client, our id included."""
-        if relayed.fates:
-            return self._told_of_each(message, route, relayed)
-        log, recipients, answer = self._desk.log, message.envelope.recipients, relayed.reply
-        match relayed.status:
-            case Status.RELAYED if relayed.attempt is not None:
-                log.relayed(message, relayed.attempt, recipients)
-            case Status.IN_DOUBT:
-                pass  # told of at once, before it could be sent again
-            case Status.FAILED:
-                log.failed(message, route.primary.name, recipients, answer, Role.PRIMARY)
-            case _:
-                log.deferred(message, route.primary.name, recipients, answer, None, Role.PRIMARY)
-        return self._with_id(Told(answer))
-
-    def _told_of_each(self, message: Message, route: Route, relayed: Relayed) -> Told:
-        log = self._desk.log
-        for fate, recipients in grouped(relayed.fates):
-            match fate.status:
-                case Status.RELAYED if fate.attempt is not None:
-                    log.relayed(message, fate.attempt, recipients)
-                case Status.FAILED:
-                    log.failed(message, route.primary.name, recipients, fate.reply, Role.PRIMARY)
-                case Status.DEFERRED:
-                    log.deferred(message, route.primary.name, recipients, fate.reply, None, Role.PRIMARY)
-        return self._with_id(told_of((fate.recipient, fate.reply) for fate in relayed.fates))
 
     def _with_id(self, told: Told) -> Told:
         return told.mapped(self._signed) if told.each else Told(self._signed(told.reply))

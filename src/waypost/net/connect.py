@@ -5,8 +5,10 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
 
 from waypost.net.stream import Stream
+from waypost.net.unix_socket import short_name
 
 _STAGGER = 0.25  # seconds before the next address is tried beside the last (RFC 8305 section 5)
 
@@ -68,7 +70,8 @@ async def _connect(endpoint: Endpoint) -> Stream:
 
 async def connect_unix(path: str) -> Stream:
     """A stream to the socket at a path. Raises `OSError`."""
-    _, stream = await asyncio.get_running_loop().create_unix_connection(Stream, path)
+    with short_name(Path(path)) as name:
+        _, stream = await asyncio.get_running_loop().create_unix_connection(Stream, name)
     return stream
 
 

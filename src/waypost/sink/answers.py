@@ -145,11 +145,31 @@ class Answers:
                 self._write(_NOISE[Garbage.UNSOLICITED])
                 return said
             case Babble(kind):
-                self._engine.answer(_STAND_IN)
+                self._answer(_STAND_IN)
                 self._engine.take_output()
                 await self._babble(kind)
                 return _STAND_IN
         return self.tell(proper)
+
+    async def one_of_many(self, ordered: Action | None, proper: Reply, *, at_once: bool) -> Reply:
+        """One of the replies that follow content, of which the engine will be told when all are known.
+
+        `at_once` says it now. Returns the reply that counts.
+        """
+        answer = proper
+        match ordered:
+            case Say(said) | CloseAfter(Reply() as said):
+                answer = said
+        if at_once:
+            if isinstance(ordered, Babble) and ordered.kind is not Garbage.UNSOLICITED:
+                await self._babble(ordered.kind)
+                return _STAND_IN
+            self._write(answer.encode())
+            if isinstance(ordered, Babble):
+                self._write(_NOISE[Garbage.UNSOLICITED])
+        if isinstance(ordered, CloseAfter):
+            raise HangUp("hung up after the answer, as ordered")
+        return answer
 
     async def confirm(self, ordered: Action | None) -> None:
         """Lets out what the engine has answered by itself, or says in its place what was ordered."""
@@ -172,14 +192,21 @@ class Answers:
         """Answers; a code that makes no sense is said all the same, and counts as a refusal."""
         self.flush()
         try:
-            self._engine.answer(answer)
+            self._answer(answer)
         except LocalProtocolError:
-            self._engine.answer(_STAND_IN)
+            self._answer(_STAND_IN)
             self._engine.take_output()
             self._write(answer.encode())
             return _STAND_IN
         self.flush()
         return answer
+
+    def _answer(self, answer: Reply) -> None:
+        engine = self._engine
+        if engine.is_concluding:
+            engine.conclude((answer,))
+        else:
+            engine.answer(answer)
 
     def interject(self, answer: Reply) -> None:
         """Says something that the engine knows nothing of."""

@@ -12,6 +12,7 @@ from waypost.smtp.verdicts import overall, spoken
 # Before Python 3.12 a member is looked up by the metaclass, which takes as long as what is done with it here.
 _CLOSED = State.CLOSED
 _RCPT = Kind.RCPT
+_ENDS = (Kind.END, Kind.LAST_CHUNK)
 _WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS, Kind.XCLIENT})
 
 
@@ -45,6 +46,11 @@ class Speaking:
             self._pending = None
             if kind in _WITH_CONSEQUENCES:
                 self._settle(kind, replies[-1])
+
+    @property
+    def is_concluding(self) -> bool:
+        """Whether it is the end of content that has to be answered."""
+        return self._pending in _ENDS
 
     def conclude(self, replies: Sequence[Reply]) -> None:
         """Answers the end of content: with one reply for all, or one for each accepted recipient, in their order."""
