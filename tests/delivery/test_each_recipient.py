@@ -371,7 +371,7 @@ def test_unix_sockets_on_both_sides(stack: ExitStack, tmp_path: Path, each: Each
             wire.flush()
             assert wire.readline().startswith(b"250 2.0.0 Saved")
     assert box.got[0].recipients == ("bob@x.example",)
-    assert server.told("received")[0]["client_address"] == "unix"
+    assert server.told("received")[0]["client"] == "unix"
     server.stop()
     assert not path.exists()
 

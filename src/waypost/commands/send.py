@@ -26,7 +26,7 @@ _EXAMPLES = """\
       --from me@example.com --to bob@example.net --subject Hello
   waypost send --server 127.0.0.1:2525 --to bob@example.net --data message.eml
   waypost send --server 127.0.0.1:2525 --to bob@example.net --quit-after rcpt
-  waypost send --server unix:/run/dovecot/lmtp --lmtp --to bob --to ann
+  waypost send --server unix:/run/dovecot/lmtp --lmtp --to bob@example.net
 
 The password comes from --password-file, from $SMTP_PASSWORD, or is asked for;
 it is not sent without TLS, unless to this machine or with --tls off.
