@@ -72,7 +72,8 @@ class EachSink:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as wire:
+        # What is closed at the end of a test may have somebody waiting on it.
+        with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rwb") as wire:
             self._say(wire, "220 each.example")
             mail, recipients = "", []
             while line := wire.readline().decode().strip():
@@ -102,7 +103,8 @@ class EachSink:
     def _content(self, connection, wire, mail: str, recipients: list[str]) -> None:  # type: ignore[no-untyped-def]
         content = b""
         while (line := wire.readline()) != b".\r\n":
-            assert line, "the client has gone in mid-content"
+            if not line:  # the client has gone
+                return
             content += line
         told = [self.verdicts.get(each, OK) for each in recipients]
         each = self.protocol == "lmtp" or (self.protocol == "prdr" and " PRDR" in mail)

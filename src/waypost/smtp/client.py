@@ -170,7 +170,7 @@ class ClientEngine:
         # What was pipelined behind a command that was refused is refused too, and changes nothing.
         if state is None and answer.severity in (4, 5) and not is_allowed(self.state, kind):
             state = self.state
-        if state is None:
+        if state is None or (state is _VERDICTS and verdicts is None):
             raise RemoteProtocolError(f"a reply to {kind.name} that makes no sense: {answer}")
         self.state = state
         if kind is _MAIL:
