@@ -33,14 +33,25 @@ class Count:
 
 
 class Arrivals:
-    """A sink process with one port for the primary and one for each copy; those of `put_off` first say 451."""
+    """A sink process with one port for the primary and one for each copy; those of `put_off` first say 451.
 
-    def __init__(self, directory: Path, names: tuple[str, ...], *, put_off: tuple[str, ...] = ()) -> None:
+    With a `certificate` (PEM, with its key) they speak TLS from the first octet.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        names: tuple[str, ...],
+        *,
+        put_off: tuple[str, ...] = (),
+        certificate: Path | None = None,
+    ) -> None:
         self.ports = {name: free_port() for name in names}
         self._path = str(directory / "sink.sock")
         listen = [f"--listen={name}={port}" for name, port in self.ports.items()]
         command = [sys.executable, "-m", "bench.sink", f"--control={self._path}", *listen]
         command += [f"--put-off={name}" for name in put_off]
+        command += [f"--certificate={certificate}"] if certificate else []
         self._process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)  # Ctrl-C is for the harness alone
         self._control = self._connect()
         self._file = self._control.makefile("rwb")

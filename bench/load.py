@@ -42,12 +42,16 @@ class Load:
 
     def send(self, messages: int) -> Sent:
         """Sends `messages` with smtp-source; returns when all have arrived and the system is idle again."""
-        self.arrivals.reset()
         command = ["smtp-source", "-4", "-C", "20", "-N", "-M", "client.bench.test", "-f", "foo@client.bench.test"]
         command += ["-t", "bar@bench.test", "-s", str(min(self.cell.concurrency, messages)), "-m", str(messages)]
         command += ["-l", str(self.cell.octets), *(["-d"] if self.cell.connections == "reused" else [])]
+        return self.send_by([*command, f"127.0.0.1:{self.instance.port}"], messages)
+
+    def send_by(self, command: list[str], messages: int) -> Sent:
+        """Sends `messages` with another program, which does so by itself; returns as `send` does."""
+        self.arrivals.reset()
         begun = time.monotonic()
-        self._watch([*command, f"127.0.0.1:{self.instance.port}"], messages)
+        self._watch(command, messages)
         accepted = time.monotonic()
         last = self._wait_all(messages)
         return Sent(begun, accepted, last)

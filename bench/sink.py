@@ -13,6 +13,7 @@ whoever asked hangs up, so none is left over.
 import argparse
 import asyncio
 import json
+import ssl
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -234,8 +235,17 @@ class SinkSession(asyncio.BufferedProtocol):
         self._recipients = []
 
 
-async def serve(listeners: dict[str, int], control: str, put_off: Collection[str] = ()) -> None:
-    """Listens on loopback at the ports of `listeners` (name to port) until the Unix socket `control` is hung up."""
+async def serve(
+    listeners: dict[str, int], control: str, put_off: Collection[str] = (), certificate: str | None = None
+) -> None:
+    """Listens on loopback at the ports of `listeners` (name to port) until the Unix socket `control` is hung up.
+
+    With a `certificate` (a PEM file that also has the key) all ports speak TLS from the first octet.
+    """
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
     tallies = {name: Tally(name in put_off) for name in listeners}
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -253,7 +263,7 @@ async def serve(listeners: dict[str, int], control: str, put_off: Collection[str
         ended.set()
 
     for name, port in listeners.items():
-        await loop.create_server(partial(SinkSession, tallies[name]), "127.0.0.1", port, backlog=1024)
+        await loop.create_server(partial(SinkSession, tallies[name]), "127.0.0.1", port, backlog=1024, ssl=context)
     await asyncio.start_unix_server(answer, control)  # last: who can connect here may start
     await ended.wait()
 
@@ -276,9 +286,11 @@ def main() -> None:
     parser.add_argument(
         "--put-off", action="append", default=[], metavar="NAME", help="say 451 first to each recipient"
     )
+    parser.add_argument("--certificate", metavar="FILE", help="speak TLS, with this certificate and key (PEM)")
     options = parser.parse_args()
     pairs = (item.partition("=") for item in options.listen)
-    run(serve({name: int(port) for name, _, port in pairs}, options.control, options.put_off))
+    listeners = {name: int(port) for name, _, port in pairs}
+    run(serve(listeners, options.control, options.put_off, options.certificate))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ LAYERS = (
     {"mail"},
     {"routing"},
     {"clock"},
-    {"observe"},
+    {"plugins", "observe"},
     {"net", "delivery", "store"},
     {"admin", "config"},
     {"app", "cli", "commands", "sink", "demo", "__main__"},

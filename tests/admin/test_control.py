@@ -17,7 +17,7 @@ from rig.control import Asker, Parts
 from waypost.admin import answers
 from waypost.admin.server import MAX_HEAD
 from waypost.commands.run import run_loop
-from waypost.config.control import USUAL, control_path, find_control
+from waypost.config.control import control_path, find_control
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.net.unix_socket import MAX_NAME, connect, listen
 from waypost.routing.route import Routes
@@ -239,11 +239,10 @@ def test_where_it_is(spool, environ, path):
 
 def test_a_service_is_found_by_those_who_have_a_runtime_folder_of_their_own(tmp_path, monkeypatch):
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    own = tmp_path / "waypost" / "control.sock"
-    assert find_control(settings(None), environ) == (USUAL if USUAL.exists() else own)
-    usual = tmp_path / "usual.sock"
-    usual.touch()
+    own, usual = tmp_path / "waypost" / "control.sock", tmp_path / "usual.sock"
     monkeypatch.setattr("waypost.config.control.USUAL", usual)
+    assert find_control(settings(None), environ) == own
+    usual.touch()
 
     assert find_control(settings(None), environ) == usual
     own.parent.mkdir()

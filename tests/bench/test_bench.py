@@ -235,6 +235,8 @@ def test_one_run_from_start_to_end(tmp_path: Path) -> None:
     run = Bench(tmp_path, messages=10, settle=0).run(SYSTEMS["haproxy"], Cell("1k", "reused", 2), 1)
     assert run.failure == ""
     assert run.figures is not None
-    assert run.figures.cpu_per_thousand > 0
+    # /proc counts in steps of 10 ms, which is more than ten messages take.
+    counts_finely = run.figures.accounting.startswith("cgroup")
+    assert run.figures.cpu_per_thousand > 0 or not counts_finely
     assert run.figures.peak_resident > 0
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Strategies from outside: programs, scripts and packages that order the upstreams of a pool for a message."""
