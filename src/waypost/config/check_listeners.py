@@ -62,7 +62,9 @@ def _check_address(index: int, model: Configuration, report: Report) -> None:
         else:
             same = address.port == other.port != 0 and overlap(address.host, other.host)
         if same or address.text == other.text:
-            report.problem(path, f"{address} is taken by another listener, {other}", "give one of them another port")
+            other_place = "path" if address.is_unix else "port"
+            text = f"{address} is taken by another listener, {other}"
+            report.problem(path, text, f"give one of them another {other_place}")
             break
     admin = model.admin.address if model.admin else None
     if admin is not None and admin.port == address.port != 0 and overlap(admin.host, address.host):
