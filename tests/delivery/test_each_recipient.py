@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,15 +11,20 @@ from typing import Any
 
 import pytest
 
+from rig.certificates import Certificates
 from rig.client import RawClient
+from rig.faults import hang, hold
 from rig.lmtp import EachSink
 from rig.ports import free_port
-from rig.running import RunningServer, relay_listener, settings, single, upstream
+from rig.running import RunningServer, relay_listener, settings, several_routes, single, upstream
+from rig.running_sink import RunningSink
 from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.config.settings import SpoolSettings
+from waypost.net.settings import ServerTls
 from waypost.routing.health import State
-from waypost.routing.route import Copy, Upstream
+from waypost.routing.route import Copy, Route, Routes, Rule, Upstream, UpstreamTls
+from waypost.smtp.order import ServerOptions
 
 CONTENT = b"Subject: hello\r\nMessage-ID: <one@example.com>\r\n\r\nbody\r\n"
 MIXED = {"full@x.example": "452 4.2.2 Over quota", "gone@x.example": "550 5.2.1 Mailbox closed"}
@@ -300,6 +306,115 @@ def test_hybrid_in_doubt_for_some(scene: Callable[..., Scene], each: EachSink) -
     each.answers = None
     it.server.put_forward(120)
     assert [got.recipients for got in each.wait_for(2)] == [("bob@x.example",), ("carol@x.example",)]
+
+
+def test_what_is_known_of_some_outlasts_the_budget(
+    scene: Callable[..., Scene], each: EachSink, sink: StoringSink
+) -> None:
+    """The first upstream has answered; the next is asked for those who were put off, and says nothing in time."""
+    sink.on("rcpt", hang())
+    it = scene(
+        lmtp("box", each), upstream("slow", sink.port), acceptance="hybrid", lmtp=True, sync_budget=1.0, copies=()
+    )
+    assert it.lmtp(*THREE) == ["250 2.0.0 Saved", "250 2.0.0 Queued", "550 5.2.1 Mailbox closed"]
+    assert it.server.told("queued")[0]["recipients"] == ["full@x.example"]
+    each.verdicts.clear()
+    it.server.put_forward(120)
+    assert [got.recipients for got in each.wait_for(2)] == [("bob@x.example",), ("full@x.example",)]
+
+
+def test_an_answer_that_comes_late_settles_whom_it_is_about(
+    scene: Callable[..., Scene], each: EachSink, sink: StoringSink
+) -> None:
+    late = threading.Event()
+    sink.on("stored", hold(late, b"250 2.0.0 At last\r\n"))
+    it = scene(lmtp("box", each), upstream("slow", sink.port), acceptance="hybrid", sync_budget=1.0, copies=())
+    assert it.smtp(*THREE) == "250 2.0.0 Queued"
+    assert [who for record in it.server.told("relayed") for who in record["recipients"]] == ["bob@x.example"]
+    late.set()
+    relayed = it.server.wait_for("relayed", 2)
+    assert relayed[1]["recipients"] == ["full@x.example"]
+    assert it.server.wait_for("failed")[0]["recipients"] == ["gone@x.example"]
+    assert len(sink.messages) == 1
+    assert [got.recipients for got in each.got if b"report" not in got.content] == [("bob@x.example",)]
+
+
+def test_a_client_that_hears_of_each_on_several_routes(stack: ExitStack, tmp_path: Path, each: EachSink) -> None:
+    other = stack.enter_context(EachSink())
+    routes = {
+        "a": Route("a", single(lmtp("box", each)), acceptance="hybrid"),
+        "b": Route("b", single(lmtp("other", other)), acceptance="hybrid"),
+        "c": Route("c", single(lmtp("third", other)), acceptance="spool"),
+    }
+    rules = (Rule("b", recipients=("*@b.example",)), Rule("c", recipients=("*@c.example",)), Rule("a"))
+    port = free_port()
+    made = several_routes(routes, Routes(rules, routes, {}), relay_listener(port, lmtp=True))
+    spool = SpoolSettings(str(tmp_path / "spool"), allow_temporary=True)
+    other.verdicts["dan@b.example"] = "550 5.7.1 Not to Dan"
+    with RunningServer(replace(made, spool=spool)) as server, RawClient(port) as client:
+        client.expect(220)
+        client.command("LHLO client.example", 250)
+        client.mail(
+            "ann@a.example", "bob@x.example", "dan@b.example", "eve@c.example", "full@x.example", "fay@b.example"
+        )
+        client.send(CONTENT + b".\r\n")
+        assert [heard(client) for _ in range(5)] == [
+            "250 2.0.0 Saved",
+            "550 5.7.1 Not to Dan",
+            "250 2.0.0 Queued",
+            "250 2.0.0 Queued",
+            "250 2.0.0 Saved",
+        ]
+        server.wait_for("relayed", 3)
+    assert [got.recipients for got in other.got] == [("fay@b.example",), ("eve@c.example",)]
+
+
+def test_in_doubt_for_some_and_tried_elsewhere_by_failover(
+    scene: Callable[..., Scene], each: EachSink, stack: ExitStack
+) -> None:
+    second = stack.enter_context(EachSink())
+    each.answers = 1
+    it = scene(lmtp("box", each), lmtp("second", second), lmtp=True, in_doubt="failover")
+    assert it.lmtp("bob@x.example", "carol@x.example") == ["250 2.0.0 Saved"] * 2
+    assert [got.recipients for got in second.got] == [("carol@x.example",)]
+
+
+def test_in_doubt_for_some_and_asked_again(scene: Callable[..., Scene], each: EachSink, stack: ExitStack) -> None:
+    each.answers = 1
+    it = scene(lmtp("box", each), lmtp=True, in_doubt="retry-same")
+    assert it.lmtp("bob@x.example", "carol@x.example") == ["250 2.0.0 Saved"] * 2, "carol alone, the second time"
+    assert [got.recipients for got in each.got] == [("bob@x.example",), ("carol@x.example",)]
+
+
+def test_in_doubt_for_some_and_assumed(scene: Callable[..., Scene], each: EachSink) -> None:
+    each.answers = 1
+    it = scene(lmtp("box", each), lmtp=True, in_doubt="assume-sent")
+    first, second = it.lmtp("bob@x.example", "carol@x.example")
+    assert first == "250 2.0.0 Saved"
+    assert second.startswith("250 2.0.0 Sent, and taken for delivered")
+
+
+def test_lmtp_with_tls_on_both_sides(stack: ExitStack, certificates: Certificates, each: EachSink) -> None:
+    tls = ServerTls(str(certificates.certificate), str(certificates.key))
+    port, options = free_port(), ServerOptions("box.example", lmtp=True)
+    box = stack.enter_context(RunningSink("verdict=550 No to:gone@*", options=options, tls=tls))
+    how = UpstreamTls("starttls", ca_file=str(certificates.ca_file), server_name="localhost")
+    target = upstream("box", box.port, lmtp=True, tls=how)
+    stack.enter_context(RunningServer(settings(port, target, listener=relay_listener(port, lmtp=True, tls=tls))))
+    with RawClient(port) as client:
+        client.expect(220)
+        assert "STARTTLS" in client.command("LHLO client.example", 250).lines
+        client.command("STARTTLS", 220)
+        client.start_tls(certificates.client_context())
+        client.command("LHLO client.example", 250)
+        client.mail("ann@a.example", "bob@x.example", "gone@x.example")
+        client.send(CONTENT + b".\r\n")
+        assert heard(client).startswith("250 2.0.0 Kept for bob@x.example")
+        assert heard(client) == "550 No"
+    [message] = box.running.messages
+    assert message.tls
+    assert message.recipients == ("bob@x.example",)
+    assert b"with LMTPS id" in message.content
 
 
 def test_spool_settles_each_by_its_own_answer(scene: Callable[..., Scene], each: EachSink) -> None:

@@ -163,7 +163,7 @@ class Sending:
 
     async def _start_tls(self) -> None:
         request, stream = self._request, self._talk.connected
-        name = request.tls.server_name or request.host
+        name = request.tls.server_name or (None if request.is_unix else request.host)
         try:
             context = upstream_context(request.tls)
             await stream.start_tls(context, request.timeout, server=False, server_name=name)

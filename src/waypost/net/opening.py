@@ -160,7 +160,7 @@ async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts)
     dialogue.watch.start()
     try:
         context = upstream_context(tls)
-        name = tls.server_name or upstream.host
+        name = tls.server_name or (None if upstream.is_unix else upstream.host)
         await stream.start_tls(context, timeouts.greeting, server=False, server_name=name)
     except StreamTimeoutError:
         return dialogue.broken(Phase.TLS, Cause.TIMEOUT, "the TLS handshake did not end")

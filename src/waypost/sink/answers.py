@@ -88,6 +88,7 @@ class Transaction:
     mail: c.Mail
     recipients: list[c.Rcpt] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
+    kept: bool = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -151,25 +152,17 @@ class Answers:
                 return _STAND_IN
         return self.tell(proper)
 
-    async def one_of_many(self, ordered: Action | None, proper: Reply, *, at_once: bool) -> Reply:
-        """One of the replies that follow content, of which the engine will be told when all are known.
-
-        `at_once` says it now. Returns the reply that counts.
-        """
-        answer = proper
+    async def say_one(self, ordered: Action | None, answer: Reply) -> None:
+        """Says one of the replies that follow content, of which the engine will be told when all are known."""
         match ordered:
-            case Say(said) | CloseAfter(Reply() as said):
-                answer = said
-        if at_once:
-            if isinstance(ordered, Babble) and ordered.kind is not Garbage.UNSOLICITED:
-                await self._babble(ordered.kind)
-                return _STAND_IN
-            self._write(answer.encode())
-            if isinstance(ordered, Babble):
-                self._write(_NOISE[Garbage.UNSOLICITED])
+            case Babble(kind) if kind is not Garbage.UNSOLICITED:
+                await self._babble(kind)
+            case Babble():
+                self._write(answer.encode() + _NOISE[Garbage.UNSOLICITED])
+            case _:
+                self._write(answer.encode())
         if isinstance(ordered, CloseAfter):
             raise HangUp("hung up after the answer, as ordered")
-        return answer
 
     async def confirm(self, ordered: Action | None) -> None:
         """Lets out what the engine has answered by itself, or says in its place what was ordered."""
@@ -240,6 +233,16 @@ class Answers:
             await self._stream.drain(self._house.timeout)
             await asyncio.sleep(0)
         raise HangUp("the client had enough of an endless line, as ordered")
+
+
+def verdict(ordered: Action | None, proper: Reply) -> Reply:
+    """The reply that counts for one recipient, after the content."""
+    match ordered:
+        case Say(said) | CloseAfter(Reply() as said):
+            return said
+        case Babble(kind) if kind is not Garbage.UNSOLICITED:
+            return _STAND_IN
+    return proper
 
 
 def is_positive(ordered: Action | None) -> bool:

@@ -6,7 +6,7 @@ from ssl import SSLError
 
 from waypost.net.parting import linger
 from waypost.net.stream import Stream, StreamTimeoutError
-from waypost.sink.answers import Answers, HangUp, House, Transaction, is_positive
+from waypost.sink.answers import Answers, HangUp, House, Transaction, is_positive, verdict
 from waypost.sink.faults import CloseAfter, Phase
 from waypost.sink.pieces import Pieces
 from waypost.sink.stored import StoredMessage
@@ -205,25 +205,39 @@ class SinkSession:
 
     async def _answer_each(self, transaction: Transaction) -> None:
         """Keeps the message for those of whom nothing else was ordered, and answers for each."""
-        engine, answers, recipients = self._engine, self._answers, transaction.recipients
+        engine, answers, lmtp = self._engine, self._answers, self._engine.options.lmtp
         replies: list[Reply] = []
         has: list[c.Rcpt] = []
         try:
-            for command in recipients:
+            for command in transaction.recipients:
                 ordered = await answers.ordered(Phase.VERDICT, transaction, [str(command.forward_path)])
-                proper = reply(250, "2.0.0", f"Kept for {command.forward_path}")
-                replies.append(await answers.one_of_many(ordered, proper, at_once=engine.options.lmtp))
-                if replies[-1].is_positive:
+                answer = verdict(ordered, reply(250, "2.0.0", f"Kept for {command.forward_path}"))
+                replies.append(answer)
+                if answer.is_positive:
                     has.append(command)
-        finally:  # who was told yes has it, even if the session ends in between
-            transaction.recipients = has
-            problem = self._kept(self._message(transaction)) if has else None
-        if problem is not None:
-            raise HangUp(problem.text)
+                if lmtp and len(replies) == len(transaction.recipients):
+                    self._keep_for(transaction, has)  # before the last is told, as in SMTP
+                if lmtp:
+                    await answers.say_one(ordered, answer)
+        except HangUp:
+            self._keep_for(transaction, has)  # who was told yes has it
+            raise
+        if not lmtp:
+            self._keep_for(transaction, has)
         engine.conclude(replies)
-        if engine.options.lmtp:
+        if lmtp:
             engine.take_output()  # it was said one by one
         answers.flush()
+
+    def _keep_for(self, transaction: Transaction, has: list[c.Rcpt]) -> None:
+        """Keeps the message for these, once. Raises `HangUp` when it cannot be kept."""
+        if not has or transaction.kept:
+            return
+        transaction.kept = True
+        transaction.recipients = has
+        problem = self._kept(self._message(transaction))
+        if problem is not None:
+            raise HangUp(problem.text)
 
     def _kept(self, message: StoredMessage) -> Reply | None:
         """Keeps a message; why that is not possible, or None."""
