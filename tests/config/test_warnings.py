@@ -29,6 +29,12 @@ WARNINGS = [
         "full",
     ),
     ("primary: p}", "primary: p, copies: [p]}", "12:28: routes.r.copies[0].to: p is the primary and gets a copy", ""),
+    (
+        "password: secret-word}",
+        'password: "$apr1$abcdefgh$82JubPF2dQkt1tVfvLnXS."}',
+        "5:19: accounts.app.password: looks like a hash (apr1), and is taken for the password itself",
+        "hash-password",
+    ),
     ("primary: p}", "primary: a}", "10:3: pools.p: is not used: no route names it", ""),
     ("[a, b]", "[a]", "8:3: upstreams.b: is not used: no pool and no route names it", ""),
     (

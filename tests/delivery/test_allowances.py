@@ -171,6 +171,18 @@ def test_a_clock_that_goes_back_gives_nothing_away() -> None:
     assert stage.send() is not None
 
 
+def test_a_clock_that_was_far_ahead_shuts_nobody_out() -> None:
+    stage = Stage(account(("messages", 2, HOUR)))
+    stage.clock.advance(400 * 86400)
+    assert [stage.send() for _ in range(2)] == [None, None]
+    stage.clock.advance(-400 * 86400)
+    assert stage.send() is None
+    assert stage.send() is None
+    assert stage.send() is not None
+    stage.clock.advance(HOUR)
+    assert stage.send() is None
+
+
 def test_without_a_spool_nothing_is_noted() -> None:
     stage = Stage(account(("messages", 1, HOUR)), noted=False)
     stage.send()

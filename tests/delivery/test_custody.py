@@ -46,7 +46,11 @@ class Scene:
         }
         rules = (Rule("a", recipients=("*@a.example",)), Rule("b"))
         made = several_routes(routes, Routes(rules, routes, {}), relay_listener(self.port))
-        self.settings = replace(made, spool=SpoolSettings(str(folder), allow_temporary=True))
+        self.settings = replace(
+            made,
+            spool=SpoolSettings(str(folder), allow_temporary=True),
+            shutdown_timeout=more.get("shutdown_timeout", 5),
+        )
         self._stack = stack
         self.server = stack.enter_context(RunningServer(self.settings))
 
@@ -154,6 +158,34 @@ def test_an_upstream_that_takes_longer_than_the_budget_is_not_sent_it_again(scen
     it.wait_until_done()
     assert len(it.a.messages) == 1
     assert not it.second.messages
+
+
+@pytest.mark.parametrize("phase", ["connect", "rcpt", "data", "dot"])
+def test_who_waits_when_we_are_stopped_is_answered(scene: Callable[..., Scene], phase: Any) -> None:
+    it = scene(shutdown_timeout=1.0)
+    for sink in (it.a, it.second):
+        sink.on(phase, hang(), times=None)
+    with RawClient(it.port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@a.example>", 250)
+        client.send(b"RCPT TO:<bob@a.example>\r\n")
+        if phase in ("connect", "rcpt"):
+            wait_until(lambda: it.a.sessions, "somebody to connect")
+            it.server.stop_soon()
+        client.expect(250)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        if phase in ("data", "dot"):
+            it.a.wait_for_verb("DATA")
+            it.server.stop_soon()
+        assert client.answer().text.startswith("2.0.0 Queued")
+        assert client.expect(421).text.startswith("4.3.2 ")
+    for sink in (it.a, it.second):
+        sink.behave()
+    it.restart()
+    it.server.put_forward(7200)
+    wait_until(lambda: len(it.a.messages) + len(it.second.messages) == 1, "the message at one of them")
+    it.wait_until_done()
 
 
 def test_an_upstream_has_ten_minutes_for_its_answer_whoever_waits() -> None:

@@ -491,28 +491,6 @@ def test_unix_sockets_on_both_sides(stack: ExitStack, tmp_path: Path, each: Each
     assert not path.exists()
 
 
-# -- several
-
-
-def test_a_fallback_that_refuses_somebody_is_not_taken_by_way_of_another(
-    stack: ExitStack, tmp_path: Path, sink: StoringSink
-) -> None:
-    """The upstream goes after it has accepted one recipient; the next one refuses that one, and accepts another."""
-    second = stack.enter_context(StoringSink(name="second.example"))
-    second.recipient_replies["bob@x.example"] = "550 5.1.1 not here"
-    it = Scene(stack, tmp_path / "spool", upstream("first", sink.port), upstream("second", second.port), copies=())
-    with it.client() as client:
-        client.command("MAIL FROM:<ann@a.example>", 250)
-        client.command("RCPT TO:<bob@x.example>", 250)
-        sink.stop()
-        client.send(b"RCPT TO:<carol@x.example>\r\n")
-        assert client.answer().code in (250, 451)
-        client.command("DATA", 354)
-        client.send(CONTENT + b".\r\n")
-        assert client.answer().code == 451, "bob was told that he is accepted, and nobody has taken the message for him"
-    assert not second.messages
-
-
 def test_each_reply_is_kept_by_address() -> None:
     from waypost.delivery.indoubt import _read, _written
     from waypost.delivery.told import Told

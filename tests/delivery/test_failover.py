@@ -683,3 +683,61 @@ def test_an_error_at_quit_is_nobody_s_business(sink: StoringSink, second: Storin
         assert server.told("attempted") == []
     assert len(sink.messages) == 2
     assert second.sessions == 0
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_an_upstream_that_does_not_take_all_who_were_accepted_before_is_no_fallback(
+    sink: StoringSink, second: StoringSink, pipelined: bool
+) -> None:
+    """Semantics section 4: who was told 250 must not be forgotten because the connection ended behind it."""
+    second.recipient_replies["ann@example.org"] = "550 5.1.1 nobody of that name"
+    port = free_port()
+    with (
+        RunningServer(settings(port, upstream("first", sink.port), upstream("second", second.port))),
+        RawClient(port) as client,
+    ):
+        client.hello()
+        client.command("MAIL FROM:<eve@example.com>", 250)
+        client.command("RCPT TO:<ann@example.org>", 250)
+        sink.on("rcpt", close())
+        more = ["bob@example.org", "carl@example.org"] if pipelined else ["bob@example.org"]
+        client.send(b"".join(f"RCPT TO:<{each}>\r\n".encode() for each in more))
+        assert [client.answer().code for _ in more] == [451] * len(more)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        client.expect(451)
+    assert not sink.messages
+    assert not second.messages
+
+
+def test_nor_is_it_the_same_one_when_its_connection_was_given_back_meanwhile(sink: StoringSink) -> None:
+    port = free_port()
+    with RunningServer(settings(port, upstream("first", sink.port))) as server, RawClient(port) as client:
+        client.hello()
+        client.command("MAIL FROM:<eve@example.com>", 250)
+        client.command("RCPT TO:<ann@example.org>", 250)
+        server.put_forward(31)
+        sink.wait_for_verb("RSET")
+        sink.recipient_replies["ann@example.org"] = "450 4.2.0 not now"
+        client.command("RCPT TO:<bob@example.org>", 451)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        client.expect(450)
+    assert not sink.messages
+
+
+def test_an_upstream_that_takes_all_of_them_is_one(sink: StoringSink, second: StoringSink) -> None:
+    port = free_port()
+    with (
+        RunningServer(settings(port, upstream("first", sink.port), upstream("second", second.port))),
+        RawClient(port) as client,
+    ):
+        client.hello()
+        client.command("MAIL FROM:<eve@example.com>", 250)
+        client.command("RCPT TO:<ann@example.org>", 250)
+        sink.on("rcpt", close())
+        client.command("RCPT TO:<bob@example.org>", 250)
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        client.expect(250)
+    assert [message.recipients for message in second.messages] == [("ann@example.org", "bob@example.org")]

@@ -17,6 +17,7 @@ from rig.waiting import wait_until
 from rig.waypost import WaypostProcess
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.delivery.spool import Filter
+from waypost.routing.health import State
 from waypost.routing.quota import Quota
 from waypost.routing.route import Copy, Member, Pool, Upstream
 
@@ -118,6 +119,55 @@ def test_recipients_are_counted_as_they_are_accepted(sink: StoringSink, second: 
         assert 'waypost_quota_used{upstream="first",window="recipients/day"} 5.0' in server.metrics()
 
 
+def codes(port: int, *recipients: str, pipelined: bool = False) -> list[int]:
+    """What is answered to each RCPT of one message, and to its content."""
+    with RawClient(port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@example.com>", 250)
+        lines = [f"RCPT TO:<{each}>\r\n".encode() for each in recipients]
+        answers = []
+        for group in [b"".join(lines)] if pipelined else lines:
+            client.send(group)
+            answers += [client.answer().code for _ in range(group.count(b"\n"))]
+        client.command("DATA", 354)
+        client.send(CONTENT + b".\r\n")
+        return [*answers, client.answer().code]
+
+
+ADDRESSES = [f"r{number}@example.org" for number in range(7)]
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_more_recipients_than_a_quota_allows_at_all_go_in_another_transaction(
+    sink: StoringSink, pipelined: bool
+) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, daily(3, of="recipients")))) as server:
+        assert codes(port, *ADDRESSES, pipelined=pipelined) == [250, 250, 250, 452, 452, 452, 452, 250]
+        assert 'waypost_quota_used{upstream="first",window="recipients/day"} 3.0' in server.metrics()
+    assert [list(message.recipients) for message in sink.messages] == [ADDRESSES[:3]]
+
+
+@pytest.mark.parametrize("acceptance", ["hybrid", "spool", "copy"])
+def test_and_what_is_ours_does_so_when_there_is_room(
+    acceptance: Any, sink: StoringSink, second: StoringSink, tmp_path: Path
+) -> None:
+    port = free_port()
+    first = limited(sink, daily(3, of="recipients"))
+    if acceptance == "copy":
+        made = settings(port, upstream("second", second.port), copies=(Copy(single(first)),))
+    else:
+        made = settings(port, first, acceptance=acceptance)
+    with RunningServer(stored(made, tmp_path)) as server:
+        assert codes(port, *ADDRESSES, pipelined=True) == [250] * 8
+        for count in (1, 2, 3):
+            wait_until(lambda: len(sink.messages) == count, f"{count} of them")  # noqa: B023
+            server.put_forward(DAY * 61 / 60)
+            server.put_forward(7200)
+    assert sorted(each for message in sink.messages for each in message.recipients) == ADDRESSES
+    assert max(len(message.recipients) for message in sink.messages) == 3
+
+
 @pytest.mark.parametrize("acceptance", ["hybrid", "spool"])
 def test_what_is_ours_waits_for_the_turn_of_the_window(acceptance: str, sink: StoringSink, tmp_path: Path) -> None:
     port = free_port()
@@ -160,6 +210,26 @@ def test_a_restart_forgets_nothing_and_loses_nothing(sink: StoringSink, second: 
             send(port, count=40)
             assert len(sink.messages) == sent
     assert len(second.messages) == 20
+
+
+def test_what_a_provider_says_of_its_limit_outlives_a_restart(
+    sink: StoringSink, second: StoringSink, tmp_path: Path
+) -> None:
+    port = free_port()
+    made = stored(settings(port, upstream("first", sink.port), upstream("second", second.port)), tmp_path)
+    sink.on("mail", say("454 4.7.0 Rate limit exceeded, try again in 3 hours"))
+    with RunningServer(made) as server:
+        assert send(port).startswith("250 ")
+        assert server.health("first") is State.ASLEEP
+    with RunningServer(made) as server:
+        assert send(port).startswith("250 ")
+        assert sink.sessions == 1, "it is left alone after the restart as well"
+        server.put_forward(3 * 3600)
+        assert send(port).startswith("250 ")
+        assert len(sink.messages) == 1
+    with RunningServer(made):
+        assert send(port).startswith("250 ")
+        assert (len(sink.messages), len(second.messages)) == (2, 2)
 
 
 def test_a_process_that_is_killed_has_counted_what_it_sent(
@@ -206,6 +276,74 @@ def test_it_goes_nowhere_where_its_sender_would_be_refused(sink: StoringSink, se
         assert send(port, sender="").startswith("250 "), "the null reverse-path is nobody's"
 
 
+def written_by(author: str, port: int, sender: str = "ann@example.com") -> str:
+    """What the client is told of a message with this From field."""
+    content = f"{author}Subject: hello\r\n\r\nbody\r\n".encode("utf-8", "surrogateescape")
+    with RawClient(port) as client:
+        client.hello()
+        answer = client.answer_to_message(sender, "bob@example.org", content)
+    return f"{answer.code} {' '.join(answer.lines)}"
+
+
+FOREIGN = [
+    "From: Eve <eve@example.net>\r\n",
+    "From: Ann <ann@example.com>, eve@example.net\r\n",
+    "From: ann@example.com\r\nfrom : =?utf-8?q?Ann?=\r\n <eve@\r\n example.NET>\r\n",
+    'From: "ann@example.com" <eve@(c)example.net>\r\n',
+    "From: ann@example.com.\udcff\r\n",
+]
+OWN = [
+    "",
+    "From: Reports <reports@example.com>\r\n",
+    'From: "eve@example.net" <ann@EXAMPLE.com>\r\n',
+    "From: undisclosed:;\r\n",
+    "Sender: eve@example.net\r\n",
+]
+
+
+@pytest.mark.parametrize("author", FOREIGN)
+def test_nor_where_its_author_would_be(author: str, sink: StoringSink, second: StoringSink) -> None:
+    """Issue 4: an upstream may say which From domains it can send for."""
+    port = free_port()
+    first = limited(sink, daily(1), senders=("ann@example.com",))
+    with RunningServer(settings(port, first, upstream("second", second.port))) as server:
+        assert written_by(author, port).startswith("250 ")
+        assert (len(sink.messages), len(second.messages)) == (0, 1)
+        [attempt] = server.told("attempted")
+        assert (attempt["upstream"], attempt["classification"]) == ("first", "own-senders")
+        for author in OWN[:1]:
+            assert written_by(author, port).startswith("250 "), "nothing of its quota is gone"
+        assert len(sink.messages) == 1
+
+
+@pytest.mark.parametrize("author", OWN)
+def test_an_author_of_its_own_may_pass(author: str, sink: StoringSink) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, senders=("ann@example.com",)))):
+        assert written_by(author, port).startswith("250 ")
+
+
+def test_an_author_that_nobody_sends_for_is_refused(sink: StoringSink) -> None:
+    port = free_port()
+    with RunningServer(settings(port, limited(sink, senders=("*@example.com",)))):
+        said = written_by("From: eve@example.net\r\n", port)
+        why = "first does not send for example.net, the domain in the From field (`senders`)"
+        assert said.startswith(f"550 5.7.1 {why}")
+        assert written_by("From: eve@example.net\r\n", port, sender="").startswith("250 ")
+
+
+def test_out_of_the_spool_an_upstream_is_not_even_asked(sink: StoringSink, second: StoringSink, tmp_path: Path) -> None:
+    port = free_port()
+    first = limited(sink, senders=("*@example.com",))
+    made = stored(settings(port, first, upstream("second", second.port), acceptance="spool"), tmp_path)
+    with RunningServer(made):
+        assert written_by("From: eve@example.net\r\n", port).startswith("250 ")
+        wait_until(lambda: len(second.messages) == 1, "it")
+        assert sink.sessions == 0
+        assert written_by("From: ann@example.com\r\n", port).startswith("250 ")
+        wait_until(lambda: len(sink.messages) == 1, "the other one")
+
+
 def pooled(port: int, strategy: Any, *members: Upstream) -> Settings:
     made = settings(port, *members)
     pool = Pool("providers", tuple(map(Member, members)), strategy)
@@ -220,6 +358,18 @@ def test_least_loaded_spends_quotas_evenly(sink: StoringSink, second: StoringSin
         send(port, count=20)
     assert abs(len(sink.messages) - 15) <= 1
     assert len(sink.messages) + len(second.messages) == 20
+
+
+@pytest.mark.parametrize("phase", ["mail", "dot"])
+def test_fastest_does_not_begin_with_one_that_puts_everything_off(
+    phase: Any, sink: StoringSink, second: StoringSink
+) -> None:
+    port = free_port()
+    sink.on(phase, say("451 4.3.0 later"), times=None)
+    with RunningServer(pooled(port, "fastest", upstream("first", sink.port), upstream("second", second.port))):
+        assert send(port, count=10).startswith("250 ")
+    assert len(second.messages) == 10
+    assert sink.verbs().count("MAIL") == 2
 
 
 def test_fastest_avoids_the_slow_one_once_it_is_known(sink: StoringSink, second: StoringSink) -> None:

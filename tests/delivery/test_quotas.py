@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +16,7 @@ from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.spool import SpoolError
 from waypost.mail.outcome import Cause, Failure
-from waypost.routing.quota import Quota
+from waypost.routing.quota import Growth, Quota
 from waypost.routing.route import Upstream
 
 DAILY = Quota(100, "day")
@@ -105,21 +106,36 @@ async def test_recipients_that_are_added_later_count_too() -> None:
     reserved = await bench.quotas.reserve(bench.upstream, 4)
     assert isinstance(reserved, Reservation)
     assert await reserved.take(6) is None
-    failure = await reserved.take(1)
-    assert isinstance(failure, Failure)
-    assert failure.cause is Cause.CAPABILITY, "more than it ever takes"
+    assert reserved.room == 0, "more than it ever takes"
     assert bench.used == [1, 10]
     reserved.settle(7)
     assert bench.used == [1, 7]
 
 
-async def test_more_recipients_than_a_quota_ever_allows_do_not_wait_for_ever() -> None:
-    reserved = await Bench(Quota(5, "day", "recipients")).quotas.reserve(upstream(Quota(5, "day", "recipients")), 6)
-    assert isinstance(reserved, Failure)
-    assert (reserved.cause, reserved.text) == (
-        Cause.CAPABILITY,
-        "6 recipients are more than its quota ever allows: 5 recipients per day",
-    )
+async def test_the_smallest_quota_of_recipients_says_how_many_a_transaction_may_have() -> None:
+    warm = Quota(0, "day", "recipients", growth=Growth(date(2001, 1, 1), (3,)))
+    bench = Bench(Quota(5, "day"), Quota(7, "second", "recipients"), Quota(9, "day", "recipients"), warm)
+    assert bench.quotas.most_recipients(bench.upstream) == 7, "the warm-up is over"
+    assert bench.quotas.most_recipients(upstream(Quota(5, "day"))) is None
+
+
+@pytest.mark.parametrize("quota", [Quota(3, "day", window="calendar"), Quota(3, "second"), Quota(3, "hour")])
+@pytest.mark.parametrize("taken", [True, False])
+async def test_what_is_under_way_when_the_window_turns_is_not_on_top_of_it(quota: Quota, taken: bool) -> None:
+    """The upstream counts it when it takes it; until that is known there must be room for it."""
+    bench = Bench(quota)
+    underway = [await bench.quotas.reserve(bench.upstream, 1) for _ in range(2)]
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 1
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 1, "once more"
+    for reserved in underway:
+        assert isinstance(reserved, Reservation)
+        reserved.settle(int(taken))
+    assert bench.used == [3 if taken else 1]
+    assert await bench.send_all() == (0 if taken else 2)
+    bench.clock.advance(2 * 86400)
+    assert await bench.send_all() == 3
 
 
 async def test_a_large_message_that_finds_no_room_does_not_stop_small_ones() -> None:
@@ -255,6 +271,26 @@ async def test_a_new_limit_goes_on_with_the_count() -> None:
     assert await bench.send_all() == 10
     bench.upstream = upstream(Quota(15, "day"))
     assert await bench.send_all() == 5
+
+
+async def test_never_over_though_the_disk_fails_while_something_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(DAILY)
+    check, failing = bench.spool.check, True
+
+    async def sometimes() -> None:
+        if failing:
+            raise SpoolError("no space")
+        await check()
+
+    failing = False
+    monkeypatch.setattr(bench.spool, "check", sometimes)
+    assert await bench.send()
+    bench.clock.advance(1440)  # the slot has turned, and what is left of its lease goes back
+    failing = True
+    assert not await bench.send()
+    assert not await bench.send()
+    failing = False
+    assert 1 + await bench.send_all() <= 100
 
 
 async def test_a_count_that_cannot_be_returned_costs_nothing_but_itself() -> None:

@@ -441,6 +441,13 @@ async def test_sleep_is_told_and_restored(office: Office) -> None:
     assert other.slept == [], "what others told is not told again"
 
 
+async def test_a_sleep_that_was_noted_by_a_wrong_clock_ends_within_a_day(office: Office) -> None:
+    office.candidates.restore([Note(SLEEP, "a", "spent", office.clock.time() + 400 * 86400)])
+    assert fates(await office.deliver()) == [(ANN, R, "b")]
+    office.clock.advance(86400)
+    assert fates(await office.deliver()) == [(ANN, R, "a")]
+
+
 async def test_a_pool_sleeps_when_all_of_it_does(office: Office) -> None:
     office.upstreams.mail["a"] = QUOTA
     await office.deliver()

@@ -1,5 +1,6 @@
 """Accounts from files: what is read, what is refused and where, and what names that are no accounts are told."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,47 @@ def test_a_file_that_is_gone_or_broken_leaves_the_old_accounts(users: Callable[.
         it.path.write_text("ann:{PLAIN}y\n")
         it.look()
     assert it.fits("ann", "y")
+
+
+def test_a_file_that_is_being_written_shuts_nobody_out(users: Callable[..., Users]) -> None:
+    """`htpasswd` writes over the old file: for a moment it is empty, or ends in the middle of a line."""
+    it = users("ann:{PLAIN}x\nbob:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=\n")
+    for half in ("", "ann:{PLA", "new:{PLAIN}z\nann:{PLAIN}x\nbob:{SHA}Efatjs"):
+        it.path.write_text(half)
+        it.look()
+        assert (it.fits("ann", "x"), it.fits("bob", "x"), it.fits("new", "z")) == (True, True, None)
+    it.path.write_text("new:{PLAIN}z\nann:{PLAIN}x\nbob:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=\n")
+    it.look()
+    assert (it.fits("ann", "x"), it.fits("bob", "x"), it.fits("new", "z")) == (True, True, True)
+
+
+def test_whom_somebody_has_taken_out_is_out_at_the_second_look(users: Callable[..., Users]) -> None:
+    it = users("ann:{PLAIN}x\nbob:{PLAIN}y\n")
+    it.path.write_text("bob:{PLAIN}y\n")
+    it.look()
+    it.look()
+    assert (it.fits("ann", "x"), it.fits("bob", "y")) == (None, True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_large_file_keeps_nobody_waiting(users: Callable[..., Users]) -> None:
+    many = "".join(f"user{number}:{{PLAIN}}{number}\n" for number in range(20_000))
+    it = users("ann:{PLAIN}x\n")
+    it.change(many)
+    assert (it.fits("ann", "x"), it.fits("user7", "7")) == (True, None), "the old ones count until it is read"
+    it.look()
+    await until(lambda: it.fits("user7", "7"))
+    assert (it.fits("ann", "x"), len(it.accounts)) == (None, 20_000)
+    with capture_logs() as logs:
+        it.change(many + "\0")
+        await until(lambda: logs)
+    assert [record["event"] for record in logs] == ["accounts_not_read"]
+    assert it.fits("user7", "7")
 
 
 def test_the_configuration_comes_first(users: Callable[..., Users]) -> None:

@@ -129,6 +129,14 @@ async def test_guessing_gets_slower_and_the_right_password_works_after_the_delay
     assert stage.slept == []
 
 
+async def test_many_guesses_at_once_are_no_way_around_the_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, HASHES)
+    stage.together = True
+    said = await asyncio.gather(*(stage.says("ann", f"guess{number}") for number in range(50)))
+    assert Counter(said)["limited"] > 40
+    assert stage.computed["sha256-crypt"] < 10
+
+
 async def test_strangers_do_not_lock_the_account_out_at_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch, HASHES)
     assert await stage.says("carl", "x", HOME) == "carl"

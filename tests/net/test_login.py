@@ -109,7 +109,9 @@ def test_a_file_that_changes(place: MakePlace, tmp_path: Path) -> None:
     client = it.client()
     assert "AUTH PLAIN LOGIN" in client.hello().lines
     client.command(plain("ann", "x"), 235)
-    users.write_text("ann:{SHA}broken\nbob:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=\n")
+    new = tmp_path / "new"
+    new.write_text("ann:{SHA}broken\nbob:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=\n")
+    new.replace(users)
     it.server.put_forward(2)
     client = it.client()
     client.hello()

@@ -31,6 +31,7 @@ class House:
         self.endpoint = endpoint
         self.sink = sink
         self.second = second
+        self.port = 0
         self.server: RunningServer | None = None
         self.client: RawClient | None = None
 
@@ -42,16 +43,17 @@ class House:
             "ca_file": str(self.endpoint.certificates.ca_file),
         }
         login = {name: more.pop(name) for name in ("username", "authorize_as", "mechanism") if name in more}
-        oauth2 = OAuth2(**(fields | more))
+        fields |= {name: more.pop(name) for name in ("timeout",) if name in more}
+        oauth2 = OAuth2(**fields)
         first = upstream(
             "first",
             self.sink.port,
             credentials=Login(**({"username": MAILBOX} | login), oauth2=oauth2),
             allow_plaintext_auth=True,
             max_connections=connections,
-            max_messages=1,  # so that every message needs a login
+            **({"max_messages": 1} | more),  # 1: so that every message needs a login
         )
-        port = free_port()
+        port = self.port = free_port()
         upstreams = (first,) if alone else (first, upstream("second", self.second.port))
         self.server = self.stack.enter_context(RunningServer(settings(port, *upstreams)))
         self.client = self.stack.enter_context(RawClient(port))
@@ -127,6 +129,26 @@ def test_a_token_that_is_revoked_early_is_replaced_once(house: House, mechanism:
     assert house.sink.sessions == (3 if leaves else 2)
     assert house.health() is State.CLOSED
     assert not house.second.messages
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_token_that_is_revoked_before_a_client_is_announced_is_replaced_too(house: House, leaves: bool) -> None:
+    """Behind XCLIENT the session starts over, AUTH included: the same connection, another client, an old token."""
+    house.sink.extensions = (*house.sink.extensions, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN")
+    house.open(client_address="xclient", max_messages=100)
+    assert house.send().code == 250
+    house.endpoint.issued["access-1"] = "nobody"
+    if leaves:
+        house.sink.on("auth", close(b"535 5.7.8 Username and Password not accepted\r\n"))
+    assert house.server is not None
+    with RawClient(house.port) as other:
+        other.hello("other.example")
+        assert other.answer_to_message("ann@example.com", "bob@example.org", CONTENT).code == 250
+    assert len(house.sink.messages) == 2
+    assert house.sink.sessions == (2 if leaves else 1)
+    assert not house.second.messages
+    assert len(house.endpoint.asked) == 2
+    assert house.health() is State.CLOSED
 
 
 def test_when_the_second_token_is_refused_too_the_upstream_sleeps(house: House) -> None:

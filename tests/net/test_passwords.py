@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from waypost.net import crypt_sha
 from waypost.net.password_hash import SCHEMES, make
-from waypost.net.passwords import PasswordError, from_configuration, from_dovecot, from_htpasswd
+from waypost.net.passwords import PasswordError, from_configuration, from_dovecot, from_htpasswd, looks_like
 from waypost.smtp.scram_server import Verifier
 
 ODD = "secret p\u00e4$$ w\u00f6rd"
@@ -53,6 +53,13 @@ DOVECOT = [
     ("O0ThVK4Q.QgRI", "x"),
     ("{PLAIN}" + ODD, ODD),
     ("{CLEARTEXT}x", "x"),
+    ("{PLAIN.HEX}73656372657420", "secret "),
+    ("{PLAIN.b64}c2VjcmV0IHDDpCQkIHfDtnJk", ODD),
+    ("{PLAIN-MD5}9dd4e461268c8034f5c8564e155c67a6", "x"),
+    ("{LDAP-MD5}ndTkYSaMgDT1yFZOFVxnpg==", "x"),
+    ("{MD5}ndTkYSaMgDT1yFZOFVxnpg==", "x"),
+    ("{MD5}$1$/n6H3YwA$d6udYwBCy5483/SveOaJM.", ODD),
+    ("{SMD5}tSJesR+Sqcs0hVnfIp27twEZZOo=", "x"),
 ]
 
 # Made by `openssl passwd` 3.0; {SHA} by OpenLDAP's description of it.
@@ -139,6 +146,10 @@ def test_what_is_weak(text: str, is_weak: bool) -> None:
         "{PBKDF2}$2$a$b$c", "{PBKDF2}$1$salt$\u0665\u0660$02e67af66e27ac9ca9119bb6892b518106ea555f",
         "{SHA512-CRYPT}$5$abc$x",
         "{BLF-CRYPT}$2y$05$short", "{CRYPT}*", "*", "!", "x", "$6$", "$6$salt$short", "$6$rounds=1$s$" + "a" * 86,
+        "{PLAIN.HEX}zz", "{PLAIN.B64}/w==", "{PLAIN.B64}", "{PLAIN-MD5}abc", "{SMD5}gdyb21LQTcIANtvYMT7QVQ==",
+        "$6$rounds=10000001$s$" + "a" * 86, "{PBKDF2}$1$salt$10000001$02e67af66e27ac9ca9119bb6892b518106ea555f",
+        "$argon2id$v=19$m=1048577,t=3,p=1$Dz0bk0UEnGIM/DVHGdV9wg$o+iCqMaUOfhfDY7Z5VkrlGKVqNitd2jseOrS1TAI/Gs",
+        "$argon2id$v=19$m=65536,t=101,p=1$Dz0bk0UEnGIM/DVHGdV9wg$o+iCqMaUOfhfDY7Z5VkrlGKVqNitd2jseOrS1TAI/Gs",
         "$1$salt$short", "$argon2id$v=19$m=65536,t=3,p=1$cut", "$2b$99$" + "a" * 53, "$3$abc", "{PLAIN.HEX.B64}78",
     ],
 )  # fmt: skip
@@ -179,6 +190,18 @@ def test_a_password_in_the_configuration_may_look_like_anything_else() -> None:
         stored = from_configuration(text)
         assert stored.fits(text.encode())
         assert stored.password == text
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [
+        ("{SSHA}vtPT5tAhYPg3XL5KJ0q9f2GRJSpJpuRc", "{SSHA}"), ("$apr1$abcdefgh$82JubPF2dQkt1tVfvLnXS.", "apr1"),
+        ("{SHA256-CRYPT}$5$abc$5M9XOgrSpfDO4IR40EIj1j9yEzZKO833XWaYyJoKzh9", "sha256-crypt"), ("$y$j9T$a$d", "crypt"),
+        ("{SSHA}abc", None), ("$1$abc", None), ("{PLAIN}x", None), ("zgHwuF6rZXHDE", None), ("$y", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_whole_hash_of_a_file_is_known_for_one(text: str, scheme: str | None) -> None:
+    assert looks_like(text) == scheme
 
 
 def test_a_verifier_is_that_of_dovecot() -> None:

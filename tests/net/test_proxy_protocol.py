@@ -33,6 +33,8 @@ SIX = ip_address("2001:db8::7").packed + ip_address("2001:db8::1").packed + b"\x
         (v2(0x20, 0x00, b""), None),
         (v2(0x20, 0x00, b"\xff\xff"), None),  # behind LOCAL there may be anything
         (v2(0x20, 0x11, FOUR), None),
+        (v2(0x20, 0x11, b"health"), None),  # whatever its family says
+        (v2(0x20, 0xF2, FOUR + b"\xff"), None),
         (v2(0x21, 0x00, b""), None),
         (v2(0x21, 0x31, bytes(216)), None),
     ],

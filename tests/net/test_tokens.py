@@ -1,6 +1,7 @@
 """Access tokens: kept, renewed, shared; and every way in which an endpoint can fail, over TLS on loopback."""
 
 import asyncio
+import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -221,6 +222,23 @@ async def test_a_rotated_token_is_kept_in_its_file(endpoint: TokenEndpoint, tmp_
     assert endpoint.asked[-1]["refresh_token"] == "refresh-2"
 
 
+async def test_who_logs_in_anew_meanwhile_is_not_overruled(endpoint: TokenEndpoint, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("refresh-secret\n")
+    endpoint.rotates = True
+    endpoint.refresh_tokens["by-hand"] = "me@example.com"
+    endpoint.silent = threading.Event()
+    stage = Stage(endpoint, refresh_token=None, refresh_token_file=str(file))
+    asking = asyncio.create_task(stage.token())
+    await until(lambda: endpoint.heard)
+    file.write_text("by-hand\n")
+    endpoint.silent.set()
+    first = await asking
+    assert file.read_text() == "by-hand\n"
+    await stage.token(refused=first)
+    assert endpoint.asked[-1]["refresh_token"] == "by-hand"
+
+
 @pytest.mark.parametrize("in_a_file", [True, False])
 async def test_a_rotated_token_that_cannot_be_written_is_kept_in_memory(
     endpoint: TokenEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_file: bool
@@ -261,6 +279,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_refresh_token(str(file), Secret("abc"))
     assert read_refresh_token(str(file)) == Secret("abc")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_root_writes_belongs_to_whom_it_is_for(tmp_path: Path, exists: bool) -> None:
+    file = tmp_path / "token"
+    if exists:
+        file.write_text("old\n")
+    os.chown(file if exists else tmp_path, 1234, 4321)
+    write_refresh_token(str(file), Secret("abc"))
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 4321)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_lifetime_that_no_float_can_be() -> None:
+    assert granted({"access_token": "a", "expires_in": 10**400}).lifetime == 86400
 
 
 json_values = st.recursive(

@@ -74,6 +74,18 @@ def test_each_mechanism_where_it_is_the_only_one(
     assert counted in server.seen_metrics  # type: ignore[attr-defined]
 
 
+def test_plain_scram_as_configured_where_binding_is_offered_too(
+    make_sink: MakeSink, certificates: Certificates
+) -> None:
+    """The server can bind, so a client that says it missed the offer is taken for one that was lied to."""
+    leaf, end, _ = certificates.certificate.read_text().partition("-----END CERTIFICATE-----\n")
+    known = accounts(certificate=ssl.PEM_cert_to_DER_cert(leaf + end))
+    offered = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
+    sink = make_sink(StoringSink(logins=known, mechanisms=offered, tls=certificates.server_context()))
+    sent(secured(sink, certificates, mechanism="SCRAM-SHA-256"))
+    assert known.logins == [("SCRAM-SHA-256", "me")]
+
+
 @pytest.mark.parametrize(
     ("offered", "expected"),
     [

@@ -10,6 +10,7 @@ from net.conftest import Place
 from rig.certificates import Certificates
 from rig.client import RawClient
 from waypost.net.settings import Limits
+from waypost.routing.route import Account
 
 MakePlace = Callable[..., Place]
 HERE = (ip_network("127.0.0.0/8"),)
@@ -127,5 +128,28 @@ def test_trust_is_judged_anew(place: MakePlace) -> None:
     client.hello()
     client.command("MAIL FROM:<ann@example.com>", 530)
     client.command("XCLIENT ADDR=192.0.2.7", 220)
+    client.command("EHLO client.example", 250)
+    client.command("MAIL FROM:<ann@example.com>", 250)
+
+
+def test_failed_logins_of_one_client_are_not_the_next_ones(place: MakePlace) -> None:
+    it = place(mode="submission", accounts={"me": "secret"}, announcers=HERE, allow_plaintext_auth=True)
+    client = it.client()
+    client.hello()
+    for last in range(1, 4):
+        client.command(f"XCLIENT ADDR=198.51.100.{last}", 220)
+        client.command("EHLO client.example", 250)
+        for _ in range(2):
+            client.command("AUTH PLAIN AG1lAHdyb25n", 535)
+    client.command("AUTH PLAIN AG1lAHdyb25n", 535)
+    assert client.answer().code == 421
+
+
+def test_login_may_be_that_of_an_account_without_a_password(place: MakePlace) -> None:
+    accounts = {"me": "secret", "printer": Account("printer", certificates=("0" * 64,))}
+    it = place(mode="submission", accounts=accounts, announcers=HERE, allow_plaintext_auth=True)
+    client = it.client()
+    client.hello()
+    client.command("XCLIENT ADDR=198.51.100.7 LOGIN=printer", 220)
     client.command("EHLO client.example", 250)
     client.command("MAIL FROM:<ann@example.com>", 250)

@@ -6,6 +6,8 @@ import json
 import socket
 from dataclasses import replace
 
+import pytest
+
 from waypost.admin.control import Control
 from waypost.clock import FakeClock
 from waypost.delivery.memory_spool import MemorySpool
@@ -119,3 +121,24 @@ class Asker:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A control API's parts, for tests that want one: their `conftest` imports these three."""
+    return Parts(tmp_path)
+
+
+@pytest.fixture
+async def control(parts):
+    """The parts, with the API running."""
+    running = parts.control()
+    running.start()
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+def ask(parts, control):
+    """Whoever asks it."""
+    return Asker(parts.path)

@@ -32,6 +32,8 @@ class TokenEndpoint:
     issued: dict[str, str] = field(default_factory=dict)
     """Access tokens with the mailbox that each is good for: the `tokens` of a sink."""
     asked: list[dict[str, str]] = field(default_factory=list)
+    heard: int = 0
+    """Requests that have come, answered or not."""
     silent: threading.Event | None = None
     """While it is set to an event, every answer waits for that."""
     _plans: list[Any] = field(default_factory=list)
@@ -54,6 +56,7 @@ class TokenEndpoint:
 
     def answer(self, path: str, fields: dict[str, str]) -> tuple[int, bytes]:
         """Status and body for one request."""
+        self.heard += 1
         if self.silent is not None:
             self.silent.wait(30)
         with self._lock:

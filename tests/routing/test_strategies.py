@@ -170,6 +170,12 @@ def test_one_that_was_never_measured_is_tried():
     assert orders(1, pool("fastest", 1, 1), facts=Facts({"a": Standing(latency=0.01), "b": Standing()})) == ["ba"]
 
 
+def test_fastest_leaves_one_alone_that_has_only_ever_failed() -> None:
+    once, often = Standing(errors=0.2), Standing(errors=0.36)
+    assert orders(1, pool("fastest", 1, 1), facts=Facts({"a": once, "b": Standing(latency=9)})) == ["ab"]
+    assert orders(1, pool("fastest", 1, 1), facts=Facts({"a": often, "b": Standing(latency=9)})) == ["ba"]
+
+
 def test_what_fails_often_is_slow():
     facts = Facts({"a": Standing(latency=0.1, errors=0.8), "b": Standing(latency=0.3)})
     assert orders(1, pool("fastest", 1, 1), facts=facts) == ["ba"]

@@ -117,6 +117,7 @@ def test_a_proof_that_differs_in_one_octet_is_none(at: int, change: int) -> None
         "", "n", "n,,", "n,,n=user", "n,,r=abc", "n,,n=,r=abc", "n,,n=user,r=", "n,,n=us=er,r=abc", "x,,n=user,r=abc",
         "p=tls-unique,,n=user,r=abc", "n,a=other,n=user,r=abc", "n,b=user,n=user,r=abc", "n,,m=ext,n=user,r=abc",
         "n,,n=us\u0007er,r=abc", "n,,n=user,r=a b", "n,,n=user,r=\u00fc", "n,,n=\u00ad,r=abc",
+        "n,,n=" + "\ufdfa" * 257 + ",r=abc",  # a name that takes long to prepare
     ],
 )  # fmt: skip
 def test_first_messages_that_are_none(first: str) -> None:

@@ -22,6 +22,7 @@ from waypost.delivery.candidates import SLEEP, Candidates
 from waypost.delivery.desk import Desk, IntakeSettings
 from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
+from waypost.delivery.legs import Haste
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
@@ -39,6 +40,8 @@ from waypost.store.spill import Spill
 from waypost.store.sqlite import INLINE
 
 log = structlog.get_logger()
+
+_TO_STORE = 2.0  # seconds of the time for stopping in which what clients still wait for is stored
 
 
 class Server:
@@ -70,6 +73,7 @@ class Server:
         )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)
+        self._haste = Haste()
         self._allowances = Allowances(
             settings.routes.accounts,
             settings.routes.others,
@@ -111,6 +115,7 @@ class Server:
             random.random,
             self._new_sink,
             self._allowances if self._allowances else None,
+            self._haste,
         )
         intake = Intake(desk)
         authenticator = new_authenticator(settings, self._clock)
@@ -196,12 +201,15 @@ class Server:
         self._draining = True
         patience = self._settings.shutdown_timeout if timeout is None else timeout
         until = asyncio.get_running_loop().time() + patience
+        # Who waits for upstreams in `hybrid` is answered in time to hear it: what is not delivered by then is stored.
+        hurried = asyncio.get_running_loop().call_later(patience - min(_TO_STORE, patience / 2), self._haste.make)
         await asyncio.gather(
             *(listener.stop(patience) for listener in self._listeners),
             *(() if self._ours is None else (self._ours.stop(patience),)),
         )
         if self._ours is not None:  # the last transactions may have left attempts behind that go on
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
+        hurried.cancel()
         self._upstreams.close()
         await self._candidates.quotas.close()
         self._lag.stop()

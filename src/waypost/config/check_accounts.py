@@ -7,7 +7,7 @@ from waypost.config.schema import Configuration
 from waypost.config.schema_accounts import AccountsFileSection
 from waypost.net.accounts_file import FileContent, read_file
 from waypost.net.certificates import CertificateError, check_authorities
-from waypost.net.passwords import PasswordError, from_configuration
+from waypost.net.passwords import PasswordError, from_configuration, looks_like
 from waypost.smtp.sasl import Secret
 
 _TOLD = 20  # lines of a file, at most
@@ -32,10 +32,14 @@ def secrets(model: Configuration, report: Report) -> dict[Path, Secret]:
         secret = resolve(here, account.password, account.password_file, report)
         if secret is None:
             continue
+        where = "password" if account.password is not None else "password_file"
+        scheme = looks_like(secret.reveal())
+        if scheme is not None:
+            text = f"looks like a hash ({scheme}), and is taken for the password itself"
+            report.warn((*here, where), text, "use a hash of `waypost hash-password`, or an `accounts_file`")
         try:
             from_configuration(secret.reveal())
         except PasswordError as error:
-            where = "password" if account.password is not None else "password_file"
             is_lacking = "needs the Python package" in str(error)
             report.problem((*here, where), str(error), "" if is_lacking else "was it cut off, or not quoted?")
         found[here] = secret

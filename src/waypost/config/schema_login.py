@@ -1,21 +1,16 @@
 """The schema of how Waypost authenticates with an upstream. The descriptions are the manual."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from waypost.config.fields import Duration, File, Password, Section, StandIn, Text, Words, one_of, scalar_text
+from waypost.config.fields import Duration, File, Password, Section, StandIn, Text, Words, choice, one_of, scalar_text
 from waypost.config.oauth import ProviderName, endpoint_url
 from waypost.routing.login import Grant, OAuth2
 from waypost.smtp.mechanisms import CLIENT_MECHANISMS, WITH_PASSWORD, WITH_TOKEN
 
 _OAUTH2 = OAuth2("", "")
-
-
-def _word(*words: str) -> tuple[Any, Any, Any]:
-    described = " or ".join(f"`{word}`" for word in words)
-    return one_of(*words), WithJsonSchema({"type": "string", "enum": list(words)}), Words(described)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -28,8 +23,8 @@ EndpointUrl = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^https?://"}),
     Words("https address"),
 ]
-ProviderField = Annotated[ProviderName, *_word("google", "microsoft")]
-GrantField = Annotated[Grant, *_word("refresh_token", "client_credentials")]
+ProviderField = Annotated[ProviderName, *choice("google", "microsoft")]
+GrantField = Annotated[Grant, *choice("refresh_token", "client_credentials")]
 MechanismField = Annotated[
     str, one_of(*CLIENT_MECHANISMS), WithJsonSchema({"type": "string", "enum": list(CLIENT_MECHANISMS)}), Words("name")
 ]

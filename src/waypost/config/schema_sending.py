@@ -195,7 +195,8 @@ class UpstreamSection(Section):
     senders: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
         (),
         description="The reverse-paths that it sends for, when not all: mail with another is not tried here, and fails "
-        "over to upstreams that take it. The null reverse-path may go everywhere.",
+        "over to upstreams that take it. So does mail whose From field has an address in another domain than these. "
+        "The null reverse-path may go everywhere.",
     )
     cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
     rewrite_from: Mailbox | None = Field(

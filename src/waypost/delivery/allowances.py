@@ -43,9 +43,13 @@ class _Count:
         return f"_Count({self.allowance}, used={self.used}, reserved={self.reserved}, others={self.others})"
 
     def turn(self, now: float) -> None:
-        """Begins the period of `now` when it has come. A clock that goes back changes nothing."""
+        """Begins the period of `now` when it has come.
+
+        A clock that goes back into the period before changes nothing. One that goes back further was wrong, and the
+        account must not wait until it is right.
+        """
         window = int(now // self.allowance.period)
-        if window > self.window:
+        if not self.window - 1 <= window <= self.window:
             self.window, self.used = window, 0
             self.others.clear()
 

@@ -5,12 +5,13 @@ it is told to `on_sleep`, and comes back as a `Note`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from waypost.clock import Clock
-from waypost.delivery.counted import Counted, is_taken
+from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
@@ -26,13 +27,17 @@ from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import NOTHING
 from waypost.routing.strategies import Turns, order, sticky_key
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
+from waypost.smtp import commands as c
 from waypost.smtp.address import NULL
+from waypost.smtp.client import Extensions
 from waypost.smtp.values import quick
 
 log = structlog.get_logger()
 
 SLEEP = "sleep"
 """The kind of notes that tell of upstreams asleep: the key is the upstream's name, the value the reason."""
+
+_LONGEST_SLEEP = 86400.0  # seconds that a note is believed: nobody sleeps longer, and its clock may have been wrong
 
 OnSleep = Callable[[str, float, str], None]
 """Hears that an upstream sleeps: its name, until when in seconds since the epoch (0: it is awake again), and why."""
@@ -145,11 +150,14 @@ class Candidates:
         then the link has the answer to it.
         """
         began = self._clock.monotonic()
-        health = self._health.get(upstream.name)
-        if health is None:
-            health = self._health[upstream.name] = Health()
+        health = self._health_of(upstream.name)
         reserved: Reservation | None = None
+        crowded = 0
         if upstream.quotas or upstream.senders:
+            most = self.quotas.most_recipients(upstream)
+            if most is not None and len(envelope.recipients) > most:
+                crowded = len(envelope.recipients) - most
+                envelope, fit = replace(envelope, recipients=envelope.recipients[:most]), partial(_fit_first, fit, most)
             admitted = await self._admit(upstream, envelope)
             if isinstance(admitted, Failure):
                 return self.judge(upstream, Phase.MAIL, admitted, began)
@@ -171,7 +179,19 @@ class Candidates:
         lent = begun.lent
         if reserved is not None:
             lent = Counted(lent, reserved, begun.recipients, begun.dot)
-        return Link(upstream, lent, begun.recipients, begun.dot, began)
+        answers = (*begun.recipients, *[CROWDED] * crowded) if crowded else begun.recipients
+        return Link(upstream, lent, answers, begun.dot, began)
+
+    def decline(self, upstream: Upstream, why: Failure) -> Judged:
+        """An upstream that is not asked, for what is known beforehand."""
+        self._health_of(upstream.name)
+        return self.judge(upstream, why.phase, why, self._clock.monotonic())
+
+    def _health_of(self, name: str) -> Health:
+        health = self._health.get(name)
+        if health is None:
+            health = self._health[name] = Health()
+        return health
 
     async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
         """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
@@ -245,15 +265,18 @@ class Candidates:
         """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
         if note.kind != SLEEP:
             return
-        now = self._clock.monotonic()
-        health = self._health.get(note.key)
-        if health is None:
-            health = self._health[note.key] = Health()
-        left = note.until - self._clock.time()
+        now, health = self._clock.monotonic(), self._health_of(note.key)
+        left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:
             health.sleep(now, now + left, note.value)
         elif health.is_asleep:
             health.succeeded(now)
+
+
+def _fit_first(fit: Fit, most: int, extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
+    """The first recipients of a transaction that has too many."""
+    fitted = fit(extensions)
+    return fitted if isinstance(fitted, Failure) else (fitted[0], fitted[1][:most])
 
 
 def _tell(upstream: str, state: State, why: str, verdict: Verdict) -> None:

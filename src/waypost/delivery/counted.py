@@ -9,9 +9,12 @@ from waypost.mail.outcome import Answer, Phase
 from waypost.routing.classify import Kind, classify
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
-from waypost.smtp.reply import Reply
+from waypost.smtp.reply import Reply, reply
 
 _TAKEN = frozenset({Kind.ACCEPTED, Kind.IN_DOUBT})
+
+CROWDED = reply(452, "4.5.3", "More recipients than a quota allows at once; send the rest in another transaction")
+"""Said in the upstream's place of those who are too many for one transaction."""
 
 
 class Counted:
@@ -51,6 +54,9 @@ class Counted:
         return self._lent.is_closed
 
     async def add(self, recipients: Sequence[c.Rcpt]) -> Sequence[Answer]:
+        room = self._reservation.room
+        if room is not None and room < len(recipients):
+            return [*(await self.add(recipients[:room]) if room else ()), *[CROWDED] * (len(recipients) - room)]
         lacking = await self._reservation.take(len(recipients))
         if lacking is not None:
             return [lacking] * len(recipients)

@@ -88,7 +88,7 @@ class Legs:
         if mode == "spool":
             return SpoolLeg(route)
         if self._budget is None:
-            self._budget = Budget(route.sync_budget, self._desk.clock)
+            self._budget = Budget(route.sync_budget, self._desk.clock, self._desk.haste)
         # An upstream that did not answer is asked again by the scheduler, when it has had some time.
         policy = route.in_doubt if route.in_doubt in ("failover", "assume-sent") else "tempfail"
         return HybridLeg(self._relay(route, policy), self._budget)

@@ -1,7 +1,7 @@
 """What every transaction needs on its way in: the tools of one configuration, and the ports they are behind."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from waypost.clock import Clock
@@ -10,6 +10,7 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
 from waypost.delivery.custody import Custody, CustodyLog
 from waypost.delivery.indoubt import Ledger
+from waypost.delivery.legs import Haste
 from waypost.delivery.linking import RelayLog
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
@@ -94,3 +95,4 @@ class Desk:
     """Makes one; the argument says whether the content will be stored."""
     allowances: Allowances | None = None
     """None when no account has limits."""
+    haste: Haste = field(default_factory=Haste)

@@ -69,5 +69,12 @@ class Standings:
             # What the client took between RCPT and the content says nothing of the upstream.
             seconds = sum(seconds for _, seconds in attempt.phases) if attempt.phases else attempt.duration
             average.took(seconds, now)
-        elif verdict.health is HealthEffect.FAILURE or (attempt.phase is Phase.DOT and verdict.fail_over):
+        elif verdict.health is HealthEffect.FAILURE or _puts_off(attempt.phase, verdict):
             average.failed(now)
+
+
+def _puts_off(phase: Phase, verdict: Verdict) -> bool:
+    """Whether it does not take the message now. At RCPT that is about one recipient only."""
+    if phase is Phase.DOT:
+        return verdict.fail_over
+    return verdict.kind is Kind.TRANSIENT and phase is not Phase.RCPT

@@ -12,6 +12,7 @@ from waypost.routing.classify import summarise
 from waypost.routing.route import Member, Route, Upstream
 from waypost.routing.verdict import Verdict
 from waypost.smtp import commands as c
+from waypost.smtp.address import Address
 from waypost.smtp.client import Extensions
 from waypost.smtp.reply import Reply
 
@@ -79,6 +80,11 @@ class Linking:
         self._mail = mail
         self._order: Sequence[Member] | None = None
         self._refusal: Reply | None = None  # of the message as a whole
+
+    @property
+    def reverse_path(self) -> Address:
+        """The message's."""
+        return self._mail.reverse_path
 
     def release(self) -> None:
         """Gives the upstream's connection back; a later call opens the transaction anew. Idempotent."""

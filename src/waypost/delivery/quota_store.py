@@ -21,7 +21,7 @@ class QuotaStore(Protocol):
     async def lease(self, upstream: str, quota: Quota, least: int, returns: Mapping[float, int], debt: int) -> Lease:
         """See `waypost.routing.quota.lease`. With `least` 0 it only takes back. Durable when it returns.
 
-        Raises `SpoolError`, and has changed nothing then.
+        Raises `SpoolError`; whether something was changed is not certain then.
         """
 
 
@@ -46,7 +46,7 @@ class OwnCount:
                 try:
                     await self._spool.check()  # what was put before is durable, too
                 except BaseException:
-                    self.tallies[key] = self.tallies[key].returned({leased.start: leased.granted})
+                    self.tallies[key] = before
                     raise
         return leased
 

@@ -4,7 +4,8 @@
                                        \\--anything else--> given back
 
 Reserving takes from what was leased (`waypost.delivery.quota_store`), which is a few comparisons; a lease is asked for
-when nothing of the last one is left. What is accepted only after its slot has ended counts in the slot of that moment.
+when nothing of the last one is left. What is accepted only after its slot has ended counts in the slot of that moment;
+so in a window that has begun there is room for what is still under way from the last one.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from waypost.clock import Clock, Timer
 from waypost.delivery.quota_store import QuotaStore
 from waypost.delivery.spool import SpoolError
 from waypost.mail.outcome import Cause, Failure, Phase
-from waypost.routing.quota import Lease, Quota, Tally
+from waypost.routing.quota import SECONDS, Lease, Quota, Tally
 from waypost.routing.route import Upstream
 
 log = structlog.get_logger()
@@ -50,6 +51,9 @@ class Meter:
         self._start = 0.0  # of the lease's slot
         self._until = 0.0  # the end of the lease
         self._returns: dict[float, int] = {}  # by the slot it was leased in
+        self._open: dict[float, int] = {}  # reserved and not settled, by the slot it counts in
+        self._gone: dict[float, float] = {}  # when those slots are forgotten
+        self._moved: dict[float, float] = {}  # from slots that were, to the one that it counts in since
         self._tally = Tally()
         self._spent_until = 0.0
         self._spent_for = 1  # for this much, or more, there is no room until then
@@ -72,11 +76,13 @@ class Meter:
                 if not self._has(amount):
                     return None
         self._left -= amount
+        self._open[self._start] = self._open.get(self._start, 0) + amount
         return self._start
 
     def refund(self, slot: float, amount: int) -> None:
         """What was reserved was not sent."""
         self._spent_until = 0.0
+        slot = self._settled(slot, amount)
         if slot == self._start:
             self._left += amount
         else:
@@ -84,6 +90,7 @@ class Meter:
 
     def accepted(self, slot: float, amount: int) -> None:
         """What was reserved has been sent, as far as anybody knows."""
+        slot = self._settled(slot, amount)
         if slot != self._start or self._clock.time() >= self._until:
             # Its slot has ended meanwhile: the upstream counts it now, and so do we, be there room or not.
             self._returns[slot] = self._returns.get(slot, 0) + amount
@@ -105,6 +112,29 @@ class Meter:
         if self._returns or self._debt:
             await self._ask(0)
 
+    def _settled(self, slot: float, amount: int) -> float:
+        """So much is no longer under way; the slot that it is counted in meanwhile."""
+        while slot in self._moved:
+            slot = self._moved[slot]
+        self._open[slot] -= amount
+        if not self._open[slot]:
+            del self._open[slot]
+            if not self._open:
+                self._moved.clear()
+        return slot
+
+    def _move(self, gone: Sequence[float], told: int, start: float) -> None:
+        """What is under way from slots that are gone was `told` to the store, and counts in the present slot now."""
+        still = 0
+        for slot in gone:
+            if slot in self._open:
+                self._moved[slot] = start
+                still += self._open.pop(slot)
+        if still:
+            self._open[start] = self._open.get(start, 0) + still
+        if still < told:  # settled while the store was asked, and counted by that
+            self._returns[start] = self._returns.get(start, 0) + told - still
+
     def _has(self, amount: int) -> bool:
         return amount <= self._left and self._clock.time() < self._until
 
@@ -115,15 +145,26 @@ class Meter:
             self._left = 0
 
     async def _ask(self, amount: int) -> Lease:
-        """Asks the store, which is told besides what is returned and what is owed."""
+        """Asks the store, which is told besides what is returned and what is owed.
+
+        When it fails it may have done so all the same: what is owed is told again, and what is returned is not, for
+        to count something twice is better than to count it never.
+        """
+        now = self._clock.time()
+        gone = [slot for slot in self._open if self._gone.get(slot, 0.0) <= now]
+        underway = sum(self._open[slot] for slot in gone)  # may be taken in the window that has begun
         (returns, self._returns), (debt, self._debt) = (self._returns, {}), (self._debt, 0)
         try:
-            return await self._store.lease(self.upstream, self.quota, amount, returns, debt)
+            lease = await self._store.lease(self.upstream, self.quota, amount, returns, debt + underway)
         except BaseException:
-            for slot, returned in returns.items():
-                self._returns[slot] = self._returns.get(slot, 0) + returned
             self._debt += debt
             raise
+        if gone:
+            self._move(gone, underway, lease.start)
+        self._gone = {slot: at for slot, at in self._gone.items() if slot in self._open or slot == self._start}
+        after = 0.0 if self.quota.window == "calendar" else SECONDS[self.quota.per]
+        self._gone[lease.start] = self._clock.time() + lease.valid + after
+        return lease
 
     async def _lease(self, amount: int) -> None:
         self._expire()
@@ -176,10 +217,6 @@ class Reservation:
                 amount = recipients if not by_message else int(not self.recipients)
                 if not amount:
                     continue
-                if not by_message and self.recipients + amount > meter.quota.most:
-                    self._undo(taken)
-                    text = f"{self.recipients + amount} recipients are more than its quota ever allows: {meter.quota}"
-                    return Failure(Phase.MAIL, Cause.CAPABILITY, text)
                 slot = await meter.reserve(amount)
                 if slot is None:
                     self._undo(taken)
@@ -194,6 +231,12 @@ class Reservation:
         self._parts += taken
         self.recipients += recipients
         return None
+
+    @property
+    def room(self) -> int | None:
+        """How many further recipients one transaction may have; None: any number."""
+        most = self._quotas.most_recipients(self.upstream)
+        return None if most is None else max(0, most - self.recipients)
 
     def settle(self, recipients: int) -> None:
         """The upstream has taken the message for so many recipients; 0 when it has not."""
@@ -239,6 +282,12 @@ class Quotas:
         """Reserves one message for so many recipients, or says why there is no room."""
         reservation = Reservation(self, upstream)
         return await reservation.take(recipients) or reservation
+
+    def most_recipients(self, upstream: Upstream) -> int | None:
+        """How many recipients a transaction may have at all: more of them would wait for ever."""
+        now = self._clock.time()
+        limits = (quota.limit_at(now) for quota in upstream.quotas if quota.of == "recipients")
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def wait(self, upstream: Upstream) -> float:
         """Seconds until there is room in all quotas of the upstream; 0 when there may be now."""

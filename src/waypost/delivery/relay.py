@@ -89,8 +89,9 @@ class LiveRelay(Linking):
                 each.judged(link)
             return
         answers = link.recipients[kept:]
-        improves = all(map(is_positive, link.recipients[:kept])) and any(map(is_positive, answers))
-        if not improves and (self.link is not None or kept):
+        # Whoever was told before that he is accepted must be so there, whether or not there is a link to lose.
+        takes_all = all(map(is_positive, link.recipients[:kept]))
+        if not takes_all or (self.link is not None and not any(map(is_positive, answers))):
             self._sort(link, asked, answers, only_failures=True)
             link.lent.release()
             return

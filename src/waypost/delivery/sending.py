@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Judged, Link
 from waypost.delivery.linking import Fate, Linking
 from waypost.delivery.sender import by_answer, lacks_8bitmime
@@ -176,6 +177,8 @@ class Sending:
         linking, upstream, lent = self._linking, link.upstream, link.lent
         try:
             lacking = lacks_8bitmime(content, lent.extensions)
+            if upstream.senders and lacking is None:
+                lacking = foreign_author(upstream, linking.reverse_path, content)
             answer: Answer
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking

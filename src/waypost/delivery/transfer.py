@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.findings import Answered, Findings
 from waypost.delivery.pace import Pace
@@ -187,11 +188,12 @@ class _Attempt(Findings):
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
         """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
         carrier = self._carrier
+        envelope = message = self._delivery.message.envelope
+        if upstream.senders and (foreign := foreign_author(upstream, message.reverse_path, content)) is not None:
+            return carrier.candidates.decline(upstream, foreign)
         along = content if self._is_copy and content.size <= AT_ONCE else None
         if along is not None:
             await self._intend(upstream)
-        message = self._delivery.message.envelope
-        envelope = message
         if len(group) != len(message.recipients):
             envelope = Envelope(message.reverse_path, group, message.parameters)
         worded = partial(fit, envelope, upstream, quiet=self._is_copy, each=len(group) > 1)

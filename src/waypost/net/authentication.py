@@ -62,7 +62,7 @@ class Authenticator:
         """The account of this name, or None, for a proxy that has checked who it is."""
         self._accounts.refresh()
         entry = self._accounts.find(username)
-        return None if entry is None else entry.account
+        return self._certificates.named(username) if entry is None else entry.account
 
     def mechanisms(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """What a listener that wants these offers; without any, what every account can use."""
@@ -102,11 +102,10 @@ class Authenticator:
         until = self._known.get(fingerprint)
         if entry is not None and until is not None and self._now() < until:
             return entry.account
-        # The delay comes before the check, so that guessing costs it whether or not the guess is right.
-        if not await self._wait(address, username):
-            return LIMITED
         stored = self._accounts.decoy(username) if entry is None else entry.stored
-        fits = stored is not None and await self._fits(stored, password)
+        fits = await self._guess(stored, password, address, username)
+        if fits is None:
+            return LIMITED
         if entry is None or not fits:
             await self._failed(address, username)
             return None
@@ -132,18 +131,23 @@ class Authenticator:
         self._throttle.failed(address, username, self._now())
         await self._sleep(_LATE)
 
-    async def _fits(self, stored: Stored, password: bytes) -> bool:
-        if len(password) > MAX_PASSWORD:
-            password = b""  # which takes as long as any, and fits nothing: what is stored is never of an empty one
-            await self._compare(stored, password)
-            return False
-        return await self._compare(stored, password)
+    async def _guess(self, stored: Stored | None, password: bytes, address: str, username: str) -> bool | None:
+        """Whether a password fits; None when too many have not.
 
-    async def _compare(self, stored: Stored, password: bytes) -> bool:
-        if not stored.is_slow:
-            return stored.fits(password)
-        async with self._threads:
-            return await asyncio.to_thread(stored.fits, password)
+        The delay comes before the check, so that guessing costs it whether or not the guess is right; and again when
+        others have failed while this one waited for a thread: a hundred at once are no way around it.
+        """
+        is_long = len(password) > MAX_PASSWORD
+        if is_long:
+            password = b""  # which takes as long as any, and fits nothing: what is stored is never of an empty one
+        while await self._wait(address, username):
+            if stored is None or not stored.is_slow:
+                return stored is not None and stored.fits(password) and not is_long
+            failures = self._throttle.failures(address, username, self._now())
+            async with self._threads:
+                if self._throttle.failures(address, username, self._now()) <= failures:
+                    return await asyncio.to_thread(stored.fits, password) and not is_long
+        return None
 
     def _fingerprint(self, entry: Entry | None, username: str, password: bytes) -> bytes:
         stored = entry.stored.identity if entry is not None else ""

@@ -69,6 +69,7 @@ class Certificates:
         self._fingerprints: dict[str, list[Account]] = {}
         self._emails: dict[str, list[Account]] = {}
         self._subjects: list[tuple[Subject, Account]] = []
+        self._names = {name: account for name, account in accounts.items() if account.certificates}
         for account in accounts.values():
             for name in account.certificates:
                 if _FINGERPRINT.fullmatch(name):
@@ -80,6 +81,10 @@ class Certificates:
 
     def __bool__(self) -> bool:
         return bool(self._fingerprints or self._emails or self._subjects)
+
+    def named(self, name: str) -> Account | None:
+        """The account of this name, if it has certificates."""
+        return self._names.get(name)
 
     def find(self, certificate: ShownCertificate) -> Account | None:
         """The account: by fingerprint, else e-mail address, else subject. None when it would be several."""

@@ -100,6 +100,10 @@ class Logins:
         proof = Proof(login.username, secret, login.authorize_as, upstream.host, upstream.port)
         known, instead = self._instead.get(upstream.name, (None, ""))
         name = instead if known is upstream and instead in names else names[0]
+        if name == "SCRAM-SHA-256" and f"{name}-PLUS" in offered:
+            # Offered and not used, as configured: to say that we could, and did not see it, would be taken for the
+            # work of somebody in between (RFC 5802 section 6).
+            binding = None
         answer = await self._exchange(dialogue, upstream, name, proof, binding, timeouts)
         plain = next((other for other in names if other in ("PLAIN", "LOGIN")), None)
         if plain is not None and name not in ("PLAIN", "LOGIN") and _is_refused(answer, dialogue):

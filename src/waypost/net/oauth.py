@@ -154,4 +154,4 @@ def _seconds(said: Mapping[str, Any], key: str, default: float) -> float:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return default
-    return min(float(value), _MAX_LIFETIME)
+    return float(min(value, _MAX_LIFETIME))  # there are whole numbers that no float can be

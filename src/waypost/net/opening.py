@@ -12,10 +12,12 @@ from waypost.net.dialogue import Dialogue, is_positive
 from waypost.net.introducing import hello_name, proxy_header, xclient
 from waypost.net.login import Logins, is_refused
 from waypost.net.stream import StreamTimeoutError
+from waypost.routing.login import Login
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.errors import ProtocolError
 from waypost.smtp.reply import Reply
+from waypost.smtp.sasl import Secret
 
 
 async def open_session(
@@ -38,21 +40,29 @@ async def open_session(
         return Stopped(Phase.AUTH, secret)
     stopped = await _greet(dialogue, upstream, hostname, timeouts, client)
     if stopped is None:
-        stopped = await logins.authenticate(dialogue, upstream, login, secret, timeouts)
+        stopped, other = await _log_in(dialogue, upstream, login, secret, timeouts, logins)
+        if other is not None and stopped is not None and _has_gone(stopped.answer):
+            dialogue.restart()  # some hang up after a refusal
+            stopped = await _greet(dialogue, upstream, hostname, timeouts, client)
+            stopped = stopped or await logins.authenticate(dialogue, upstream, login, other, timeouts)
+    return stopped
+
+
+async def _log_in(
+    dialogue: Dialogue, upstream: Upstream, login: Login, secret: Secret, timeouts: Timeouts, logins: Logins
+) -> tuple[Stopped | None, Secret | None]:
+    """AUTH, and once more with another token when the first is refused; what came of it, and that other token."""
+    stopped = await logins.authenticate(dialogue, upstream, login, secret, timeouts)
     if login.oauth2 is None or not is_refused(stopped):
-        return stopped
+        return stopped, None
     # A token may be worth nothing before its time. One other is tried, once.
     other = await logins.secret(upstream, login, refused=secret)
     if isinstance(other, Failure):
         dialogue.abort()
-        return Stopped(Phase.AUTH, other)
-    if not dialogue.is_closed:
-        stopped = await logins.authenticate(dialogue, upstream, login, other, timeouts)
-        if stopped is None or not _has_gone(stopped.answer):
-            return stopped
-    dialogue.restart()  # some hang up after a refusal
-    stopped = await _greet(dialogue, upstream, hostname, timeouts, client)
-    return stopped or await logins.authenticate(dialogue, upstream, login, other, timeouts)
+        return Stopped(Phase.AUTH, other), None
+    if dialogue.is_closed:
+        return dialogue.stop(Phase.AUTH, Cause.CLOSED, "the upstream hung up after refusing a token"), other
+    return await logins.authenticate(dialogue, upstream, login, other, timeouts), other
 
 
 def _has_gone(answer: Answer) -> bool:
@@ -98,7 +108,8 @@ async def introduce(
     secret = await logins.secret(upstream, login)
     if isinstance(secret, Failure):
         return Stopped(Phase.AUTH, secret)
-    return await logins.authenticate(dialogue, upstream, login, secret, timeouts)
+    stopped, _ = await _log_in(dialogue, upstream, login, secret, timeouts, logins)
+    return stopped
 
 
 async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -> Failure | None:

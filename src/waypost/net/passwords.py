@@ -21,8 +21,12 @@ MAX_PASSWORD = 1024
 """Octets. A longer one is wrong: some schemes take time that grows with its square."""
 
 _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./0-9A-Za-z]{53}", re.ASCII)
+_UNKNOWN = re.compile(r"\$(?:y|gy|7|2x|md5|sha1)[$,]", re.ASCII)
 _DES = re.compile(r"[./0-9A-Za-z]{13}", re.ASCII)
 _MOST_COST = 20  # of bcrypt: a minute
+_MOST_ROUNDS = 10_000_000  # of sha512-crypt and the like: some ten seconds
+_MOST_MEMORY = 1024 * 1024  # of argon2, in KiB; two passwords may be checked at once
+_MOST_PASSES = 100
 _CURLY = re.compile(r"\{([A-Za-z0-9\-]+)(?:\.(b64|base64|hex))?\}(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
@@ -63,6 +67,19 @@ def from_configuration(text: str) -> Stored:
     return _plain(text, is_weak=False)
 
 
+def looks_like(text: str) -> str | None:
+    """What scheme of a file `text` seems to be of, when the configuration takes it for the password itself."""
+    if _UNKNOWN.match(text):
+        return "crypt"
+    if not text.startswith(("{", "$1$", "$apr1$")):
+        return None
+    try:
+        scheme = from_dovecot(text).scheme
+    except PasswordError:
+        return None
+    return None if scheme == "PLAIN" else scheme
+
+
 def from_htpasswd(text: str) -> Stored:
     """The second field of an htpasswd file. Raises `PasswordError`."""
     if text.startswith("{SHA}"):
@@ -79,7 +96,9 @@ def from_dovecot(text: str) -> Stored:
         return _crypt(text)
     name, encoding, rest = match[1].upper(), (match[2] or "").lower(), match[3]
     if name in ("PLAIN", "CLEAR", "CLEARTEXT"):
-        return _plain(rest, is_weak=True)
+        return _plain(_encoded_plain(rest, encoding), is_weak=True)
+    if name == "MD5":  # of md5-crypt, or a bare digest
+        name = "MD5-CRYPT" if rest.startswith("$1$") else "LDAP-MD5"
     if name in _DIGESTS:
         algorithm, salted = _DIGESTS[name]
         size = hashlib.new(algorithm, usedforsecurity=False).digest_size
@@ -106,6 +125,9 @@ def from_dovecot(text: str) -> Stored:
 
 
 _DIGESTS = {
+    "PLAIN-MD5": ("md5", False),
+    "LDAP-MD5": ("md5", False),
+    "SMD5": ("md5", True),
     "SHA": ("sha1", False),
     "SHA1": ("sha1", False),
     "SHA256": ("sha256", False),
@@ -142,6 +164,7 @@ def _crypt(text: str) -> Stored:
             found = ShaCrypt.parse(text)
         except ValueError as error:
             raise PasswordError(str(error)) from None
+        _check_rounds(found.rounds)
         return Stored("sha256-crypt" if found.number == "5" else "sha512-crypt", found.fits, text)
     if text.startswith(("$1$", "$apr1$")):
         if not crypt_md5.is_hash(text):
@@ -158,9 +181,11 @@ def _argon2(text: str) -> Stored:
     from argon2.exceptions import InvalidHashError
 
     try:
-        extract_parameters(text)
+        parameters = extract_parameters(text)
     except (InvalidHashError, ValueError):
         raise PasswordError("begins like an argon2 hash but is none") from None
+    if parameters.memory_cost > _MOST_MEMORY or parameters.time_cost > _MOST_PASSES:
+        raise PasswordError(f"asks for more than {_MOST_MEMORY >> 10} MiB or {_MOST_PASSES} passes for each login")
     return Stored("argon2", lambda password: _argon2_fits(text, password), text)
 
 
@@ -248,11 +273,26 @@ def _pbkdf2(rest: str) -> Stored:
     if match is None:
         raise PasswordError("what follows {PBKDF2} is no such hash")
     salt, rounds, digest = match[1].encode(), int(match[2]), bytes.fromhex(match[3])
+    _check_rounds(rounds)
 
     def fits(password: bytes) -> bool:
         return hmac.compare_digest(hashlib.pbkdf2_hmac("sha1", password, salt, rounds), digest)
 
     return Stored("PBKDF2", fits, rest)
+
+
+def _check_rounds(rounds: int) -> None:
+    if rounds > _MOST_ROUNDS:
+        raise PasswordError(f"asks for {rounds} rounds for each login, and {_MOST_ROUNDS} are the most")
+
+
+def _encoded_plain(text: str, encoding: str) -> str:
+    if not encoding:
+        return text
+    try:
+        return (_hex(text) if encoding == "hex" else _base64(text)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise PasswordError("the password is not UTF-8") from None
 
 
 def _base64(text: str) -> bytes:

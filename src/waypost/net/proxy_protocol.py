@@ -26,6 +26,7 @@ _ADDRESSES = {1: 4, 2: 16}  # family of version 2, octets of one IP address
 _UNIX = 3
 _UNIX_SIZE = 216
 _STREAM = 1
+_LOCAL = 0
 
 
 class ProxyError(ValueError):
@@ -105,24 +106,24 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
     size = _FIXED + length
     if len(data) < size:
         return None
+    if command == _LOCAL:  # the proxy's own connection: whatever follows is to be skipped, the family too
+        return ProxyHeader(size, None)
     header, taken = data[:size], 0
     client = None
     if family in _ADDRESSES:
         taken = 2 * _ADDRESSES[family] + 4
         if length < taken:
             raise ProxyError("it is too short for its addresses")
-        if command == 1 and transport != _STREAM:
+        if transport != _STREAM:
             raise ProxyError("it announces something else than a TCP connection")
-        if command == 1:
-            client = _client_v2(header[_FIXED : _FIXED + taken], _ADDRESSES[family])
+        client = _client_v2(header[_FIXED : _FIXED + taken], _ADDRESSES[family])
     elif family == _UNIX:
         taken = _UNIX_SIZE
         if length < taken:
             raise ProxyError("it is too short for its addresses")
     elif family != 0:
         raise ProxyError("its address family is not known")
-    if command == 1 or family:  # behind LOCAL without a family there may be anything, to be skipped
-        _check_tlvs(header, _FIXED + taken)
+    _check_tlvs(header, _FIXED + taken)
     return ProxyHeader(size, client)
 
 

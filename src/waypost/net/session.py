@@ -264,7 +264,7 @@ class Session:
         return _SENDER_OK
 
     def _be_told(self, attributes: Attributes) -> None:
-        """A trusted proxy says by XCLIENT who the client is: the session starts over."""
+        """A trusted proxy says by XCLIENT who the client is: the session starts over, without its certificate."""
         engine = self._engine
         client = told_client(self._client, attributes, self._checker.account)
         if isinstance(client, Reply):
@@ -275,7 +275,7 @@ class Session:
             engine.options = options
             engine.answer(_greeting(options.hostname, options.lmtp))
             engine.authenticated = client.account is not None
-            self._client, self._certified, self._was_told = client, None, True  # the certificate is the proxy's
+            self._client, self._certified, self._was_told, self._failed_auth = client, None, True, 0  # nothing is left
             self._log.session(client, "told", proxy=self._stream.proxy or self._stream.peer[0])
 
     async def _supply(self, mechanism: str, username: str) -> None:

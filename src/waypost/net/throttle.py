@@ -54,6 +54,10 @@ class Throttle:
                 failures.free_at = now + wait
         return longest
 
+    def failures(self, address: str, account: str, now: float) -> int:
+        """How many failures an attempt has before it."""
+        return sum(failures.count for failures in self._about(address, account, now))
+
     def failed(self, address: str, account: str, now: float) -> None:
         """An attempt has failed."""
         for key in self._keys(address, account, now):

@@ -39,14 +39,20 @@ def read_refresh_token(path: str) -> Secret:
 
 
 def write_refresh_token(path: str, token: Secret) -> None:
-    """Puts a refresh token into a file that its owner alone can read: as a whole, or not at all. Raises `OSError`."""
+    """Puts a refresh token into a file that its owner alone can read: as a whole, or not at all. Raises `OSError`.
+
+    Written by root, it belongs to whom the file before it did, or the folder.
+    """
     target = os.path.realpath(path)
+    owner = os.stat(target if os.path.exists(target) else os.path.dirname(target))
     descriptor, temporary = tempfile.mkstemp(prefix=".waypost-", dir=os.path.dirname(target) or ".")  # mode 0600
     try:
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(f"{token.reveal()}\n")
             file.flush()
             os.fsync(file.fileno())
+            if os.geteuid() == 0:  # `sudo waypost oauth login`, for a Waypost that has a user of its own
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
@@ -163,13 +169,22 @@ class TokenSource:
             self._configured, self._rotated = configured, None
         return self._rotated or configured
 
+    def _replace(self, path: str, rotated: Secret) -> None:
+        """Writes it, unless somebody has logged in anew while the endpoint was asked: what he has written counts."""
+        try:
+            if read_refresh_token(path) != self._configured:
+                return
+        except TokenError:
+            pass  # the file has gone, or was emptied
+        write_refresh_token(path, rotated)
+
     async def _keep(self, rotated: Secret) -> None:
         """Keeps a refresh token that the endpoint gave in the place of the old one."""
         path = self._oauth.refresh_token_file
         why = "it is not in a file: set `refresh_token_file`"
         if path is not None:
             try:
-                await asyncio.to_thread(write_refresh_token, path, rotated)
+                await asyncio.to_thread(self._replace, path, rotated)
                 return
             except OSError as error:
                 why = f"{path} cannot be written: {error.strerror}"

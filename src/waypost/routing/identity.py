@@ -1,4 +1,4 @@
-"""For whom an upstream sends: providers refuse reverse-paths that are not verified or not owned there."""
+"""For whom an upstream sends: providers refuse reverse-paths and authors that are not verified or not owned there."""
 
 from functools import lru_cache
 
@@ -14,6 +14,20 @@ def sends_for(upstream: Upstream, reverse_path: Address) -> bool:
     return _patterns(upstream.senders).mask(reverse_path) != 0
 
 
+def writes_for(upstream: Upstream, domain: str) -> bool:
+    """Whether mail whose author, in the From field, has an address in this domain may go there.
+
+    A reverse-path is often made for one message, or for reports alone; so of an author the domain decides.
+    """
+    return not upstream.senders or _domains(upstream.senders).mask(Address("*", domain)) != 0
+
+
 @lru_cache(maxsize=256)
 def _patterns(senders: tuple[str, ...]) -> AddressPatterns:
     return AddressPatterns([senders])
+
+
+@lru_cache(maxsize=256)
+def _domains(senders: tuple[str, ...]) -> AddressPatterns:
+    """The patterns, with any local part."""
+    return AddressPatterns([["*" if each == "*" else f"*@{each.rpartition('@')[2]}" for each in senders]])

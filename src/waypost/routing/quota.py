@@ -62,11 +62,6 @@ class Quota:
         """A short name: `messages/day`."""
         return f"warm-up {self.of}/{self.per}" if self.growth else f"{self.of}/{self.per}"
 
-    @property
-    def most(self) -> int:
-        """The highest limit that there will be."""
-        return max(self.growth.limits) if self.growth else self.limit
-
     def limit_at(self, now: float) -> int | None:
         """The limit that holds now; None when a warm-up is over."""
         growth = self.growth

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, inf
 
 _WEIGHT = 0.2  # of the latest attempt
 _FORGOTTEN = 600.0  # seconds after which what was measured counts for a third
@@ -55,8 +55,13 @@ class Standing:
 
     @property
     def expected(self) -> float:
-        """Seconds until a message has got through, failures included; 0 for one that is not known yet."""
-        return (self.latency or 0.0) / (1 - min(self.errors, _MOST_ERRORS))
+        """Seconds until a message has got through, failures included.
+
+        0 for one that is not known yet, unless it has failed again and again of late.
+        """
+        if self.latency is None:
+            return 0.0 if self.errors <= _WEIGHT else inf
+        return self.latency / (1 - min(self.errors, _MOST_ERRORS))
 
 
 @dataclass(frozen=True, slots=True)
