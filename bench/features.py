@@ -118,6 +118,28 @@ def _strategy(name: str) -> Change:
     return change
 
 
+def _plugin(kind: str, text: str) -> Change:
+    def change(config: Config, place: Place) -> None:
+        place.directory.mkdir(parents=True, exist_ok=True)
+        file = place.directory / ("plugin.py" if kind == "python" else "plugin")
+        file.write_text(text)
+        file.chmod(0o755)
+        config["plugins"] = {"mine": {kind: str(file), "timeout": "5s"}}
+        config["pools"]["pair"]["plugin"] = "mine"
+
+    return change
+
+
+_FUNCTION = "def choose(question):\n    return [upstream.name for upstream in question.upstreams]\n"
+_PROGRAM = f"""#!{sys.executable} -IS
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    order = [upstream["name"] for upstream in asked["question"]["upstreams"]]
+    print(json.dumps({{"id": asked["id"], "order": order}}), flush=True)
+"""
+
+
 def _spool(config: Config, place: Place) -> None:
     config["spool"] = {"path": str(place.directory / "spool")}
 
@@ -221,6 +243,14 @@ FEATURES: dict[str, Feature] = {
                 "fastest",
                 "cheapest",
                 "sticky",
+            )
+        ),
+        *(
+            Feature(Setup(f"plugin-{name}", f"plugin, {title}", (_two, _plugin(kind, text))), _PAIR)
+            for name, title, kind, text in (
+                ("python", "Python function", "python", _FUNCTION),
+                ("async", "Python coroutine", "python", f"async {_FUNCTION}"),
+                ("exec", "program in lines of JSON", "exec", _PROGRAM),
             )
         ),
         Feature(Setup("client-nothing", "nothing, with our own client", (_plain_listener,), _NEW), _CLIENT),

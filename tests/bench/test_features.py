@@ -21,7 +21,9 @@ def test_every_set_up_is_a_good_configuration(name: str, tmp_path: Path) -> None
         load(str(path), {})
 
 
-@pytest.mark.parametrize("name", ["nothing", "auth-cached", "tls-in-kept", "tls-out", "proxy"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "auth-cached", "tls-in-kept", "tls-out", "proxy", "plugin-python", "plugin-exec"]
+)
 def test_a_set_up_carries_its_load(name: str, tmp_path: Path) -> None:
     setup = FEATURES[name].setup
     if setup.client is None and not shutil.which("smtp-source"):

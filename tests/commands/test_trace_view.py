@@ -244,6 +244,9 @@ def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
     life.at(3600).attempted(MESSAGE.id, UNREACHABLE, Role.PRIMARY)
     life.at(3600).deferred(MESSAGE, "apps", (BOB, EVE), UNREACHABLE.answer, START + 7200, Role.PRIMARY)
     life.at(90061).altered(MESSAGE.id, "retry", 65537, Role.COPY, "new", ["bob@example.net"], "uid 0")
+    life.at(0.25).advised(MESSAGE.id, "mine", "providers", ["ses", "gmail"])
+    life.at(0.5).advised(MESSAGE.id, "mine", "providers", reply(550, "5.7.1", "No"))
+    life.at(0.75).not_advised(MESSAGE.id, "mine", "providers", "timeout", "no answer within 0.25 s")
     life.at(-1.5).notice_suppressed(MESSAGE, 20)
     life.records.append(life.records[-1] | {"event": "teleported", "whither": "moon"})
     del life.records[-1]["reason"]
@@ -255,6 +258,9 @@ def test_everything_that_can_happen_is_told_in_words(life: Life) -> None:
         "  +1h 00m    put off (apps): connection refused (unreachable at connect)\n"
         "             next attempt 2026-01-01 02:00:00 UTC",
         "  +1h 01m    dead letter (copy for new): expired",
+        "  +0.250     plugin mine chose for providers: ses, gmail",
+        "  +0.500     plugin mine stopped it: 550 5.7.1 No",
+        "  +0.750     plugin mine had no usable answer for providers: no answer within\n             0.25 s",
         "  +1d 01h    retry by hand (copy for new): delivery 65537, by uid 0",
         "  -1.500     sender not notified: it has had 20 notifications in this hour,",
         "  -1.500     teleported, reverse_path=ann@example.com, whither=moon",

@@ -47,6 +47,12 @@ def oauth2(**more):
     return {"upstreams.NAME.auth.password": None, "upstreams.NAME.auth.oauth2": section}
 
 
+def plugin(**more):
+    """A plugin, for what is said of one or names it."""
+    section = {"python": "./mine.py"} | more
+    return {"plugins": {"NAME": {key: value for key, value in section.items() if value is not None}}}
+
+
 # Another value for each key, where it stands in BASE. A third part says what has to be there beside it.
 OTHER = {
     "hostname": "other.example.com",
@@ -147,6 +153,13 @@ OTHER = {
     "upstreams.NAME.warm_up.time_zone": ("Europe/Berlin", WARM_UP),
     "upstreams.NAME.senders": ["*@example.com"],
     "upstreams.NAME.cost": "7",
+    "plugins.NAME.python": ("./other.py", plugin()),
+    "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
+    "plugins.NAME.timeout": ("7", plugin()),
+    "plugins.NAME.memory": ("64MB", plugin()),
+    "plugins.NAME.at_once": ("7", plugin()),
+    "plugins.NAME.needs": ("content", plugin() | {"routes.NAME.acceptance": "spool"}),
+    "pools.pool.plugin": ("NAME", plugin()),
     "pools.pool.sticky_by": ("account", {"pools.pool.strategy": "sticky"}),
     "pools.pool.strategy": "random",
     "pools.pool.upstreams": {"b": "2"},
@@ -222,6 +235,8 @@ def files(folder, certificates):
     (folder / "ca2.pem").write_bytes(certificates.ca_file.read_bytes())
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
+    for name in ("mine.py", "other.py"):
+        (folder / name).write_text("def choose(question):\n    return ['b']\n")
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 

@@ -336,7 +336,24 @@ def test_smtpmux_names_pools_and_rewriting(load_text):
     assert settings.routes.rules == ()
 
 
-@pytest.mark.parametrize("path", ["./my_selector.py", "selector.star", "/opt/plugins/mine"])
+@pytest.mark.parametrize("path", ["my_selector.py", "./my_selector.py"])
+def test_smtpmux_a_python_selector_becomes_a_plugin_of_its_pools(load_text, folder, path):
+    (folder / "my_selector.py").write_text("def choose(question):\n    return ['mail2']\n")
+    text = MUX.replace("./plugins/round_robin/round-robin-plugin", path)
+    loaded = load_text(text + text.replace("users:\n", "").replace("test@user.com", "other@user.com"))
+    settings = loaded.settings
+    assert [pool.plugin for pool in settings.pools.values() if len(pool.members) > 1] == ["my_selector.py"] * 2
+    assert settings.plugins["my_selector.py"].command == ("./my_selector.py",)
+    assert settings.pools["test@user.com"].strategy == "ordered"
+
+
+def test_smtpmux_a_python_selector_that_is_not_there(mistakes):
+    (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", "./my_selector.py"))
+    assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")
+    assert "cannot be read: No such file" in problem.text
+
+
+@pytest.mark.parametrize("path", ["selector.star", "/opt/plugins/mine"])
 def test_smtpmux_selectors_that_this_version_cannot_run(mistakes, path):
     (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", path))
     assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")

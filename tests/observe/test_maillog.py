@@ -343,6 +343,9 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
     log.notified(message, message, "failed", recipients)
     log.notice_suppressed(message, 20)
     log.altered("i", "hold", 7, Role.COPY, "t", ["b@example.net"], "root")
+    log.advised("i", "mine", "p", ["a", "b"])
+    log.advised("i", "mine", "p", reply(550, "5.7.1", "No"))
+    log.not_advised("i", "mine", "p", "crash", "it ended with exit code 1")
     for event in (
         "connected",
         "closed",

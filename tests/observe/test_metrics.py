@@ -116,6 +116,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.metrics.allowances_spent["a", "messages"] += 1
     told.metrics.upstream_logins["ses", "PLAIN", "succeeded"] += 1
     told.metrics.token_requests["office", "fetched"] += 1
+    told.metrics.plugin_answered("mine", "ok", 0.001)
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.split("\n") if line.startswith("| `")]
 

@@ -16,6 +16,7 @@ from waypost.app.facts import gather, readiness
 from waypost.app.stores import Stores, stores_of
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
+from waypost.delivery.advice import Advice
 from waypost.delivery.allowances import KIND as ALLOWANCE
 from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import SLEEP, Candidates
@@ -34,6 +35,7 @@ from waypost.observe.lag import LoopLag
 from waypost.observe.maillog import MailLog
 from waypost.observe.metrics import Facts, Metrics
 from waypost.observe.output import Output
+from waypost.plugins.asking import Plugins
 from waypost.routing.health import Health
 from waypost.routing.rules import Router
 from waypost.store.spill import Spill
@@ -65,11 +67,13 @@ class Server:
         self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
         self._own_count = OwnCount(self._clock.time, self.spool)
         quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
+        self._plugins = Plugins(settings.plugins, self._clock, self.metrics.plugin_answered)
         self._candidates = Candidates(
             *(self._upstreams, self._clock, random.random),
             on_sleep=self._slept,
             quotas=quotas,
             in_flight=self._upstreams.busy,
+            advice=Advice(self._plugins, self._maillog),
         )
         self._ledger = Ledger(self._clock, self.spool)
         self._router = Router(settings.routes)
@@ -175,6 +179,7 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
+        await self._plugins.start()
         if self.spool is not None and self._ours is not None:
             await self.spool.open()
             if self._stores.journal is not None:
@@ -211,6 +216,7 @@ class Server:
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
         hurried.cancel()
         self._upstreams.close()
+        await self._plugins.close()
         await self._candidates.quotas.close()
         self._lag.stop()
         if self._sweeper is not None:

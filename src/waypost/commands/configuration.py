@@ -168,7 +168,8 @@ def _pool(pool: Pool) -> str:
     if len(pool.members) == 1 and pool.members[0].upstream.name == pool.name:
         return pool.name
     members = ", ".join(member.upstream.name for member in pool.members)
-    return f"{pool.name} ({pool.strategy}: {members})"
+    chosen = pool.strategy if pool.plugin is None else f"plugin {pool.plugin}, else {pool.strategy}"
+    return f"{pool.name} ({chosen}: {members})"
 
 
 def _online(settings: Settings) -> int:

@@ -20,6 +20,7 @@ _EXAMPLES = """\
   waypost explain --from '<>' --to a@example.com --to b@example.org
   waypost explain --from a@example.com --to b@example.net --client 10.0.0.7
 
+A pool's plugin is started and asked, unless it needs the content.
 Which upstreams are down only the running Waypost knows: the order is that of a
 pool whose upstreams are all well. Exit code 1 when a recipient is refused.
 """
@@ -55,7 +56,9 @@ def register(subparsers: Subparsers) -> None:
 def _explain(arguments: argparse.Namespace) -> int:
     from waypost.commands.explanation import Question, explain, write
     from waypost.config.load import read
+    from waypost.observe.log import configure
 
+    configure("console", "error", fd=2)  # what plugins have to say is no part of the answer
     loaded = read(arguments.config, os.environ)
     settings = loaded.settings
     try:

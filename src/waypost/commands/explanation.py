@@ -7,13 +7,16 @@ from ipaddress import ip_address
 from textwrap import wrap
 from typing import Any
 
+from waypost.commands.consulting import consult
 from waypost.config.load import Loaded
+from waypost.delivery.advice import Case
+from waypost.mail.message import Client, Envelope, Recipient
 from waypost.net.settings import ListenerSettings
 from waypost.routing.identity import sends_for
 from waypost.routing.route import Copy, Pool, Route
 from waypost.routing.rules import NOT_OWNED, Facts, Router
 from waypost.routing.standing import Facts as KnownFacts
-from waypost.routing.strategies import Turns, sticky_key
+from waypost.routing.strategies import Place, Turns, sticky_key
 from waypost.routing.strategies import explain as explain_order
 from waypost.smtp.address import Address
 
@@ -52,7 +55,7 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
         "client": question.client,
         "account": question.account,
         "reverse_path": str(question.reverse_path),
-        "accepted": refusal is None and all(answer["route"] for answer in recipients),
+        "accepted": refusal is None and all(map(_is_accepted, recipients)),
         "refusal": refusal,
         "recipients": recipients,
         "split": any(_is_split(routes[0], route) for route in routes),
@@ -70,6 +73,12 @@ def _admission(question: Question) -> str | None:
     if listener.mode == "submission":
         return f"AUTH is required: {client} is in no trusted network of this listener, and no account is given"
     return f"a relay listener serves its trusted networks only, and {client} is in none of them"
+
+
+def _is_accepted(answer: dict[str, Any]) -> bool:
+    """Whether a recipient has a route, and no plugin stops the message there."""
+    plugin = answer["route"] and answer["route"]["primary"]["plugin"]
+    return bool(answer["route"]) and (plugin is None or plugin["reply"] is None)
 
 
 def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -101,8 +110,8 @@ def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Ad
         answer["route"] = {
             "name": route.name,
             "acceptance": _acceptance(loaded, question, route),
-            "primary": _pool(route.primary, question, recipient),
-            "copies": [_copy(copy, question, recipient) for copy in route.copies],
+            "primary": _pool(loaded, route.primary, question, recipient, route.name),
+            "copies": [_copy(loaded, copy, question, recipient, route.name) for copy in route.copies],
         }
     return answer
 
@@ -115,15 +124,27 @@ def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, s
     return {"mode": route.acceptance_for(mode == "submission"), "because": said if route.acceptance else default}
 
 
-def _pool(pool: Pool, question: Question, recipient: Address) -> dict[str, Any]:
+def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, route: str) -> dict[str, Any]:
     upstreams = [member.upstream for member in pool.members]
     strange = frozenset(each.name for each in upstreams if not sends_for(each, question.reverse_path))
     facts = KnownFacts(strange=strange, key=sticky_key(pool, question.reverse_path, recipient, question.account))
     # Chance here picks an example; the messages themselves will fall otherwise.
-    ordering = explain_order(pool, Turns(), {}, time.time(), random.random, facts)
+    places = list(explain_order(pool, Turns(), {}, time.time(), random.random, facts).places)
+    listener = question.listener
+    client = Client(listener.name, question.client, 0, account=question.account, submission=listener.mode != "relay")
+    plugin = None
+    if pool.plugin is not None:
+        envelope = Envelope(question.reverse_path, (Recipient(recipient),))
+        case = Case("explain", client, envelope, route, background=False)
+        members = {place.member.upstream.name: place.member for place in places}
+        plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
+        if plugin["order"] is not None:
+            order = enumerate(plugin["order"], 1)
+            places = [Place(members[name], f"number {number} in the plugin's order") for number, name in order]
     return {
         "pool": pool.name,
         "strategy": pool.strategy,
+        "plugin": plugin,
         "upstreams": [
             {
                 "name": place.member.upstream.name,
@@ -132,14 +153,15 @@ def _pool(pool: Pool, question: Question, recipient: Address) -> dict[str, Any]:
                 "reason": place.reason,
                 "quotas": [str(quota) for quota in place.member.upstream.quotas],
             }
-            for place in ordering.places
+            for place in places
         ],
         "not_for_sender": sorted(strange),
     }
 
 
-def _copy(copy: Copy, question: Question, recipient: Address) -> dict[str, Any]:
-    return {"required": copy.required, "sample": copy.sample, **_pool(copy.to, question, recipient)}
+def _copy(loaded: Loaded, copy: Copy, question: Question, recipient: Address, route: str) -> dict[str, Any]:
+    pool = _pool(loaded, copy.to, question, recipient, route)
+    return {"required": copy.required, "sample": copy.sample, **pool}
 
 
 def _host_port(host: str, port: int) -> str:
@@ -203,7 +225,9 @@ def _route(route: dict[str, Any]) -> list[str]:
 
 
 def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
-    lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}"]
+    lines = [f"    {role}: pool {pool['pool']}, {pool['strategy']}", *_plugin(pool["plugin"])]
+    if pool["plugin"] is not None and pool["plugin"]["reply"] is not None:
+        return lines
     for number, upstream in enumerate(pool["upstreams"], 1):
         where = f"{upstream['address']}{' (LMTP)' if upstream['protocol'] == 'lmtp' else ''}"
         lines += _wrapped(f"{number}. {upstream['name']} at {where}: {upstream['reason']}", "      ", 3)
@@ -214,6 +238,18 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
         whom = "and none other does: it is refused" if name in placed else "so it is not tried"
         lines += _wrapped(f"-  {name} does not send for this reverse-path, {whom}", "      ", 3)
     return lines
+
+
+def _plugin(said: dict[str, Any] | None) -> list[str]:
+    if said is None:
+        return []
+    if said["reply"] is not None:
+        what = f"stops the message: {said['reply']}"
+    elif said["order"] is not None:
+        what = f"chooses {', '.join(said['order'])}; whom it leaves out is not tried"
+    else:
+        what = said["why"]
+    return _wrapped(f"plugin {said['name']}: {what}", "      ")
 
 
 def _wrapped(text: str, indent: str, hang: int = 2) -> list[str]:

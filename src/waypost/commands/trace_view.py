@@ -104,6 +104,8 @@ _STORIES: dict[str, Callable[[Record], str]] = {
     "answered_from_ledger": lambda e: f"came again, answered as the first time: {_answer(e)}",
     "refused": lambda e: f"{e.get('command', '')} refused{_whom(e)}: {_answer(e)}",
     "abandoned": lambda e: f"the client went away in mid-content: {e.get('reason', '')}",
+    "advised": lambda e: f"plugin {e['plugin']} {_advice(e)}",
+    "not_advised": lambda e: f"plugin {e['plugin']} had no usable answer for {e['target']}: {e['reason']}",
     "attempted": lambda e: f"{e['upstream']} did not take it{_as_copy(e)}, at {e['phase']}: {_reply(e) or e['text']}",
     "relayed": lambda e: f"{e['upstream']} took it: {_answer(e)}",
     "copied": lambda e: f"{e['upstream']} took the copy: {_answer(e)}",
@@ -117,6 +119,12 @@ _STORIES: dict[str, Callable[[Record], str]] = {
     "altered": lambda e: f"{e['action']} by hand{_owed(e)}: delivery {e['delivery']}, by {e['by']}",
 }
 """The sentence for each event of a message."""
+
+
+def _advice(event: Record) -> str:
+    if "order" in event:
+        return f"chose for {event['target']}: {', '.join(event['order'])}"
+    return f"stopped it: {_reply(event)}"
 
 
 def _answer(event: Record) -> str:

@@ -68,7 +68,7 @@ def build(
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
-        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by)
+        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by, pool.plugin)
     accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
     file = model.accounts_file
     routes = Routes(
@@ -91,6 +91,7 @@ def build(
         notices=NoticeSettings(str(model.notifications.sender or ""), model.notifications.per_hour),
         accounts_file=AccountsFile(file.path, file.format) if file else None,
         login=LoginLimits(model.limits.login.failures, model.limits.login.longest_delay, model.limits.login.forget),
+        plugins={name: plugin.definition(name) for name, plugin in model.plugins.items()},
         spill_size=model.limits.spill_size,
         max_received=model.limits.max_received,
         shutdown_timeout=model.shutdown_timeout,

@@ -5,7 +5,15 @@ Listeners, upstreams and files have modules of their own (`check_listeners`, `ch
 
 from collections.abc import Iterator, Sequence
 
-from waypost.config import check_accounts, check_listeners, check_logins, check_quotas, check_unused, check_upstreams
+from waypost.config import (
+    check_accounts,
+    check_listeners,
+    check_logins,
+    check_plugins,
+    check_quotas,
+    check_unused,
+    check_upstreams,
+)
 from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -52,6 +60,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     _check_rewriting(model, report)
     check_unused.check(model, report)
     check_quotas.check(model, report)
+    check_plugins.check(model, report)
     return report, secrets
 
 

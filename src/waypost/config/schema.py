@@ -33,6 +33,7 @@ from waypost.config.fields import (
     peers,
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
+from waypost.config.schema_plugins import PluginSection
 from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, RuleSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
@@ -300,6 +301,9 @@ class Configuration(Section):
     )
     upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
+    plugins: dict[Name, PluginSection] = Field(
+        {}, description="Programs and functions that choose among the upstreams of a pool, by name."
+    )
     routes: dict[Name, RouteSection] = Field(
         {},
         description="What happens to mail, by name. One route without any rules is for all mail.",

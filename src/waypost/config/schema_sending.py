@@ -236,6 +236,11 @@ class PoolSection(Section):
         "recipient",
         description="What the strategy `sticky` goes by: the first recipient, the reverse-path, or the account.",
     )
+    plugin: Reference | None = Field(
+        None,
+        description="The name of a plugin that is asked for the order instead, or to refuse or put off a message. "
+        "Whenever it has no usable answer the order is that of `strategy`.",
+    )
     upstreams: Annotated[
         dict[Name, Count],
         Short(

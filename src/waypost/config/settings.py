@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from waypost.net.settings import AccountsFile, ListenerSettings, LoginLimits
+from waypost.plugins.port import Definition
 from waypost.routing.route import Pool, Routes, Upstream
 
 
@@ -66,6 +67,7 @@ class Settings:
     notices: NoticeSettings = NoticeSettings()
     accounts_file: AccountsFile | None = None
     login: LoginLimits = field(default_factory=LoginLimits)
+    plugins: dict[str, Definition] = field(default_factory=dict)
     spill_size: int = 1024 * 1024
     max_received: int = 100
     shutdown_timeout: float = 8

@@ -19,6 +19,8 @@ from waypost.config.fields import Password, Section, StandIn, Text, UpstreamAddr
 from waypost.config.names import Namer, host_of
 from waypost.config.report import Report
 from waypost.config.smtp_dup import IMPORT_ADVICE
+from waypost.plugins.kinds import KINDS
+from waypost.plugins.port import Definition
 from waypost.smtp.address import AddressError, parse_mailbox
 from waypost.smtp.sasl import Secret
 
@@ -51,7 +53,7 @@ class User(Section):
     selector_algo_path: Annotated[str, *free_text(), Words("path")] = Field(
         "",
         description="`strategy` of the account's pool: `round_robin` for a path ending in `round-robin-plugin`, "
-        "`ordered` without one. Other plugins and scripts are not in this version and are refused.",
+        "`ordered` otherwise. Any other path becomes `plugin` of the pool: a Python file when it ends in `.py`.",
     )
     downstreams: tuple[Downstream, ...] = Field(min_length=1, description="The pool's `upstreams`, in this order.")
 
@@ -71,10 +73,15 @@ def check(old: SmtpmuxFile, report: Report) -> None:
             if user.email in seen:
                 report.problem((*path, "email"), "is there twice", f"the first is on line {seen[user.email]}")
             seen.setdefault(user.email, report.place((*path, "email")).line)
-        if user.selector_algo_path and not user.selector_algo_path.endswith(_ROUND_ROBIN):
+        kind = _kind(user.selector_algo_path)
+        if kind is not None and kind in KINDS:
+            fault = KINDS[kind].fault(Definition("", kind, (_path(user.selector_algo_path),)))
+            if fault is not None:
+                report.problem((*path, "selector_algo_path"), fault)
+        elif kind is not None:
             report.problem(
                 (*path, "selector_algo_path"),
-                "names a plugin or script, which this version cannot run",
+                "names a plugin or script of a kind that this version cannot run",
                 "leave it out to try the downstreams in order, or use the built-in round robin with a path that "
                 f"ends in {_ROUND_ROBIN}",
             )
@@ -140,7 +147,11 @@ def convert(old: SmtpmuxFile, tree: Tree, *, plaintext: bool) -> tuple[Tree, lis
                 native.mark(("pools", pool, "upstreams", len(members)), origin((*where, "addr")))
                 members.append(names[key])
         selector = (*here, "selector_algo_path")
-        strategy = "round_robin" if user.selector_algo_path else "ordered"
+        strategy = "round_robin" if user.selector_algo_path.endswith(_ROUND_ROBIN) else "ordered"
+        kind = _kind(user.selector_algo_path)
+        if kind is not None:
+            plugin = _plugin(native, user.selector_algo_path, kind, origin(selector))
+            native.put(("pools", pool, "plugin"), plugin, origin(selector))
         native.put(("pools", pool, "strategy"), strategy, origin(selector) if tree.get(selector) else given)
         native.put(("pools", pool, "upstreams"), members, origin((*here, "downstreams")))
         native.put(("routes", pool, "primary"), pool, given)
@@ -176,6 +187,34 @@ def settle_acceptance(native: Tree, folder: str | None, because: str) -> Problem
         f"no queue: {because}, so mail that no provider can take at once is refused for now (`acceptance: pass`)",
         "set WAYPOST_SPOOL_PATH to a folder that can be written, and it is kept and tried again for five days",
     )
+
+
+def _kind(path: str) -> str | None:
+    """The kind of plugin that a selector is; None for the round robin, and for none."""
+    if not path or path.endswith(_ROUND_ROBIN):
+        return None
+    return {".py": "python", ".star": "starlark"}.get(path[path.rfind(".") :] if "." in path else "", "go")
+
+
+def _path(selector: str) -> str:
+    """The path of a selector; one without a slash is a file in the working directory, not a name."""
+    return selector if "/" in selector else f"./{selector}"
+
+
+def _plugin(native: Tree, path: str, kind: str, origin: Origin) -> str:
+    """The name of the plugin for a selector; the same for all users who have it."""
+    plugins = native.get(("plugins",))
+    known = plugins if isinstance(plugins, dict) else {}
+    path = _path(path)
+    for name, section in known.items():
+        if isinstance(section, dict) and section.get(kind) == path:
+            return name
+    namer = Namer()
+    for name in known:
+        namer.name(name)
+    name = namer.name(path.rpartition("/")[2])
+    native.put(("plugins", name, kind), path, origin)
+    return name
 
 
 def _name(namer: Namer, downstream: Downstream, providers: Set[tuple[str, str]]) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from waypost.clock import Clock
+from waypost.delivery.advice import Advice, Case, Chosen, Known
 from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.quota_store import OwnCount
@@ -85,6 +86,7 @@ class Candidates:
         on_sleep: OnSleep = _unheard,
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
+        advice: Advice | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
@@ -92,6 +94,7 @@ class Candidates:
         self._sender = sender
         self._clock = clock
         self._chance = chance
+        self._advice = advice
         self._turns: dict[str, Turns] = {}
         self._health: dict[str, Health] = {}
 
@@ -113,6 +116,15 @@ class Candidates:
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
+
+    async def advised(self, pool: Pool, case: Case) -> Chosen:
+        """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
+        default = self.order(pool, case.envelope, case.client.account)
+        if self._advice is None or pool.plugin is None:
+            return default
+        quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
+        known = Known(self.standings.everything(pool), self._health, quotas, self._clock.monotonic())
+        return await self._advice.order(pool.plugin, pool, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""

@@ -36,6 +36,17 @@ class Standings:
         strange = frozenset(upstream.name for upstream in upstreams if not sends_for(upstream, reverse_path))
         return Facts(self._standings(pool), self._quotas.spent(upstreams), strange, key)
 
+    def everything(self, pool: Pool) -> dict[str, Standing]:
+        """All that can be known of the pool's upstreams, whatever its strategy looks at."""
+        now = self._clock.monotonic()
+        found = {}
+        for upstream in (member.upstream for member in pool.members):
+            average = self._averages.setdefault(upstream.name, Average())
+            found[upstream.name] = Standing(
+                self._in_flight(upstream.name), self._quotas.load(upstream), average.latency(now), average.errors(now)
+            )
+        return found
+
     def _standings(self, pool: Pool) -> dict[str, Standing]:
         upstreams = [member.upstream for member in pool.members]
         match pool.strategy:

@@ -115,7 +115,7 @@ class _Bounds:
 def _bounds_of(pool: Pool) -> _Bounds:
     upstreams = [member.upstream for member in pool.members]
     limits = [max(1, upstream.max_connections) for upstream in upstreams]
-    limit = max(limits) if pool.strategy == "ordered" else sum(limits)
+    limit = max(limits) if pool.strategy == "ordered" and pool.plugin is None else sum(limits)
     batch = max(PREFETCH, 4 * limit)  # with less the lane waits for the disk between claims
     rates = [upstream.rate for upstream in upstreams if upstream.rate is not None]
     if len(rates) == len(upstreams):  # one second's worth: what is claimed should not have to wait for long

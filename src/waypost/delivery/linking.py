@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from waypost.delivery.advice import Case
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit
 from waypost.mail.message import Client, Envelope, Recipient
@@ -124,6 +125,15 @@ class Linking:
     def judge(self, link: Link, phase: Phase, answer: Answer, *, each: bool = False) -> Judged:
         """What an answer on this link means. `each`: it is about one recipient, after the content."""
         return self._candidates.judge(link.upstream, phase, answer, link.began, link.lent, each=each)
+
+    async def be_advised(self, recipients: Sequence[Recipient]) -> None:
+        """Asks the pool's plugin for the order, once. It may stop the message as well."""
+        if self._order is None:
+            case = Case(self.message_id, self._client, self.envelope(recipients), self.route.name, background=False)
+            answer = await self._candidates.advised(self.route.primary, case)
+            if isinstance(answer, Reply):
+                self._refusal = answer
+            self._order = () if isinstance(answer, Reply) else answer
 
     def members(self, recipients: Sequence[Recipient]) -> Sequence[Member]:
         """The upstreams of the pool, best first: one order for the whole message."""

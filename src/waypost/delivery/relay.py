@@ -68,6 +68,8 @@ class LiveRelay(Linking):
         One that is refused for now goes on to the next upstream, together with those accepted before.
         """
         asked = [_Asked(recipient, self.failures) for recipient in recipients]
+        if self.route.primary.plugin is not None:
+            await self.be_advised(recipients)
         link = self.usable_link()
         if link is not None:
             self._sort(link, asked, await link.lent.add(fit_recipients(recipients, link.lent.extensions)))

@@ -99,6 +99,8 @@ class Sending:
         link, self._linking.link = self._linking.usable_link(), None
         if link is not None:
             return link
+        if self._linking.route.primary.plugin is not None:
+            await self._linking.be_advised(self._recipients)
         for member in self._linking.members(self._recipients):
             if member.upstream.name not in self._linking.spent:
                 link = await self._open_for_all(member.upstream)

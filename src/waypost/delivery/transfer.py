@@ -16,6 +16,7 @@ import structlog
 from waypost.clock import Clock
 from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
+from waypost.delivery.choice import Choice
 from waypost.delivery.findings import Answered, Findings
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
@@ -49,6 +50,7 @@ class Carrier:
         self.intend = intend
         self.log = log
         self.pace = Pace(clock)
+        self.choice = Choice(candidates, self.pace)
         self.on_record: dict[int, str] = {}
         """The upstream of the last intent, by the id of a delivery that runs."""
 
@@ -72,7 +74,7 @@ class Carrier:
 
         One that is announced and not delivered must be settled all the same, else it is in doubt after a restart.
         """
-        if len(pool.members) > 1:
+        if len(pool.members) > 1 or pool.plugin is not None:
             return  # which of them will be tried is not known yet
         name = pool.members[0].upstream.name
         small = [each for each in deliveries if each.message.content.size <= AT_ONCE and each.doubt != name]
@@ -96,7 +98,14 @@ class Carrier:
             await self.log.recorded()  # that it is in doubt, before it is sent again
         pending: Sequence[Recipient] = delivery.message.envelope.recipients
         try:
-            for member in attempt.members():
+            members: Sequence[Member] | Outcome
+            if pool.plugin is None:
+                members = self.choice.members(delivery, pool, policy)
+            else:
+                members = await self.choice.advised(delivery, pool, policy)
+                if isinstance(members, Outcome):
+                    return members
+            for member in members:
                 pending = await attempt.at(member.upstream, pending)
                 if not pending or attempt.is_over:
                     break
@@ -122,20 +131,6 @@ class _Attempt(Findings):
         super().__init__(delivery, pool, policy, carrier.log)
         self._carrier = carrier
         self._is_copy = delivery.role is Role.COPY
-
-    def members(self) -> Sequence[Member]:
-        """Whom to try, best first."""
-        pool, pace = self._pool, self._carrier.pace
-        if len(pool.members) == 1:
-            return pool.members
-        if self._doubt is not None and self._stays:
-            same = [member for member in pool.members if member.upstream.name == self._doubt]
-            if same:
-                return same
-        # One that has spent its pace is passed over, unless that leaves nobody.
-        message = self._delivery.message
-        order = self._carrier.candidates.order(pool, message.envelope, message.client.account)
-        return [member for member in order if not pace.wait(member.upstream)] or order
 
     async def at(self, upstream: Upstream, pending: Sequence[Recipient]) -> Sequence[Recipient]:
         """One upstream, in as many transactions as it takes; the recipients that should go on to the next.

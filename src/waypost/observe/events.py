@@ -24,11 +24,15 @@ FIELDS = {
     "message_id_field": "the Message-ID field, when it is near the start of the content",
     "acceptance": "when the client is told 250: `pass`, `hybrid` or `spool`",
     "role": "`primary` or `copy`",
-    "target": "whom the delivery is owed to: the pool of a copy, the pool or the route of a primary delivery",
+    "target": "whom the delivery is owed to: the pool of a copy, the pool or the route of a primary delivery; the "
+    "pool that a plugin was asked for",
     "upstream": "the upstream that was tried",
+    "plugin": "the plugin that was asked",
+    "order": "the upstreams to try, best first, a list",
     "command": "what was refused: a command in lower case, `content` for a whole message, or `other`",
     "phase": "where in the dialogue it ended: `resolve`, `connect`, `tls`, `greeting` ... `content`, `dot`",
-    "cause": "why there was no reply: `timeout`, `closed`, `unreachable`, `tls` ...",
+    "cause": "why there was no reply: `timeout`, `closed`, `unreachable`, `tls` ...; no answer of a plugin: "
+    "`timeout`, `crash`, `nonsense`, `busy`",
     "code": "the reply code",
     "enhanced": "the enhanced status code, when there was one",
     "text": "the text of the reply, or of what went wrong; control characters removed",
@@ -99,6 +103,16 @@ EVENTS = {
         "info",
         "the client disappeared in mid-content; nothing was kept",
         ("id", *_CLIENT, "reverse_path", "reason"),
+    ),
+    "advised": Event(
+        "info",
+        "a plugin chose the order in which upstreams are tried, or the reply that stops the message",
+        ("id", "plugin", "target", "order", *_REPLY),
+    ),
+    "not_advised": Event(
+        "warning",
+        "a plugin had no usable answer, so the order is that of the pool's strategy",
+        ("id", "plugin", "target", "cause", "reason"),
     ),
     "attempted": Event(
         "warning",

@@ -229,6 +229,19 @@ class MailLog(Lines):
             more = f",{json_text(facts)[1:-1]}" if facts else ""
             self._emit(f"{self._start(event, None)}{self._clients.piece(client)}{more}}}")
 
+    # -- plugins
+
+    def advised(self, message_id: str, plugin: str, pool: str, answer: Sequence[str] | Reply) -> None:
+        """A plugin chose the order in which upstreams are tried, or the reply that stops the message."""
+        said = pieces.answer(answer) if isinstance(answer, Reply) else f',"order":{addresses(answer)}'
+        about = f'{self._start("advised", message_id)},"plugin":{quote(plugin)},"target":{quote(pool)}'
+        self._tell(message_id, f"{about}{said}}}")
+
+    def not_advised(self, message_id: str, plugin: str, pool: str, cause: str, reason: str) -> None:
+        """A plugin had no usable answer, so the order is that of the pool's strategy."""
+        about = f'{self._start("not_advised", message_id)},"plugin":{quote(plugin)},"target":{quote(pool)}'
+        self._tell(message_id, f'{about},"cause":"{cause}","reason":{quote(reason)}}}')
+
     # -- what they share
 
     def _taken(

@@ -160,6 +160,12 @@ class Metrics:
             "account",
             "what",
         )
+        self.plugin_answers = Tally(
+            "plugin_answers",
+            "Questions to plugins, by what came of them: ok, or why the pool's own order was used.",
+            *("plugin", "outcome"),
+        )
+        self.plugin_duration = Durations("plugin_duration", "From the question to the answer.", "plugin")
         self.altered = Tally("altered", "Deliveries to which something was done by hand.", "action")
         self.event_loop_lag = 0.0
         self.registry = CollectorRegistry()
@@ -170,6 +176,11 @@ class Metrics:
     def report_lag(self, seconds: float) -> None:
         """Takes what `waypost.observe.lag` measures."""
         self.event_loop_lag = seconds
+
+    def plugin_answered(self, plugin: str, outcome: str, seconds: float) -> None:
+        """A question to a plugin has come to an end."""
+        self.plugin_answers[plugin, outcome] += 1
+        self.plugin_duration.observe((plugin,), seconds)
 
     async def scrape(self) -> bytes:
         """Everything in Prometheus' text format. The writing is done in a thread: it takes milliseconds."""

@@ -19,5 +19,37 @@ class Kind:
     """What is wrong with it and what to do, in a sentence for `waypost check`; None when nothing is."""
 
 
-KINDS: Mapping[str, Kind] = {}
+def _open_python(definition: Definition) -> Plugin:
+    from waypost.plugins.python import open_python
+
+    return open_python(definition)
+
+
+def _python_fault(definition: Definition) -> str | None:
+    from waypost.plugins.python import python_fault
+
+    return python_fault(definition)
+
+
+def _open_exec(definition: Definition) -> Plugin:
+    from waypost.plugins.lines import open_exec
+
+    return open_exec(definition)
+
+
+def _exec_fault(definition: Definition) -> str | None:
+    from waypost.plugins.lines import exec_fault
+
+    return exec_fault(definition)
+
+
+KINDS: Mapping[str, Kind] = {
+    "python": Kind(_open_python, _python_fault),
+    "exec": Kind(_open_exec, _exec_fault),
+}
 """By key: `python`, `exec`, `starlark`, `go`."""
+
+
+def opened(definition: Definition) -> Plugin:
+    """The plugin of a definition, not started yet."""
+    return KINDS[definition.kind].open(definition)

@@ -6,10 +6,10 @@ read an answer. Nothing in a question is secret: upstreams are shown as facts, w
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from waypost.plugins.header_fields import HeaderFields
 from waypost.smtp.reply import MAX_TEXT, EnhancedCode, Reply, printable
@@ -148,6 +148,14 @@ class Plugin(Protocol):
 
     async def close(self) -> None:
         """Ends it, and every process that it has started. Idempotent, raises nothing, takes two seconds at most."""
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A plugin that notices by itself that it has ended, so that another one is ready before the next question."""
+
+    on_end: Callable[[str], None]
+    """Set by whoever keeps it, once it has started; called with the reason, but not after `close`."""
 
 
 @dataclass(frozen=True, slots=True)
