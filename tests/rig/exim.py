@@ -1,6 +1,7 @@
 """A private Exim: it answers by PRDR as its users' names say, and asks for it where it is offered."""
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig.ports import free_port
-from rig.programs import require, require_root
+from rig.programs import lacking, require, require_root
 from rig.waiting import wait_until
 
 _USER = "Debian-exim"
@@ -82,6 +83,10 @@ def exim(onward: int | None = None) -> Iterator[Exim]:
     """
     program = require("exim4")
     require_root()
+    try:
+        pwd.getpwnam(_USER)
+    except KeyError:
+        lacking(f"there is no user {_USER}, whom Debian's Exim runs as")
     folder = Path(tempfile.mkdtemp(prefix="waypost-exim-"))
     folder.chmod(0o755)
     for name in ("spool", "log"):
