@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from bench.arrivals import Arrivals
 from bench.instance import Instance
@@ -186,6 +188,30 @@ def _tls_upstream(config: Config, _: Place) -> None:
     config["upstreams"]["primary"]["tls"] = {"mode": "implicit", "verify": False}
 
 
+def _submission(config: Config, _: Place) -> None:
+    config["listeners"][0]["mode"] = "submission"
+
+
+def _rewritten(config: Config, _: Place) -> None:
+    for route in config["routes"].values():
+        route["rewrite"] = "me@example.com"
+
+
+def _rewritten_there(config: Config, _: Place) -> None:
+    config["upstreams"]["primary"]["rewrite"] = "me@example.com"
+
+
+def _signed(algorithm: str) -> Change:
+    def change(config: Config, place: Place) -> None:
+        path = place.directory / f"{algorithm}.pem"
+        key = ed25519.Ed25519PrivateKey.generate() if algorithm == "ed25519" else rsa.generate_private_key(65537, 2048)
+        clear = serialization.NoEncryption()
+        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear))
+        config["dkim"] = [{"domain": "example.com", "selector": "s1", "key_file": str(path)}]
+
+    return change
+
+
 _hashes: list[str] = []
 
 
@@ -215,6 +241,8 @@ _NEW = ("--sessions=20",)
 _KEPT = ("--sessions=20", "--reuse")
 _CLIENT = Setup("client", "pass, own client, new connection", (_plain_listener,), _NEW)
 _CLIENT_KEPT = Setup("client-kept", "pass, own client, connection reused", (_plain_listener,), _KEPT)
+_SUBMITTED = Setup("submission", "pass, a submission listener", (_submission,))
+_REWRITTEN = Setup("rewrite", "`rewrite` on the route", (_submission, _rewritten))
 _RENEWED = Setup("upstream-new", "pass, a new connection to the upstream for each message", (_renewed,))
 
 
@@ -267,6 +295,12 @@ FEATURES: dict[str, Feature] = {
             _CLIENT_KEPT,
         ),
         Feature(Setup("proxy", "PROXY header from the client", (_proxy_listener,), (*_NEW, "--proxy")), _CLIENT),
+        Feature(_REWRITTEN, _SUBMITTED),
+        Feature(Setup("rewrite-there", "`rewrite` on the upstream", (_submission, _rewritten_there)), _SUBMITTED),
+        *(
+            Feature(Setup(f"dkim-{name}", f"DKIM, {name}", (_submission, _rewritten, _signed(name))), _REWRITTEN)
+            for name in ("rsa", "ed25519")
+        ),
         Feature(
             Setup("tls-out", "TLS to the upstream, new connection", (_renewed, _tls_upstream), sink_tls=True), _RENEWED
         ),

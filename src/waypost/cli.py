@@ -28,6 +28,7 @@ COMMANDS = {
     "queue": _Entry("queue", "see what is owed, and do something about it"),
     "trace": _Entry("trace", "tell the life of a message"),
     "oauth": _Entry("oauth", "log in at an upstream's provider, for its access tokens"),
+    "dkim": _Entry("dkim", "print the DNS records of the keys that mail is signed with"),
     "send": _Entry("send", "send a test message and show the whole dialogue"),
     "sink": _Entry("sink", "a test server that keeps what it gets and fails on request"),
     "hash-password": _Entry("hash_password", "print what to store of a password"),

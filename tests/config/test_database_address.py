@@ -36,6 +36,7 @@ def test_addresses(text, shown):
         "postgresql://u:hunter2@one:5432,[::1]:70000/db",
         "postgresql://u:hunter2/@host/db",
         "postgresql://u:12/hunter2@host/db",
+        "postgresql://u:0/hunter?2@host/db?hunter2",
         "postgresql://u:hunter2#@host/db",
         "postgresql://u:hunter2?@host/db",
         "postgresql://u:hunter2@@host/db",

@@ -2,8 +2,11 @@
 
 import copy
 from dataclasses import replace
+from functools import cache
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from waypost.config.load import read
 from waypost.config.schema import Configuration
@@ -32,7 +35,17 @@ BASE = {
 }
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
+
+@cache
+def dkim_keys(name):
+    """A key of its own for each name."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    clear = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, clear)
+
+
 WARM_UP = {"upstreams.NAME.warm_up": {"start": "2026-12-01", "limits": ["50", "100"]}}
+SIGNING = {"dkim": [{"domain": "example.com", "selector": "s1", "key_file": "rsa.pem"}]}
 FILE = {"accounts_file": {"path": "users", "format": "htpasswd"}}
 ASKING = {
     "tls": {"certificate": "cert.pem", "key": "key.pem"},
@@ -138,7 +151,24 @@ OTHER = {
         for section in ("timeouts", "background_timeouts")
         for phase in ("connect", "greeting", "command", "data", "block", "dot")
     },
-    "upstreams.NAME.rewrite_from": "me@example.com",
+    **{
+        f"{there}.{key}": value
+        for there in ("upstreams.NAME.rewrite", "routes.NAME.rewrite")
+        for key, value in {
+            "from": ({"*@a.example": "*@b.example"}, {f"{there}.remove": ["X"]}),
+            "envelope": ({"*": "me@example.com"}, {f"{there}.remove": ["X"]}),
+            "sender": ({"*": "me@example.com"}, {f"{there}.remove": ["X"]}),
+            "reply_to": ("none", {f"{there}.from": {"*": "me@example.com"}}),
+            "add": ({"X-App": "shop"}, {f"{there}.remove": ["X"]}),
+            "remove": (["X-Y"], {f"{there}.from": {"*": "me@example.com"}}),
+        }.items()
+    },
+    "dkim.0.domain": ("other.example", SIGNING),
+    "dkim.0.selector": ("s2", SIGNING),
+    "dkim.0.key_file": ("rsa2.pem", SIGNING),
+    "dkim.0.subdomains": ("true", SIGNING),
+    "dkim.0.headers": (["From", "To"], SIGNING),
+    "dkim.0.canonicalization": ("simple/relaxed", SIGNING),
     "upstreams.NAME.rate": "7/minute",
     "upstreams.NAME.client_address": "xclient",
     "upstreams.NAME.quota.0.limit": "7",
@@ -233,6 +263,8 @@ def files(folder, certificates):
         (folder / name).write_bytes(certificates.key.read_bytes())
     (folder / "ca.pem").write_bytes(certificates.ca_file.read_bytes())
     (folder / "ca2.pem").write_bytes(certificates.ca_file.read_bytes())
+    for name in ("rsa.pem", "rsa2.pem"):
+        (folder / name).write_bytes(dkim_keys(name))
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
     for name in ("mine.py", "other.py"):

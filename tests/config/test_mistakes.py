@@ -165,7 +165,7 @@ LINES = [
         "must be one value (duration) or a mapping of settings",
         "",
     ),
-    ("a.example.com:25}", "a:25, rewrite_from: me}", "6:36", "upstreams.a.rewrite_from", "not a mail address", "@"),
+    ("a.example.com:25}", "a:25, rewrite: me}", "6:31", "upstreams.a.rewrite.from.*", "not a mail address", "@"),
     ("a.example.com:25}", "a:25, quota: 500}", "6:29", "upstreams.a.quota[0]", "is not a quota", "500/day"),
     ("a.example.com:25}", "a:25, quota: 5/dey}", "6:29", "upstreams.a.quota[0].per", "is not one of", "mean day?"),
     ("a.example.com:25}", "a:25, quota: 5/day mesages}", "6:29", "upstreams.a.quota[0].of", "not one of", "messages?"),
@@ -200,7 +200,7 @@ LINES = [
     ("a.example.com:25}", "a:25, cost: -1}", "6:28", "upstreams.a.cost", "is not a number", "0.0001"),
     (
         "a.example.com:25}",
-        'a:25, senders: "*@x.example", rewrite_from: me@x.example}',
+        'a:25, senders: "*@x.example", rewrite: me@x.example}',
         "6:31",
         "upstreams.a.senders",
         "no effect beside",
@@ -387,11 +387,11 @@ def test_several_routes_and_nothing_to_choose_by(mistakes, load_text):
 
 
 def test_rewriting_is_for_submission_only(mistakes, load_text):
-    text = BASE.replace("a.example.com:25", "a.example.com:25, rewrite_from: me@example.com")
-    assert load_text(text).settings.upstreams["a"].rewrite_from is not None
+    text = BASE.replace("a.example.com:25", "a.example.com:25, rewrite: me@example.com")
+    assert load_text(text).settings.upstreams["a"].rewrite is not None
     relay = text.replace("accounts:", "  - {address: 10.0.0.5:25, mode: relay}\naccounts:")
     (problem,) = mistakes(relay)
-    assert (problem.place, problem.key) == ("c.yaml:7:48", "upstreams.a.rewrite_from")
+    assert (problem.place, problem.key) == ("c.yaml:7:43", "upstreams.a.rewrite")
     kept_apart = relay.replace('recipient: "*@example.com"', "listener: 127.0.0.1:2525")
     assert len(load_text(kept_apart).settings.listeners) == 2
 

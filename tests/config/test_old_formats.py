@@ -220,7 +220,7 @@ def test_smtpmux_the_documented_file(load_text):
     assert [member.upstream.name for member in pool.members] == ["mail1", "mail2"]
     upstream = settings.upstreams["mail1"]
     assert (upstream.credentials.username, upstream.credentials.password.reveal()) == ("any", "any")
-    assert (upstream.tls.mode, upstream.allow_plaintext_auth, upstream.rewrite_from) == ("opportunistic", False, None)
+    assert (upstream.tls.mode, upstream.allow_plaintext_auth, upstream.rewrite) == ("opportunistic", False, None)
     assert [warning.partition(";")[0] for warning in settings.warnings] == [
         "c.yaml: is in the format of smtpmux",
         "c.yaml: :1020 takes passwords without TLS from every network, as smtpmux did",
@@ -330,8 +330,8 @@ def test_smtpmux_names_pools_and_rewriting(load_text):
     assert upstreams[implicit].tls.mode == "implicit"
     assert upstreams["ipv6-1"].credentials is None
     assert upstreams["ipv6-1"].host == "::1"  # defect S21
-    assert upstreams[me].rewrite_from == Address("me", "example.com")
-    assert upstreams[apikey].rewrite_from is None  # defect S5
+    assert upstreams[me].rewrite.author.fixed == Address("me", "example.com")
+    assert upstreams[apikey].rewrite is None  # defect S5
     assert one.primary.strategy == two.primary.strategy == "ordered"
     assert settings.routes.rules == ()
 

@@ -21,7 +21,7 @@ CY = Recipient(Address("cy", "example.org"))
 
 def lines(envelope: Envelope, extensions: Extensions, *, quiet: bool = False) -> list[str]:
     """What would be said, without line ends."""
-    worded = fit(envelope, UPSTREAM, extensions, quiet=quiet)
+    worded = fit(envelope, extensions, quiet=quiet)
     assert not isinstance(worded, Failure)
     mail, recipients = worded
     return [encode(command).decode().removesuffix("\r\n") for command in (mail, *recipients)]
@@ -53,7 +53,7 @@ def test_a_copy_asks_for_silence() -> None:
 
 def test_nothing_is_added_that_the_client_did_not_say() -> None:
     everything = Extensions(True, 0, True, True, True, True, True, True, ("PLAIN",))
-    worded = fit(Envelope(NULL, (CY,)), UPSTREAM, everything)
+    worded = fit(Envelope(NULL, (CY,)), everything)
     assert worded == (c.Mail(NULL, NO_MAIL_PARAMETERS), [c.Rcpt(CY.address, NO_RCPT_PARAMETERS)])
 
 
@@ -62,7 +62,7 @@ def test_an_orcpt_beyond_ascii_goes_only_where_smtputf8_is_offered(dsn: bool) ->
     """A client may say one only in a transaction with SMTPUTF8 (RFC 6533 section 3), which binds the upstream too."""
     bob = Recipient(BOB.address, RcptParameters(None, "utf-8;bøb@example.net"))
     envelope = Envelope(ANN, (bob,), MailParameters(smtputf8=True))
-    refused = fit(envelope, UPSTREAM, Extensions(dsn=dsn))
+    refused = fit(envelope, Extensions(dsn=dsn))
     assert isinstance(refused, Failure)
     assert refused.cause is Cause.CAPABILITY
     said = lines(envelope, Extensions(dsn=dsn, smtputf8=True, eightbitmime=True))

@@ -325,7 +325,10 @@ def test_a_client_turned_away_is_always_told_of(told, client, event):
 
 def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, message, attempt):
     log, recipients = chatty.log, message.envelope.recipients
-    log.received(replace(message, digest=b"x" * 32), "r", "f:1:1", "hybrid")
+    log.received(replace(message, digest=b"x" * 32), "r", "f:1:1", "hybrid", ("example.com/s1",))
+    for place in ("route", "upstream"):
+        log.rewritten("i", place, "r", Address("a", "b"), NULL, aligned=True, signed=("example.com/s1",))
+        log.signature_broken("i", place, "r", ["a.example"])
     log.refused(client, "content", reply(550, "5.6.0", "no"), reverse_path=NULL, recipient=NULL, message_id="i")
     log.abandoned(client, NULL, "i", "gone")
     for answer in (attempt.answer, TIMEOUT):

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from waypost import __version__
 from waypost.observe.lag import LoopLag
 from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts
+from waypost.smtp.address import NULL
 from waypost.smtp.reply import reply
 
 FACTS = Facts(
@@ -113,6 +114,9 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.log.answered_from_ledger(client, message.envelope, "i", reply(250, "2.0.0", "OK"))
     told.log.notified(message, message, "failed", ())
     told.log.altered("i", "hold", 7, "copy", "t", [], "root")
+    told.log.rewritten("i", "route", "r", message.envelope.reverse_path, NULL, aligned=False)
+    told.log.signature_broken("i", "route", "r", ["a.example"])
+    told.metrics.signatures["a.example", "signed"] += 1
     told.metrics.allowances_spent["a", "messages"] += 1
     told.metrics.upstream_logins["ses", "PLAIN", "succeeded"] += 1
     told.metrics.token_requests["office", "fetched"] += 1

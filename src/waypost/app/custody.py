@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import structlog
@@ -50,6 +50,7 @@ class Responsibility:
         ledger: Ledger,
         maillog: MailLog,
         clock: Clock,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         assert stores.spool is not None  # noqa: S101  # else there is nothing to be responsible for
         self._spool = stores.spool
@@ -69,6 +70,7 @@ class Responsibility:
                 for name, upstream in settings.upstreams.items()
             },
             self._route_of_notice,
+            sign,
         )
         self.scheduler = Scheduler(
             self._spool,

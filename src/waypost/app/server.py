@@ -13,6 +13,7 @@ from waypost.app.admin import Admin, listening
 from waypost.app.authentication import new_authenticator
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
+from waypost.app.signing import new_signer
 from waypost.app.stores import Stores, stores_of
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
@@ -20,7 +21,8 @@ from waypost.delivery.advice import Advice
 from waypost.delivery.allowances import KIND as ALLOWANCE
 from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import SLEEP, Candidates
-from waypost.delivery.desk import Desk, IntakeSettings
+from waypost.delivery.desk import Desk
+from waypost.delivery.forming import Former, FormSettings
 from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
 from waypost.delivery.legs import Haste
@@ -66,6 +68,14 @@ class Server:
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
         self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
         self._own_count = OwnCount(self._clock.time, self.spool)
+        self._router = Router(settings.routes)
+        signer = new_signer(settings, self._clock.time, self.metrics)
+        self._former = Former(
+            FormSettings(settings.hostname, instance_of(settings), settings.max_received),
+            self._maillog,
+            self._router.may_send_as,
+            signer,
+        )
         quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
         self._plugins = Plugins(settings.plugins, self._clock, self.metrics.plugin_answered)
         self._candidates = Candidates(
@@ -74,9 +84,9 @@ class Server:
             quotas=quotas,
             in_flight=self._upstreams.busy,
             advice=Advice(self._plugins, self._maillog),
+            former=self._former,
         )
         self._ledger = Ledger(self._clock, self.spool)
-        self._router = Router(settings.routes)
         self._haste = Haste()
         self._allowances = Allowances(
             settings.routes.accounts,
@@ -89,7 +99,8 @@ class Server:
         self._ours: Responsibility | None = None
         if self.spool is not None:
             self._ours = Responsibility(
-                self._stores, settings, self._router, self._candidates, self._ledger, self._maillog, self._clock
+                *(self._stores, settings, self._router, self._candidates, self._ledger, self._maillog, self._clock),
+                sign=None if signer is None else signer.sign_at_once,
             )
         self._listeners = self._new_listeners()
         self._admin: Admin | None = None
@@ -108,7 +119,7 @@ class Server:
     def _new_listeners(self) -> Sequence[Listener]:
         settings, ours = self._settings, self._ours
         desk = Desk(
-            IntakeSettings(settings.hostname, instance_of(settings), settings.max_received),
+            self._former,
             self._router,
             self._candidates,
             None if ours is None else ours.copies,

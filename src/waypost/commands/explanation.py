@@ -2,12 +2,13 @@
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from textwrap import wrap
 from typing import Any
 
 from waypost.commands.consulting import consult
+from waypost.commands.explanation_rewrite import described, sentence
 from waypost.config.load import Loaded
 from waypost.delivery.advice import Case
 from waypost.mail.message import Client, Envelope, Recipient
@@ -37,6 +38,11 @@ class Question:
     account: str | None
     reverse_path: Address
     recipients: tuple[Address, ...]
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether routes and upstreams may rewrite it: mail of relay listeners is not ours to change."""
+        return self.listener.mode == "submission"
 
 
 def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
@@ -83,7 +89,8 @@ def _is_accepted(answer: dict[str, Any]) -> bool:
 
 def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether a recipient with another route than the first needs a message of its own."""
-    return first["name"] != other["name"] and "pass" in (first["acceptance"]["mode"], other["acceptance"]["mode"])
+    modes = first["acceptance"]["mode"], other["acceptance"]["mode"]
+    return first["name"] != other["name"] and ("pass" in modes or first["rewrite"] != other["rewrite"])
 
 
 def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Address) -> dict[str, Any]:
@@ -107,11 +114,16 @@ def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Ad
     }
     if decision.route is not None:
         route = decision.route
+        rewriting = route.rewrite if question.is_rewritten else None
+        asked = question
+        if rewriting is not None:
+            asked = replace(question, reverse_path=rewriting.reverse_path(question.reverse_path))
         answer["route"] = {
             "name": route.name,
             "acceptance": _acceptance(loaded, question, route),
-            "primary": _pool(loaded, route.primary, question, recipient, route.name),
-            "copies": [_copy(loaded, copy, question, recipient, route.name) for copy in route.copies],
+            "rewrite": described(rewriting, question.reverse_path),
+            "primary": _pool(loaded, route.primary, asked, recipient, route.name),
+            "copies": [_copy(loaded, copy, asked, recipient, route.name) for copy in route.copies],
         }
     return answer
 
@@ -151,6 +163,9 @@ def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, ro
                 "address": _host_port(place.member.upstream.host, place.member.upstream.port),
                 "protocol": "lmtp" if place.member.upstream.lmtp else "smtp",
                 "reason": place.reason,
+                "rewrite": described(
+                    place.member.upstream.rewrite if question.is_rewritten else None, question.reverse_path
+                ),
                 "quotas": [str(quota) for quota in place.member.upstream.quotas],
             }
             for place in places
@@ -187,9 +202,9 @@ def write(explanation: dict[str, Any]) -> str:
         lines += [
             "",
             *_wrapped(
-                "The recipients take different routes, and one with `acceptance: pass` shares no message with"
-                " others: who cannot go with the first recipient is answered 452 4.5.3, and the client sends to"
-                " them in another transaction.",
+                "The recipients take different routes, and one with `acceptance: pass`, or with a `rewrite` of its"
+                " own, shares no message with others: who cannot go with the first recipient is answered 452 4.5.3,"
+                " and the client sends to them in another transaction.",
                 "",
             ),
         ]
@@ -214,6 +229,7 @@ def _route(route: dict[str, Any]) -> list[str]:
         *_wrapped(
             f"acceptance: {acceptance['mode']} ({acceptance['because']}): {_MEANING[acceptance['mode']]}", "    "
         ),
+        *(_wrapped(sentence(route["rewrite"]), "    ") if route["rewrite"] else ()),
         *_upstreams("primary", route["primary"]),
     ]
     for copy in route["copies"]:
@@ -231,6 +247,8 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
     for number, upstream in enumerate(pool["upstreams"], 1):
         where = f"{upstream['address']}{' (LMTP)' if upstream['protocol'] == 'lmtp' else ''}"
         lines += _wrapped(f"{number}. {upstream['name']} at {where}: {upstream['reason']}", "      ", 3)
+        if upstream["rewrite"]:
+            lines += _wrapped(sentence(upstream["rewrite"]), "         ")
         for quota in upstream["quotas"]:
             lines += _wrapped(f"quota: {quota}; what is used of it only the running Waypost knows", "         ")
     placed = {upstream["name"] for upstream in pool["upstreams"]}

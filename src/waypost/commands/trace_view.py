@@ -95,9 +95,21 @@ def _durations(event: Record) -> str:
     return f"{_milliseconds(event['duration'])}{_in_brackets(each)}"
 
 
+def _rewritten(event: Record) -> str:
+    by = f"for {event['upstream']}" if "upstream" in event else f"by route {event.get('route', '?')}"
+    old = f", {event['original_reverse_path']} before" if "original_reverse_path" in event else ""
+    return _joined(
+        f"rewritten {by}: sender {event.get('reverse_path') or '<>'}{old}",
+        _with("signed by", ", ".join(event.get("signed", ()))),
+        "" if event.get("aligned", True) else "its From is of another domain",
+    )
+
+
 _STORIES: dict[str, Callable[[Record], str]] = {
     "received": lambda e: "came in whole",
     "composed": lambda e: f"composed, to report: {e['action']}",
+    "rewritten": _rewritten,
+    "signature_broken": lambda e: f"rewriting broke the DKIM signature of {_listed(e['domains'])}",
     "queued": lambda e: _joined(
         "taken into the spool: ours from here on", _with("because", e.get("reason")), mark=", "
     ),

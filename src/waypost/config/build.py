@@ -10,6 +10,7 @@ from waypost.config.fields import Section
 from waypost.config.logins import login_of
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.schema_accounts import AccountLimits, AccountSection
+from waypost.config.schema_rewrite import DkimSection, RewriteSection
 from waypost.config.schema_sending import (
     BackgroundTimeouts,
     RouteSection,
@@ -19,12 +20,16 @@ from waypost.config.schema_sending import (
 )
 from waypost.config.settings import (
     AdminSettings,
+    DkimSettings,
     JournalSettings,
     LogSettings,
     NoticeSettings,
     Settings,
     SpoolSettings,
 )
+from waypost.mail.added import added_field
+from waypost.mail.address_map import AddressMap
+from waypost.mail.rewrite import Rewrite
 from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
@@ -43,6 +48,7 @@ from waypost.routing.route import (
     Upstream,
     UpstreamTls,
 )
+from waypost.smtp.address import Address
 from waypost.smtp.sasl import Secret
 
 V = TypeVar("V", Limits, SessionTimeouts)
@@ -88,6 +94,7 @@ def build(
         admin=admin,
         log=LogSettings(model.log.format, model.log.level),
         journal=JournalSettings(model.journal.keep),
+        dkim=tuple(_dkim(key, secrets["dkim", index, "key_file"]) for index, key in enumerate(model.dkim)),
         notices=NoticeSettings(str(model.notifications.sender or ""), model.notifications.per_hour),
         accounts_file=AccountsFile(file.path, file.format) if file else None,
         login=LoginLimits(model.limits.login.failures, model.limits.login.longest_delay, model.limits.login.forget),
@@ -180,7 +187,7 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         max_age=section.max_age,
         timeouts=_timeouts(section.timeouts),
         background_timeouts=_timeouts(section.background_timeouts),
-        rewrite_from=section.rewrite_from,
+        rewrite=_rewrite(section.rewrite),
         rate=section.rate,
         client_address=section.client_address,
         quotas=_quotas(section),
@@ -218,6 +225,38 @@ def _route(name: str, section: RouteSection, pools: Mapping[str, Pool]) -> Route
         silence=section.silence,
         sync_budget=section.sync_budget,
         delay_warning=section.delay_warning or None,
+        rewrite=_rewrite(section.rewrite),
+    )
+
+
+def _rewrite(section: RewriteSection | None) -> Rewrite | None:
+    if section is None:
+        return None
+    author = _addresses(section.from_)
+    return Rewrite(
+        envelope=author if section.envelope is None else _addresses(section.envelope),
+        author=author,
+        sender=None if section.sender is None else _addresses(section.sender),
+        keep_reply_to=section.reply_to == "original",
+        add=tuple(added_field(name, text) for name, text in section.add.items()),
+        remove=tuple(name.lower() for name in section.remove),
+    )
+
+
+def _addresses(pairs: Mapping[str, Address]) -> AddressMap:
+    return AddressMap(tuple((pattern.lower(), address) for pattern, address in pairs.items()))
+
+
+def _dkim(section: DkimSection, key: Secret) -> DkimSettings:
+    header, _, body = section.canonicalization.partition("/")
+    return DkimSettings(
+        section.domain,
+        section.selector,
+        key,
+        section.headers,
+        "relaxed" if header == "relaxed" else "simple",
+        "relaxed" if body == "relaxed" else "simple",
+        section.subdomains,
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from waypost.config import (
     check_accounts,
+    check_dkim,
     check_listeners,
     check_logins,
     check_plugins,
     check_quotas,
+    check_rewrite,
     check_unused,
     check_upstreams,
 )
@@ -57,7 +59,8 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
         _refer(report, ("accounts_file", "route"), model.accounts_file.route, ("routes",), "route")
     _check_rules(model, report)
     _check_everything_has_a_route(model, report)
-    _check_rewriting(model, report)
+    check_rewrite.check(model, report)
+    secrets |= check_dkim.check(model, report)
     check_unused.check(model, report)
     check_quotas.check(model, report)
     check_plugins.check(model, report)
@@ -191,29 +194,3 @@ def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
         "add `rules`; one without conditions, as the last, is for all that is left",
         key=True,
     )
-
-
-def _check_rewriting(model: Configuration, report: Report) -> None:
-    """Rewriting changes what other servers' users wrote, so it is for submission only (RFC 6409 section 8)."""
-    rewriting = {name for name, upstream in model.upstreams.items() if upstream.rewrite_from is not None}
-    for index, listener in enumerate(model.listeners) if rewriting else ():
-        if listener.mode != "relay":
-            continue
-        called = check_listeners.called(index, model, report)
-        for route in _routes_from(listener.address.text, model):
-            section = model.routes.get(route)
-            primary = section.primary if section else ""
-            members = model.pools[primary].upstreams if primary in model.pools else (primary,)
-            for name in sorted(rewriting.intersection(members)):
-                report.problem(
-                    ("upstreams", name, "rewrite_from"),
-                    f"would change mail from a relay listener ({called}), which is not ours to change",
-                    "give that listener a rule with another route",
-                )
-                rewriting.discard(name)
-
-
-def _routes_from(listener: str, model: Configuration) -> list[str]:
-    if not model.rules:
-        return list(model.routes) if len(model.routes) == 1 else []
-    return [rule.route for rule in model.rules if not rule.account and (not rule.listener or listener in rule.listener)]

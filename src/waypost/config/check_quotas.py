@@ -11,9 +11,6 @@ def check(model: Configuration, report: Report) -> None:
     """Reports quotas that contradict each other, and settings that no strategy looks at."""
     for name, upstream in model.upstreams.items():
         _check_quotas(name, upstream, report)
-        if upstream.senders and upstream.rewrite_from is not None:
-            text = "has no effect beside `rewrite_from`, which gives every message one and the same sender"
-            report.problem(("upstreams", name, "senders"), text, "leave one of them out")
     for name, pool in model.pools.items():
         _check_pool(name, pool, model, report)
     _check_costs(model, report)

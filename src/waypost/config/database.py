@@ -28,7 +28,7 @@ def database_url(text: str) -> Secret:
     if text.partition("://")[0] not in ("postgresql", "postgres"):
         raise WrongValueError("is not the address of a PostgreSQL database", _EXAMPLE)
     form = _FORM.fullmatch(text)
-    if form is None or " " in text or "@" in form["path"] or _LONE_PERCENT.search(text):
+    if form is None or " " in text or "@" in text[form.end("authority") :] or _LONE_PERCENT.search(text):
         raise WrongValueError("is not a valid address of a database", _ESCAPES)
     user, _, hosts = form["authority"].rpartition("@")
     if "@" in user or not all(_HOST.fullmatch(host) for host in hosts.split(",")):

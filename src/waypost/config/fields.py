@@ -279,6 +279,12 @@ def count_of(least: int, most: int) -> tuple[Any, ...]:
     return _read(parse), WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
+def scalar(parse: Callable[[str], Any], render: Callable[[Any], Any] | None = None) -> tuple[Any, ...]:
+    """A value that only one section has, read by `parse` and printed by `render`."""
+    schema = WithJsonSchema(_STRING)
+    return (_read(parse), schema) if render is None else (_read(parse), _write(render), schema)
+
+
 def free_text(make: Callable[[str], Any] = str) -> tuple[Any, ...]:
     """Text that may be empty."""
     return _read(lambda text: make(values.line(text) if text else text)), WithJsonSchema(_STRING)

@@ -34,6 +34,7 @@ from waypost.config.fields import (
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
 from waypost.config.schema_plugins import PluginSection
+from waypost.config.schema_rewrite import DkimSection
 from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, RuleSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
@@ -332,6 +333,12 @@ class Configuration(Section):
     ] = Field(JournalSection(), description="What is remembered of messages that have gone.")
     notifications: NotificationsSection = Field(
         NotificationsSection(), description="What senders are told of messages that could not be delivered (DSNs)."
+    )
+    dkim: tuple[DkimSection, ...] = Field(
+        (),
+        description="The keys with which mail of submission listeners is signed (DKIM), by the domain of its author, "
+        "if the account may send as that author; and what Waypost itself writes. It needs the Python package "
+        "cryptography.",
     )
     admin: AdminSection | None = Field(
         None, description="HTTP for health checks and metrics; without it there is none."

@@ -17,7 +17,6 @@ from waypost.config.fields import (
     Flag,
     Glob,
     HostName,
-    Mailbox,
     Name,
     Network,
     Rate,
@@ -34,6 +33,7 @@ from waypost.config.fields import (
 )
 from waypost.config.schema_login import Auth
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
+from waypost.config.schema_rewrite import Rewriting
 from waypost.routing.route import (
     BACKGROUND,
     Acceptance,
@@ -199,10 +199,10 @@ class UpstreamSection(Section):
         "The null reverse-path may go everywhere.",
     )
     cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
-    rewrite_from: Mailbox | None = Field(
+    rewrite: Rewriting | None = Field(
         None,
-        description="The address that replaces the reverse-path (unless it is null) and the address in the From field. "
-        "The old From goes to Reply-To when there is none. For mail from submission listeners only.",
+        description="What this upstream wants to be different in mail of submission listeners, changed at each attempt "
+        "here and nowhere else. One address replaces the reverse-path (unless it is null) and the address in From.",
     )
 
 
@@ -346,6 +346,12 @@ class RouteSection(Section):
         _BACKOFF.lifetime,
         description="After this time a delivery from the spool is given up: the sender of a message is notified, and a "
         "copy becomes a dead letter.",
+    )
+    rewrite: Rewriting | None = Field(
+        None,
+        description="What is changed in mail of submission listeners, once, when it comes in: primary and copies get "
+        "the same. One address replaces the reverse-path (unless it is null) and the address in From. Recipients on "
+        "routes that rewrite in different ways need a message for each.",
     )
 
 

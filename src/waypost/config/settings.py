@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from waypost.mail.dkim import DEFAULT_HEADERS
+from waypost.mail.dkim_canonical import Canonical
 from waypost.net.settings import AccountsFile, ListenerSettings, LoginLimits
 from waypost.plugins.port import Definition
 from waypost.routing.route import Pool, Routes, Upstream
+from waypost.smtp.sasl import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DkimSettings:
+    """One key and what it signs. `key` is a private key in PEM."""
+
+    domain: str
+    selector: str
+    key: Secret
+    headers: tuple[str, ...] = DEFAULT_HEADERS
+    header_form: Canonical = "relaxed"
+    body_form: Canonical = "relaxed"
+    subdomains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One configuration, checked as a whole."""
 
@@ -66,6 +82,7 @@ class Settings:
     journal: JournalSettings = JournalSettings()
     notices: NoticeSettings = NoticeSettings()
     accounts_file: AccountsFile | None = None
+    dkim: tuple[DkimSettings, ...] = ()
     login: LoginLimits = field(default_factory=LoginLimits)
     plugins: dict[str, Definition] = field(default_factory=dict)
     spill_size: int = 1024 * 1024

@@ -23,7 +23,7 @@ def show_json(loaded: Loaded) -> dict[str, Any]:
 
 
 def _effective(loaded: Loaded) -> dict[str, Data]:
-    dumped = loaded.model.model_dump(mode="json")
+    dumped = loaded.model.model_dump(mode="json", by_alias=True)
     return {key: value for key, value in ((key, _plain(value)) for key, value in dumped.items()) if _is_set(value)}
 
 

@@ -37,7 +37,7 @@ class Downstream(Section):
         description="`address` of an upstream. Port 465 is implicit TLS, every other port STARTTLS when it is offered."
     )
     user: Annotated[str, *free_text(), Words("text")] = Field(
-        "", description="`auth.username`; without it there is no AUTH. When it is an address, also `rewrite_from`."
+        "", description="`auth.username`; without it there is no AUTH. When it is an address, also `rewrite`."
     )
     # `pass` is a keyword of Python, so the model's field has another name.
     password: Annotated[Secret, *free_text(Secret), Words("secret")] = Field(
@@ -241,6 +241,6 @@ def _put_upstream(native: Tree, name: str, downstream: Downstream, origin: Any, 
     if plaintext:
         native.put((*here, "allow_plaintext_auth"), "true", Origin(INSECURE))
     try:
-        native.put((*here, "rewrite_from"), str(parse_mailbox(downstream.user)), origin("user"))
+        native.put((*here, "rewrite"), str(parse_mailbox(downstream.user)), origin("user"))
     except AddressError:
         pass  # a login name such as `apikey` is no address, so the client's own stays (defect S5)

@@ -61,7 +61,7 @@ def settings_of(section: type[Section], path: Path = ()) -> Iterator[Setting]:
     """Every setting below `section`, in the order of the schema."""
     for name, field in section.model_fields.items():
         shape = shape_of_field(field)
-        here = (*path, name)
+        here = (*path, field.alias or name)
         if shape.section is None:
             yield Setting(here, field, shape)
         else:

@@ -13,6 +13,7 @@ def foreign_author(upstream: Upstream, reverse_path: Address, content: Content) 
     """Why the upstream does not take this content, or None: it sends for none of an author's domain.
 
     Notifications, whose reverse-path is null, may go everywhere. So may content without an author that can be read.
+    Where the upstream rewrites From, what counts is the author that it will be told.
     """
     if not upstream.senders or reverse_path.is_null:
         return None
@@ -21,8 +22,11 @@ def foreign_author(upstream: Upstream, reverse_path: Address, content: Content) 
         if field.name.lower() != b"from":
             continue
         for author in read_authors(unfolded(header.head[field.value : field.end])):
-            _, at, domain = author.address.rpartition(b"@")
-            if at and not writes_for(upstream, text := domain.strip().decode("utf-8", "backslashreplace")):
-                words = f"{upstream.name} does not send for {text}, the domain in the From field (`senders`)"
+            local, at, domain = author.address.decode("utf-8", "backslashreplace").rpartition("@")
+            address = Address(local, domain.strip())
+            if upstream.rewrite is not None:
+                address = upstream.rewrite.author.of(address)
+            if at and not writes_for(upstream, address.domain):
+                words = f"{upstream.name} does not send for {address.domain}, the domain in the From field (`senders`)"
                 return Failure(Phase.DATA, Cause.SENDER, words)
     return None

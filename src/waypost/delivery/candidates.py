@@ -14,8 +14,10 @@ from waypost.clock import Clock
 from waypost.delivery.advice import Advice, Case, Chosen, Known
 from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
+from waypost.delivery.forming import Former, is_rewritten_for
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
+from waypost.delivery.reforming import Reformed, with_reverse_path
 from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.delivery.spool import Note
 from waypost.mail.content import Content
@@ -87,11 +89,13 @@ class Candidates:
         quotas: Quotas | None = None,
         in_flight: InFlight = unknown_in_flight,
         advice: Advice | None = None,
+        former: Former | None = None,
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
         self.standings = Standings(clock, self.quotas, in_flight)
         self._sender = sender
+        self._former = former
         self._clock = clock
         self._chance = chance
         self._advice = advice
@@ -153,14 +157,20 @@ class Candidates:
         fit: Fit,
         *,
         client: Client,
+        message_id: str,
         background: bool,
         content: Content | None = None,
     ) -> Link | Judged:
         """Opens a transaction; when that fails, the failure is already counted and judged.
 
         `fit` words the envelope for what the upstream offers. `content` may be sent along where that is possible:
-        then the link has the answer to it.
+        then the link has the answer to it. Raises OSError when it cannot be read.
         """
+        reformed: Reformed | None = None
+        if upstream.rewrite is not None and self._former is not None and is_rewritten_for(client):
+            fit = with_reverse_path(fit, upstream.rewrite)
+            reformed = Reformed(self._former, upstream, message_id, client, envelope.reverse_path)
+            content = None if content is None else await reformed.of(content)
         began = self._clock.monotonic()
         health = self._health_of(upstream.name)
         reserved: Reservation | None = None
@@ -188,7 +198,7 @@ class Candidates:
             if reserved is not None:
                 reserved.settle(reserved.recipients if is_taken(begun.phase, begun.answer) else 0)
             return self.judge(upstream, begun.phase, begun.answer, began, phases=begun.phases)
-        lent = begun.lent
+        lent = begun.lent if reformed is None else reformed.lent(begun.lent)
         if reserved is not None:
             lent = Counted(lent, reserved, begun.recipients, begun.dot)
         answers = (*begun.recipients, *[CROWDED] * crowded) if crowded else begun.recipients

@@ -9,6 +9,7 @@ from waypost.delivery.allowances import Allowances
 from waypost.delivery.candidates import Candidates
 from waypost.delivery.copies import Copies
 from waypost.delivery.custody import Custody, CustodyLog
+from waypost.delivery.forming import Former
 from waypost.delivery.indoubt import Ledger
 from waypost.delivery.legs import Haste
 from waypost.delivery.linking import RelayLog
@@ -36,8 +37,11 @@ class ContentSink(Protocol):
 class IntakeLog(RelayLog, CustodyLog, Protocol):
     """Whoever writes down what happens to mail."""
 
-    def received(self, message: Message, route: str, rule: str, acceptance: str) -> None:
-        """Content has come in whole, for this route in this mode; or several, with commas between them."""
+    def received(self, message: Message, route: str, rule: str, acceptance: str, signed: Sequence[str] = ()) -> None:
+        """Content has come in whole, for this route in this mode; or several, with commas between them.
+
+        `signed` says with which keys: `example.com/s1`.
+        """
 
     def refused(
         self,
@@ -70,19 +74,10 @@ class IntakeLog(RelayLog, CustodyLog, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeSettings:
-    """`instance` is what we know our own `Received` fields by."""
-
-    hostname: str
-    instance: str
-    max_received: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Desk:
     """What every reception needs: the tools of one configuration."""
 
-    settings: IntakeSettings
+    former: Former
     router: Router
     candidates: Candidates
     copies: Copies | None

@@ -2,7 +2,7 @@
 
     recipients: route each to a leg, and ask that: the primary in `pass` and `hybrid`, nobody in `spool`
     write:      keep the content
-    finish:     known already? -> trace -> by acceptance mode:
+    finish:     known already? -> form: rewriting, trace, signatures -> by acceptance mode:
         pass:   prepare the copies -> relay to the primary -> commit or abort -> reply
         else:   take it into custody, which relays what it can and stores the rest -> reply
 
@@ -19,6 +19,7 @@ import structlog
 from waypost.delivery.copies import NO_ROOM
 from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
+from waypost.delivery.forming import Given
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Leg, close_after
 from waypost.delivery.metered import Metered
@@ -26,7 +27,6 @@ from waypost.delivery.relay import LiveRelay
 from waypost.delivery.spool import SpoolError
 from waypost.delivery.telling import tell
 from waypost.delivery.told import Told
-from waypost.delivery.tracing import traced_content
 from waypost.delivery.vouching import vouched
 from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
@@ -186,12 +186,16 @@ class Reception:
         known = await self._recorded(envelope, content)
         if known is not None:
             return known
-        traced = traced_content(desk, self._client, self._id, envelope, content)
-        if isinstance(traced, Reply):
-            return Told(traced)
-        message = Message(self._id, desk.clock.time(), self._client, envelope, traced, self._digest)
-        desk.log.received(message, *self._legs.words())
         [leg, *_] = self._legs
+        rewrite = self._legs.rewrite
+        given = Given(self._id, self._client, self._mail.reverse_path, envelope, content, leg.route.name, rewrite)
+        formed = await desk.former.accepted(given, desk.clock.time())
+        if isinstance(formed, Reply):
+            return Told(formed)
+        message = Message(self._id, desk.clock.time(), self._client, envelope, formed.content, self._digest)
+        desk.log.received(message, *self._legs.words(), formed.signed)
+        if formed.tell is not None:
+            formed.tell()
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
@@ -217,7 +221,7 @@ class Reception:
 
     def _envelope(self) -> Envelope:
         recipients = [recipient for leg in self._legs for recipient in leg.accepted]
-        return Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
+        return Envelope(self._legs.reverse_path, tuple(recipients), self._mail.parameters)
 
     async def _kept(self) -> Content | None:
         if self._sink is None:

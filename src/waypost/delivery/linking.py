@@ -111,9 +111,11 @@ class Linking:
         envelope = self.envelope(recipients)
 
         def worded(extensions: Extensions) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
-            return fit(envelope, upstream, extensions, each=self._each)
+            return fit(envelope, extensions, each=self._each)
 
-        link = await self._candidates.begin(upstream, envelope, worded, client=self._client, background=False)
+        link = await self._candidates.begin(
+            upstream, envelope, worded, client=self._client, message_id=self.message_id, background=False
+        )
         if isinstance(link, Judged):
             self.spent.add(upstream.name)
             self.failures.append((link.attempt.answer, link.verdict))

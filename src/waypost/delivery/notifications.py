@@ -78,6 +78,8 @@ class NoticePolicy:
     hosts: Mapping[str, str] = field(default_factory=dict)
     route_of: Callable[[Client, Address], str | None] = lambda client, recipient: None
     """The route for the mail of this client to this recipient; None: that of the message reported on."""
+    sign: Callable[[bytes], bytes] | None = None
+    """Makes the DKIM signatures of a notification, fields to be put in front."""
 
 
 class Notifications:
@@ -135,18 +137,19 @@ class Notifications:
             delivery.expires_at if action is Action.DELAYED else None,
         )
         client = Client(message.client.listener, "", 0, policy.hostname, "local", message.client.account)
-        notice = Message(id_, now, client, *_wrapped(compose(notification), reverse_path))
+        notice = Message(id_, now, client, *_wrapped(compose(notification), reverse_path, policy.sign))
         self._log.notified(message, notice, action, [each.recipient for each in outcomes])
         route = policy.route_of(client, reverse_path) or delivery.route
         return ((notice, Planned(primary_lane(route), route, now + policy.lifetime_of(route))),), outcomes
 
 
-def _wrapped(composed: Composed, to: Address) -> tuple[Envelope, MemoryContent]:
+def _wrapped(composed: Composed, to: Address, sign: Callable[[bytes], bytes] | None) -> tuple[Envelope, MemoryContent]:
     """Envelope and content. The null reverse-path and NOTIFY=NEVER keep reports from being reported on."""
     parameters = NO_MAIL_PARAMETERS
     if composed.eightbit:
         parameters = MailParameters(body="8BITMIME", smtputf8=composed.smtputf8)
-    return Envelope(NULL, (Recipient(to, _QUIET),), parameters), MemoryContent(composed.content)
+    content = composed.content if sign is None else sign(composed.content) + composed.content
+    return Envelope(NULL, (Recipient(to, _QUIET),), parameters), MemoryContent(content)
 
 
 def _asking(

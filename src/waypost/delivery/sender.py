@@ -7,7 +7,6 @@ from typing import Protocol
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
-from waypost.mail.rewrite import rewritten_reverse_path
 from waypost.routing.route import Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
@@ -100,7 +99,7 @@ _QUIET = RcptParameters(notify=("NEVER",))
 
 
 def fit(
-    envelope: Envelope, upstream: Upstream, extensions: Extensions, *, quiet: bool = False, each: bool = False
+    envelope: Envelope, extensions: Extensions, *, quiet: bool = False, each: bool = False
 ) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
     """MAIL and RCPT for an upstream with these extensions, or why it cannot carry the message.
 
@@ -123,10 +122,7 @@ def fit(
         )
     if each and extensions.prdr:
         parameters = replace(parameters, prdr=True)
-    reverse_path = envelope.reverse_path
-    if upstream.rewrite_from is not None:
-        reverse_path = rewritten_reverse_path(reverse_path, upstream.rewrite_from)
-    return c.Mail(reverse_path, parameters), fit_recipients(envelope.recipients, extensions, quiet=quiet)
+    return c.Mail(envelope.reverse_path, parameters), fit_recipients(envelope.recipients, extensions, quiet=quiet)
 
 
 def fit_recipients(recipients: Sequence[Recipient], extensions: Extensions, *, quiet: bool = False) -> Sequence[c.Rcpt]:

@@ -10,7 +10,6 @@ from waypost.delivery.sender import by_answer, lacks_8bitmime
 from waypost.mail.content import Content
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Phase, Role, Status
-from waypost.mail.rewrite import rewritten_content
 from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Upstream
 from waypost.routing.verdict import Kind
@@ -185,8 +184,6 @@ class Sending:
             if lacking is not None:
                 phase, answer = Phase.DATA, lacking
             else:
-                if upstream.rewrite_from is not None:
-                    content = rewritten_content(content, upstream.rewrite_from)
                 linking.sending_to = upstream.name
                 phase, answer = await lent.send(content)
             verdicts = lent.verdicts(answer)

@@ -25,7 +25,6 @@ from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
 from waypost.mail.outcome import Answer, Outcome, Phase, Role, Status
-from waypost.mail.rewrite import rewritten_content
 from waypost.routing.route import InDoubtPolicy, Member, Pool, Upstream
 from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply
@@ -142,8 +141,6 @@ class _Attempt(Findings):
         group = tuple(pending)
         while group:
             content = self._delivery.message.content
-            if upstream.rewrite_from is not None:
-                content = rewritten_content(content, upstream.rewrite_from)
             link = await self._begin(upstream, group, content)
             if isinstance(link, Judged):
                 self._intended = None
@@ -183,19 +180,24 @@ class _Attempt(Findings):
     async def _begin(self, upstream: Upstream, group: tuple[Recipient, ...], content: Content) -> Link | Judged:
         """Opens a transaction. A copy that is small may leave in one write with it, and is intended before."""
         carrier = self._carrier
-        envelope = message = self._delivery.message.envelope
-        if upstream.senders and (foreign := foreign_author(upstream, message.reverse_path, content)) is not None:
+        message = self._delivery.message
+        envelope = message.envelope
+        if upstream.senders and (foreign := foreign_author(upstream, envelope.reverse_path, content)) is not None:
             return carrier.candidates.decline(upstream, foreign)
         along = content if self._is_copy and content.size <= AT_ONCE else None
         if along is not None:
             await self._intend(upstream)
-        if len(group) != len(message.recipients):
-            envelope = Envelope(message.reverse_path, group, message.parameters)
-        worded = partial(fit, envelope, upstream, quiet=self._is_copy, each=len(group) > 1)
+        if len(group) != len(envelope.recipients):
+            envelope = Envelope(envelope.reverse_path, group, envelope.parameters)
+        worded = partial(fit, envelope, quiet=self._is_copy, each=len(group) > 1)
         if upstream.rate is not None:
             carrier.pace.take(upstream)
         return await carrier.candidates.begin(
-            upstream, envelope, worded, client=self._delivery.message.client, background=True, content=along
+            *(upstream, envelope, worded),
+            client=message.client,
+            message_id=message.id,
+            background=True,
+            content=along,
         )
 
     def _sorted(

@@ -44,6 +44,10 @@ FIELDS = {
     "reused": "whether the connection had been used before",
     "tls": "TLS version and cipher between us and the upstream",
     "next_attempt_at": "when the delivery is tried again; absent when that is the client's affair",
+    "original_reverse_path": "the reverse-path before it was rewritten, where it was another",
+    "aligned": "whether reverse-path and From are of the same domain, or one of a domain below the other's",
+    "signed": "the DKIM keys that signed it, a list of domain and selector: `example.com/s1`",
+    "domains": "the domains whose signatures do not fit any more, a list",
     "about": "the id of the message that the notification is about",
     "notice": "the id of the notification, which is a message of its own",
     "action": "what a notification reports: `failed`, `delayed`, `relayed`; what was done by hand: `retry`, `hold` ...",
@@ -75,9 +79,19 @@ EVENTS = {
         "the content has come in whole and a route is chosen",
         (
             *("id", "reverse_path", "recipients", "recipient_count", "size", "digest", "message_id_field"),
-            *("route", "rule", "acceptance"),
+            *("route", "rule", "acceptance", "signed"),
             *_CLIENT,
         ),
+    ),
+    "rewritten": Event(
+        "info",
+        "what a route (once, at acceptance) or an upstream (at each attempt there) wants to be different was changed",
+        ("id", "route", "upstream", "reverse_path", "original_reverse_path", "aligned", "signed"),
+    ),
+    "signature_broken": Event(
+        "warning",
+        "rewriting has broken DKIM signatures of others; told once for each message",
+        ("id", "route", "upstream", "domains"),
     ),
     "composed": Event(
         "info",

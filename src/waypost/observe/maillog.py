@@ -14,9 +14,9 @@ from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Attempt, Role
 from waypost.observe import pieces
-from waypost.observe.lines import Lines
 from waypost.observe.pieces import addresses, member, quote, recipient_texts
 from waypost.observe.record import json_text, timestamp
+from waypost.observe.rewriting import RewritingLines
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply
 
@@ -36,7 +36,7 @@ _HEAD = 4096  # octets in which the Message-ID field is looked for: it comes ear
 _MESSAGE_ID = re.compile(rb"Message-I[Dd]:[ \t]*(?:\r\n[ \t]+)?(<[\x21-\x7e]{1,250}>)")  # in its usual spellings
 
 
-class MailLog(Lines):
+class MailLog(RewritingLines):
     """Tells what happens to mail.
 
     `emit` takes one record, JSON without a line break, and must not raise; `journal` gets those that have an id.
@@ -45,17 +45,20 @@ class MailLog(Lines):
 
     # -- in
 
-    def received(self, message: Message, route: str, rule: str, acceptance: str = "") -> None:
-        """Content has come in whole, and `rule` has chosen `route`."""
+    def received(
+        self, message: Message, route: str, rule: str, acceptance: str = "", signed: Sequence[str] = ()
+    ) -> None:
+        """Content has come in whole, and `rule` has chosen `route`. `signed` says with which DKIM keys."""
         client, envelope, content = message.client, message.envelope, message.content
         path, recipients = str(envelope.reverse_path), recipient_texts(envelope.recipients)
         header = message_id_field(content)
+        by = f',"signed":{addresses(signed)}' if signed else ""
         line = (
             f'{self._start("received", message.id)},"reverse_path":{quote(path)},"recipients":{addresses(recipients)}'
             f',"recipient_count":{len(recipients)},"size":{content.size}'
             f"{member('digest', message.digest.hex())}{member('message_id_field', header)}"
             f',"route":{quote(route)},"rule":{quote(rule)}'
-            f"{member('acceptance', acceptance)}{self._clients.piece(client)}}}"
+            f"{member('acceptance', acceptance)}{by}{self._clients.piece(client)}}}"
         )
         self._tell(message.id, line, _keys(path, recipients, header))
         self._metrics.messages_received[client.listener,] += 1

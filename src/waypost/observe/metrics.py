@@ -166,6 +166,19 @@ class Metrics:
             *("plugin", "outcome"),
         )
         self.plugin_duration = Durations("plugin_duration", "From the question to the answer.", "plugin")
+        self.messages_rewritten = Tally(
+            "messages_rewritten",
+            "Messages that were rewritten, by where; not_aligned: reverse-path and From are of different domains.",
+            *("place", "name", "alignment"),
+        )
+        self.signatures_broken = Tally(
+            "signatures_broken", "Messages whose DKIM signatures rewriting has broken, by where.", "place", "name"
+        )
+        self.signatures = Tally(
+            "signatures",
+            "Messages for whose author there is a DKIM key; all outcomes but signed went without a signature.",
+            *("domain", "outcome"),
+        )
         self.altered = Tally("altered", "Deliveries to which something was done by hand.", "action")
         self.event_loop_lag = 0.0
         self.registry = CollectorRegistry()

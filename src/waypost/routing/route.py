@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from waypost.mail.rewrite import Rewrite
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
-from waypost.smtp.address import Address
 
 Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
@@ -78,8 +78,8 @@ class Upstream:
     max_age: float = 300
     timeouts: Timeouts = Timeouts()
     background_timeouts: Timeouts = BACKGROUND
-    rewrite_from: Address | None = None
-    """The address that replaces reverse-path and From field, for the smtpmux format."""
+    rewrite: Rewrite | None = None
+    """What it wants to be different in mail of submission listeners, at each attempt there."""
     rate: float | None = None
     """Messages per second that it is given from the spool, at most; None is no limit."""
     client_address: ClientAddress | None = None
@@ -168,6 +168,8 @@ class Route:
     """Seconds that a client waits for upstreams in `hybrid`, over one transaction."""
     delay_warning: float | None = None
     """Seconds after which the sender is told that the message is still on its way; None: never."""
+    rewrite: Rewrite | None = None
+    """What is changed in mail of submission listeners, once, at acceptance."""
 
     def acceptance_for(self, submission: bool) -> Acceptance:
         """The mode for a client of a submission listener, or of a relay listener (semantics.md section 1)."""
