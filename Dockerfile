@@ -16,7 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # Compiled here, because the running container writes nothing: without it every start would compile anew.
 # With the driver for a spool on PostgreSQL, which costs nothing where it is not used.
-RUN /opt/waypost/bin/pip install --no-compile '.[dkim,postgres]' \
+RUN /opt/waypost/bin/pip install --no-compile '.[dkim,postgres,starlark]' \
     && /opt/waypost/bin/python -m compileall -q -j 0 /opt/waypost/lib
 
 

@@ -18,8 +18,8 @@ from rig.waypost import waypost as run_waypost
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
-    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "oauth", "send", "healthcheck", "version"),
-    *("hash-password", "dkim"),
+    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "upstream", "oauth", "send"),
+    *("healthcheck", "version", "hash-password", "dkim"),
 }
 CONFIG_COMMANDS = {"show", "import", "schema", "init"}
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": _Entry("configuration", "read the configuration and report every error in it"),
     "explain": _Entry("explain", "say where a message would go, and why"),
     "config": _Entry("configuration", "show, import or begin a configuration; print its schema"),
+    "upstream": _Entry("upstream", "see how upstreams are, test, pause and resume them"),
     "queue": _Entry("queue", "see what is owed, and do something about it"),
     "trace": _Entry("trace", "tell the life of a message"),
     "oauth": _Entry("oauth", "log in at an upstream's provider, for its access tokens"),

@@ -40,7 +40,8 @@ asyncio.run(main())
 
 
 def test_nothing_is_loaded_before_somebody_connects(tmp_path):
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    environ = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", RUNNING_UNUSED, tmp_path], capture_output=True, check=True, timeout=60, env=environ
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from configuration_texts import SMALL
 
+from rig.sink import StoringSink
 from waypost.cli import main
 from waypost.config.load import read
 
@@ -74,7 +75,7 @@ def test_check_prints_every_mistake(folder, capsys):
 
 
 class Greeter:
-    """Listens, and says one thing to whoever comes first."""
+    """Listens, says one thing to whoever comes first, and hangs up."""
 
     def __init__(self, greeting):
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -93,19 +94,29 @@ class Greeter:
 
 
 @pytest.mark.parametrize(
-    ("greeting", "code", "words"),
+    ("greeting", "words"),
     [
-        (b"220 hello \x1b[31m\r\n", 0, "fine  a (127.0.0.1:{port}): 220 hello ?[31m"),
-        (b"554 go away\r\n", 1, "FAILED  a (127.0.0.1:{port}): greets with '554 go away', not 220"),
-        (b"", 1, "FAILED  a (127.0.0.1:{port}): closes without a greeting"),
+        (b"220 hello \x1b[31m\r\n", "FAILED  a (127.0.0.1:{port}): ehlo: the upstream closed the connection"),
+        (b"554 go away\r\n", "FAILED  a (127.0.0.1:{port}): greeting: 554 go away. It wants no connections"),
+        (b"", "FAILED  a (127.0.0.1:{port}): greeting: the upstream closed the connection."),
     ],
 )
-def test_check_online(secret, capsys, greeting, code, words):
+def test_check_online(secret, capsys, greeting, words):
     greeter = Greeter(greeting)
     secret(greeter.port)
-    assert main(["check", "--online"]) == code
+    assert main(["check", "--online"]) == 1
     greeter.close()
-    assert words.format(port=greeter.port) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert words.format(port=greeter.port) in printed
+    assert "\x1b" not in printed
+
+
+def test_check_online_when_all_is_well(folder, capsys):
+    with StoringSink() as sink:
+        (folder / "c.yaml").write_text(SMALL.replace("a.example.com:25", f"127.0.0.1:{sink.port}"))
+        assert main(["check", "--config", "c.yaml", "--online"]) == 0
+    assert f"fine  a (127.0.0.1:{sink.port}): resolve, connect, greeting, ehlo\n" in capsys.readouterr().out
+    assert sink.verbs() == ["EHLO", "QUIT"]
 
 
 def test_check_online_when_nobody_is_there(secret, capsys):
@@ -113,13 +124,13 @@ def test_check_online_when_nobody_is_there(secret, capsys):
         port = taken.getsockname()[1]
     secret(port)
     assert main(["check", "--online"]) == 1
-    assert f"FAILED  a (127.0.0.1:{port}): Connection refused" in capsys.readouterr().out
+    assert f"FAILED  a (127.0.0.1:{port}): connect: the upstream cannot be reached: Conn" in capsys.readouterr().out
 
 
 def test_check_online_a_host_without_an_address(folder, capsys):
     (folder / "c.yaml").write_text(SMALL.replace("a.example.com", "nobody.invalid"))
     assert main(["check", "--config", "c.yaml", "--online"]) == 1
-    assert "FAILED  a (nobody.invalid:25): nobody.invalid has no address" in capsys.readouterr().out
+    assert "FAILED  a (nobody.invalid:25): resolve: nobody.invalid has no address" in capsys.readouterr().out
 
 
 def test_check_online_speaks_tls_where_it_is_implicit(secret, capsys):
@@ -127,7 +138,8 @@ def test_check_online_speaks_tls_where_it_is_implicit(secret, capsys):
     secret(greeter.port, "implicit")
     assert main(["check", "--online"]) == 1
     greeter.close()
-    assert "FAILED  a" in capsys.readouterr().out
+    assert "FAILED  a" in (printed := capsys.readouterr().out)
+    assert "set `tls: starttls`" in printed
 
 
 def test_show_says_where_everything_comes_from_and_no_secret(secret, capsys, monkeypatch):

@@ -183,8 +183,14 @@ OTHER = {
     "upstreams.NAME.warm_up.time_zone": ("Europe/Berlin", WARM_UP),
     "upstreams.NAME.senders": ["*@example.com"],
     "upstreams.NAME.cost": "7",
+    "upstreams.NAME.probe.interval": "7m",
+    "upstreams.NAME.probe.login": "false",
+    "upstreams.NAME.probe.canary": "canary@example.com",
+    "upstreams.NAME.probe.sender": ("probe@example.com", {"upstreams.NAME.probe.canary": "canary@example.com"}),
     "plugins.NAME.python": ("./other.py", plugin()),
     "plugins.NAME.exec": (["cat", "-u"], plugin(python=None, exec=["cat"])),
+    "plugins.NAME.starlark": ("./other.star", plugin(python=None, starlark="./mine.star")),
+    "plugins.NAME.go": ("./other", plugin(python=None, go="./mine")),
     "plugins.NAME.timeout": ("7", plugin()),
     "plugins.NAME.memory": ("64MB", plugin()),
     "plugins.NAME.at_once": ("7", plugin()),
@@ -267,8 +273,11 @@ def files(folder, certificates):
         (folder / name).write_bytes(dkim_keys(name))
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
-    for name in ("mine.py", "other.py"):
+    for name in ("mine.py", "other.py", "mine.star", "other.star"):
         (folder / name).write_text("def choose(question):\n    return ['b']\n")
+    for name in ("mine", "other"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
     (folder / "password.txt").write_text("from a file\n")
     (folder / "url.txt").write_text("postgresql://u:secret@host/db\n")
 
@@ -342,6 +351,7 @@ BACKGROUND_20 = dict.fromkeys(("connect", "greeting", "command", "data", "block"
         ({"routes.NAME.backoff": "1m"}, {"routes.NAME.backoff": {"intervals": ["60"]}}),
         ({"spool": "other"}, {"spool": {"path": "other"}}),
         ({"spool": "postgres://u@h/d"}, {"spool": {"url": "postgres://u@h/d"}}),
+        ({"upstreams.NAME.probe": "5m"}, {"upstreams.NAME.probe": {"interval": "300"}}),
         ({"upstreams.NAME.quota": "5/day"}, {"upstreams.NAME.quota": [{"limit": "5", "per": "day"}]}),
         (
             {"upstreams.NAME.quota": ["5/day", "9 / hour recipients"]},

@@ -353,12 +353,31 @@ def test_smtpmux_a_python_selector_that_is_not_there(mistakes):
     assert "cannot be read: No such file" in problem.text
 
 
-@pytest.mark.parametrize("path", ["selector.star", "/opt/plugins/mine"])
-def test_smtpmux_selectors_that_this_version_cannot_run(mistakes, path):
+def test_smtpmux_a_starlark_selector_becomes_a_plugin(load_text, folder):
+    (folder / "selector.star").write_text("def selector(downstreams):\n    return None\n")
+    settings = load_text(MUX.replace("./plugins/round_robin/round-robin-plugin", "selector.star")).settings
+    (plugin,) = settings.plugins.values()
+    assert (plugin.kind, plugin.command) == ("starlark", ("./selector.star",))
+    assert settings.pools["test@user.com"].plugin == "selector.star"
+
+
+def test_smtpmux_any_other_selector_is_a_go_program(load_text, folder):
+    program = folder / "my-selector"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    settings = load_text(MUX.replace("./plugins/round_robin/round-robin-plugin", str(program))).settings
+    (plugin,) = settings.plugins.values()
+    assert (plugin.kind, plugin.command) == ("go", (str(program),))
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [("selector.star", "selector.star cannot be read"), ("/opt/plugins/mine", "there is no file /opt/plugins/mine")],
+)
+def test_smtpmux_selectors_that_are_not_there(mistakes, path, fault):
     (problem,) = mistakes(MUX.replace("./plugins/round_robin/round-robin-plugin", path))
     assert (problem.place, problem.key) == ("c.yaml:4:25", "users[0].selector_algo_path")
-    assert "this version cannot run" in problem.text
-    assert "round-robin-plugin" in problem.suggestion
+    assert fault in problem.text
 
 
 @pytest.mark.parametrize("selector", ["", "    selector_algo_path: ''\n", "    selector_algo_path:\n"])

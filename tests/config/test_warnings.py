@@ -1,8 +1,10 @@
 """What `check` warns of: each warning with its place, and nothing said about what is in order."""
 
 import socket
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import trustme
 
 BASE = """\
 hostname: mail.example.com
@@ -66,6 +68,12 @@ WARNINGS = [
         f"a.example.com:25, tls: opportunistic, {CREDENTIALS}",
         "7:39: upstreams.a.tls: unverified TLS: `opportunistic` takes every certificate",
         "tls: starttls",
+    ),
+    (
+        "a.example.com:25",
+        f"a.example.com:25, tls: starttls, {CREDENTIALS}, probe: 10s",
+        "7:100: upstreams.a.probe.interval: logs in up to 360 times an hour",
+        "login: false",
     ),
     (
         "accounts:",
@@ -187,6 +195,8 @@ def test_one_warning(load_text, old, new, said, advice):
         ("  r: {primary: p}", "  r: {primary: p, acceptance: pass}\njournal: off"),
         ("  r: {primary: p}", "  r: {primary: p, acceptance: pass}\njournal: 1h\nspool: here"),
         ("routes:", "notifications: {per_hour: 7}\njournal: 1h\nroutes:"),
+        ("a.example.com:25", f"a.example.com:25, tls: starttls, {CREDENTIALS}, probe: 5m"),
+        ("a.example.com:25", "a.example.com:25, probe: 10s"),
         ("routes:", "admin: {address: '[::1]:8025'}\nroutes:"),
         ("routes:", "admin: {address: localhost:8025}\nroutes:"),
         ("a.example.com:25}", "a.example.com:25, quota: [14/second, 500/day, 400/day recipients], senders: x.example}"),
@@ -208,6 +218,23 @@ def test_a_machine_without_a_full_name(load_text, monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "box")
     (warning,) = load_text(BASE.replace("hostname: mail.example.com\n", "")).settings.warnings
     assert warning.startswith("c.yaml: hostname: is not set, and box, the name of this machine, has no dot")
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(-2.5, "has ended, 3 days ago; clients will refuse it"), (5.5, "ends in 5 days; renew it"), (20, None)],
+)
+def test_a_certificate_of_ours_that_ends(load_text, folder, days, said):
+    ends = datetime.now(UTC) + timedelta(days=days)
+    issued = trustme.CA().issue_cert("mail.example.com", not_before=ends - timedelta(days=90), not_after=ends)
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    text = BASE.replace("accounts:", "tls: {certificate: cert.pem, key: key.pem}\naccounts:")
+    warnings = load_text(text.replace(", allow_plaintext_auth: true", "")).settings.warnings
+    assert list(warnings) == ([] if said is None else [warnings[0]])
+    if said is not None:
+        assert warnings[0].startswith("c.yaml:4:20: tls.certificate: ")
+        assert said in warnings[0]
 
 
 def test_a_route_that_only_an_account_has_is_used(load_text):

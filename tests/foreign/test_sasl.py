@@ -1,7 +1,9 @@
 """Logins at real servers: Postfix with Cyrus SASL, and with Dovecot's, inside verified TLS."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +143,27 @@ def test_send_speaks_each_mechanism(mechanism: str, certificates: Certificates, 
     wrong = waypost(*words, "--quit-after", "auth", env={"SMTP_PASSWORD": "wrong-password"})
     assert wrong.returncode == 1, wrong.stdout
     assert "535" in wrong.stdout
+
+
+@pytest.mark.parametrize("server", ["cyrus", "dovecot"])
+def test_upstream_test_says_which_stage_fails(
+    server: str, request: pytest.FixtureRequest, tmp_path: Path, port: int, certificates: Certificates
+) -> None:
+    postfix: PostfixInstance = request.getfixturevalue(server)
+    user = {"cyrus": f"me@{REALM}", "dovecot": "me@example.com"}[server]
+    auth = {"username": user, "password": PASSWORD}
+    made = in_front_of(postfix, port, certificates, "127.0.0.1:1", auth)
+    made["upstreams"]["wrong"] = {**made["upstreams"]["postfix"], "auth": {**auth, "password": "wrong"}}
+    made["pools"]["both"]["upstreams"].append("wrong")
+    file = tmp_path / "waypost.yaml"
+    file.write_text(json.dumps(made), "utf-8")
+    to = ("--to", "bob@example.org", "--from", "ann@example.com", "--config", str(file))
+    done = waypost("upstream", "test", "postfix", *to)
+    assert done.returncode == 0, done.stdout
+    stages = [line.split()[:2] for line in done.stdout.split("\n")[1:9]]
+    order = ["resolve", "connect", "greeting", "ehlo", "tls", "auth", "mail", "rcpt"]
+    assert stages == [[stage, "ok"] for stage in order], done.stdout
+    done = waypost("upstream", "test", "wrong", *to)
+    assert done.returncode == 1
+    assert "auth      FAILED" in done.stdout
+    assert "535 5.7.8" in done.stdout

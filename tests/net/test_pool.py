@@ -215,10 +215,10 @@ async def test_a_dead_address_costs_a_moment_only(
     """Happy eyeballs: 192.0.2.1 answers nobody, and nobody waits for it."""
     resolving(monkeypatch, "192.0.2.1", "127.0.0.1")
 
-    async def never(endpoint: tuple[str, int]) -> Any:
+    async def never(endpoint: tuple[str, int], *more: Any) -> Any:
         if endpoint[0] == "192.0.2.1":
             await asyncio.Event().wait()
-        return await connect_one(endpoint)
+        return await connect_one(endpoint, *more)
 
     connect_one = connecting._connect
     monkeypatch.setattr(connecting, "_connect", never)

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from waypost import __version__
 from waypost.observe.lag import LoopLag
-from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts
+from waypost.observe.metrics import Facts, Metrics, QuotaFacts, SpoolFacts, StageFacts
 from waypost.smtp.address import NULL
 from waypost.smtp.reply import reply
 
@@ -17,6 +17,9 @@ FACTS = Facts(
     sessions={"127.0.0.1:25": 3},
     upstream_healthy={"old": True, "new": False},
     upstream_connections={("old", "idle"): 2, ("old", "busy"): 1},
+    upstream_paused={"old": False, "new": True},
+    probes=(StageFacts("old", "connect", True, 0.25, 1e9), StageFacts("old", "auth", False, 1.5, 1e9)),
+    certificates={("listener", "127.0.0.1:25"): 2e9},
     quotas=(QuotaFacts("old", "messages/day", 7, 500), QuotaFacts("old", "warm-up messages/day", 7, None)),
     spool=(
         SpoolFacts("copy:new", queued=7, dead=1, oldest=61.5, held=2),
@@ -43,6 +46,12 @@ def test_facts_become_gauges():
     assert found["waypost_upstream_healthy", ("upstream", "old")] == 1
     assert found["waypost_upstream_healthy", ("upstream", "new")] == 0
     assert found["waypost_upstream_connections", ("state", "idle"), ("upstream", "old")] == 2
+    assert found["waypost_upstream_paused", ("upstream", "new")] == 1
+    assert found["waypost_upstream_probe_ok", ("stage", "connect"), ("upstream", "old")] == 1
+    assert found["waypost_upstream_probe_ok", ("stage", "auth"), ("upstream", "old")] == 0
+    assert found["waypost_upstream_probe_duration_seconds", ("stage", "auth"), ("upstream", "old")] == 1.5
+    assert found["waypost_upstream_probe_timestamp_seconds", ("upstream", "old")] == 1e9
+    assert found["waypost_certificate_not_after_seconds", ("name", "127.0.0.1:25"), ("owner", "listener")] == 2e9
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "queued")] == 7
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "dead")] == 1
     assert found["waypost_spool_deliveries", ("lane", "copy:new"), ("state", "held")] == 2
@@ -120,6 +129,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(told, client, mess
     told.metrics.allowances_spent["a", "messages"] += 1
     told.metrics.upstream_logins["ses", "PLAIN", "succeeded"] += 1
     told.metrics.token_requests["office", "fetched"] += 1
+    told.metrics.upstream_probes["office", "ok"] += 1
     told.metrics.plugin_answered("mine", "ok", 0.001)
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.split("\n") if line.startswith("| `")]

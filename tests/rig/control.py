@@ -9,12 +9,15 @@ from dataclasses import replace
 import pytest
 
 from waypost.admin.control import Control
+from waypost.admin.upstreams import Upstreams
 from waypost.clock import FakeClock
+from waypost.delivery.candidates import Candidates
 from waypost.delivery.memory_spool import MemorySpool
 from waypost.delivery.spool import Planned, Settlement
 from waypost.mail.content import MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
+from waypost.routing.route import Upstream
 from waypost.smtp.address import NULL, parse_mailbox
 
 DAY = 86400.0
@@ -26,6 +29,10 @@ def id_of(number, at=1_000_000_000.0):
     return make_id(int(at * 1000), number)
 
 
+class Nobody:
+    """The sender of a Waypost that sends nothing."""
+
+
 class Parts:
     """What the composition root would hand in, and what came of it."""
 
@@ -35,6 +42,16 @@ class Parts:
         self.path = folder / "control.sock"
         self.journal = None
         self.altered = []
+        self.candidates = Candidates(Nobody(), self.clock, lambda: 0.5)
+        self.found = {}
+        self.certificates = {}
+        configured = {name: Upstream(name, f"{name}.example", 25) for name in ("old", "new")}
+        self.upstreams = Upstreams(
+            *(configured, self.candidates, self.clock),
+            connections=lambda: {"old": (1, 2)},
+            found=lambda: self.found,
+            certificates=lambda: self.certificates,
+        )
         self.count = 0
 
     def control(self):
@@ -46,6 +63,7 @@ class Parts:
             lanes_of=LANES.get,
             lifetime=lambda route: {"all": 5 * DAY}.get(route, DAY),
             altered=lambda action, entry, by: self.altered.append((action, entry.id, entry.message_id, by)),
+            upstreams=self.upstreams,
         )
 
     async def put(self, *lanes, sender="app@example.com", to=("bob@example.net",), content=b"Subject: x\r\n\r\nHi\r\n"):

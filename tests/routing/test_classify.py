@@ -156,6 +156,7 @@ FAILURES = {
     Cause.LOGIN: Kind.AUTH,
     Cause.BUSY: Kind.BUSY,
     Cause.QUOTA: Kind.BUSY,
+    Cause.PAUSED: Kind.BUSY,
     Cause.SENDER: Kind.CAPABILITY,
     Cause.SHUTDOWN: Kind.LOCAL,
     Cause.LOCAL: Kind.LOCAL,

@@ -11,6 +11,7 @@ import pytest
 from rig.postgres import new_database
 from store.messages import ANN, NOW, make_message, plans
 from store.postgres_child import ChildSpool
+from waypost.delivery.paused import PAUSE, Pause, Paused
 from waypost.delivery.spool import Delivery, Filter, Note, Settlement, SpoolError, State
 from waypost.store.postgres import PostgresSpool
 
@@ -220,6 +221,25 @@ async def test_others_hear_at_once_of_what_is_due_and_of_notes(opened: Opened) -
         one.drop("sleep", "upstream")
         assert await notes.get() == Note("sleep", "upstream", "until noon", 0)
     assert own == []
+
+
+async def test_what_one_pauses_is_paused_for_the_others_until_somebody_resumes_it(url: str, opened: Opened) -> None:
+    paused, others = Paused(), Paused()
+    one = await opened("one", lease=300)
+    await opened("two", lease=300, on_note=others.learn)
+    paused.on_change = lambda name, note, here: one.drop(PAUSE, name) if note is None else one.put(note)
+
+    async def heard(names: set[str]) -> bool:
+        return set(others) == names
+
+    await wait_for(lambda: _knows_of_others(one), "the other instance")
+    paused.pause("ses", "ann", NOW)
+    await wait_for(lambda: heard({"ses"}), "the pause")
+    assert others["ses"] == Pause(NOW, "ann")
+    third = await opened("three", lease=300)
+    assert [note.key for note in await third.notes() if note.kind == PAUSE] == ["ses"]
+    paused.resume("ses", "ann")
+    await wait_for(lambda: heard(set()), "the resume")
 
 
 async def _knows_of_others(spool: PostgresSpool) -> bool:

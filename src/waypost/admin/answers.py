@@ -117,7 +117,9 @@ async def _fault(_: Request, error: Exception) -> Response:
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 # what it is registered for
-    response = refuse(error.status_code, f"{error.detail}: the control API has /api/queue and /api/trace")
+    response = refuse(
+        error.status_code, f"{error.detail}: the control API has /api/queue, /api/trace and /api/upstreams"
+    )
     response.headers.update(error.headers or {})
     return response
 

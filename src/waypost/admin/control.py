@@ -17,6 +17,7 @@ import structlog
 
 from waypost.admin.filters import LanesOf
 from waypost.admin.queue import Altered, Queue
+from waypost.admin.upstreams import Upstreams
 from waypost.clock import Clock
 from waypost.delivery.spool import Spool
 from waypost.net.unix_socket import listen
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_WEB = ("waypost.admin.server", "waypost.admin.queue_api", "waypost.admin.trace_api")
+_WEB = ("waypost.admin.server", "waypost.admin.queue_api", "waypost.admin.trace_api", "waypost.admin.upstreams_api")
 
 
 class Control:
@@ -47,12 +48,14 @@ class Control:
         lanes_of: LanesOf,
         lifetime: Callable[[str], float],
         altered: Altered,
+        upstreams: Upstreams,
     ) -> None:
         self.path = path
         self._queue = Queue(spool, clock, lifetime, altered)
         self._journal = journal
         self._clock = clock
         self._lanes_of = lanes_of
+        self._upstreams = upstreams
         self._listening: socket.socket | None = None
         self._server: AdminServer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -101,9 +104,11 @@ class Control:
         from waypost.admin.queue_api import queue_routes
         from waypost.admin.server import AdminServer
         from waypost.admin.trace_api import trace_routes
+        from waypost.admin.upstreams_api import upstream_routes
 
         routes = [
             *queue_routes(self._queue, self._lanes_of, self._clock.time),
             *trace_routes(self._journal, self._queue),
+            *upstream_routes(self._upstreams),
         ]
         return AdminServer(Starlette(routes=routes, exception_handlers=ERRORS))

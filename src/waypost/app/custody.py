@@ -9,6 +9,7 @@ import structlog
 
 from waypost.admin.control import Control
 from waypost.admin.queue import lanes_of_upstream
+from waypost.admin.upstreams import Upstreams
 from waypost.app.reports import DeliveryReports
 from waypost.app.stores import Stores
 from waypost.clock import Clock
@@ -50,12 +51,14 @@ class Responsibility:
         ledger: Ledger,
         maillog: MailLog,
         clock: Clock,
+        upstreams: Upstreams,
         sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         assert stores.spool is not None  # noqa: S101  # else there is nothing to be responsible for
         self._spool = stores.spool
         self._journal = stores.journal
         self._settings = settings
+        self._upstreams = upstreams
         self._router = router
         self._clock = clock
         routes = settings.routes.routes
@@ -122,6 +125,7 @@ class Responsibility:
             lanes_of=lambda upstream: lanes_of_upstream(settings.pools, settings.routes.routes, upstream),
             lifetime=self._lifetime,
             altered=self._altered,
+            upstreams=self._upstreams,
         )
         try:
             control.start()
@@ -135,6 +139,12 @@ class Responsibility:
         self._reports.altered(action, entry, by)
         if action == "retry":
             self.scheduler.hasten(entry.lane)
+
+    def reconsider(self, upstream: str) -> None:
+        """Somebody has paused or resumed an upstream."""
+        lanes = lanes_of_upstream(self._settings.pools, self._settings.routes.routes, upstream)
+        for lane in lanes or ():
+            self.scheduler.hasten(lane)
 
     # -- from time to time
 

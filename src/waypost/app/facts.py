@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from waypost.app.stores import Stores
+from waypost.app.watching import Watch
 from waypost.clock import Clock
 from waypost.config.settings import Settings
 from waypost.delivery.candidates import Candidates
@@ -33,6 +34,7 @@ async def gather(
     stores: Stores,
     upstreams: Upstreams,
     candidates: Candidates,
+    watch: Watch,
     clock: Clock,
 ) -> Facts:
     """The facts for one scrape. Does not raise: metrics are wanted most when something is broken."""
@@ -59,6 +61,9 @@ async def gather(
         sessions={listener.settings.name: listener.sessions for listener in listeners},
         upstream_healthy={name: health.get(name, True) for name in settings.upstreams},
         upstream_connections=connections,
+        upstream_paused=watch.paused(),
+        probes=watch.stages(),
+        certificates={(shown.owner, shown.name): shown.certificate.not_after for shown in watch.certificates()},
         quotas=tuple(
             QuotaFacts(name, state.quota.label, state.used, state.limit)
             for name, upstream in settings.upstreams.items()

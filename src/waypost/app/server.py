@@ -15,6 +15,7 @@ from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
 from waypost.app.signing import new_signer
 from waypost.app.stores import Stores, stores_of
+from waypost.app.watching import Watch
 from waypost.clock import Clock, SystemClock
 from waypost.config.settings import Settings
 from waypost.delivery.advice import Advice
@@ -26,6 +27,7 @@ from waypost.delivery.forming import Former, FormSettings
 from waypost.delivery.indoubt import KIND, Ledger
 from waypost.delivery.intake import Intake
 from waypost.delivery.legs import Haste
+from waypost.delivery.paused import PAUSE
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas
 from waypost.delivery.spool import Note, Spool, SpoolError
@@ -66,7 +68,8 @@ class Server:
         self._lag = LoopLag(self.metrics.report_lag)
         debug = settings.log.level == "debug"
         self._maillog = MailLog(output.emit, self.metrics, journal=self._stores.journal, debug=debug)
-        self._upstreams = Upstreams(settings.hostname, Logins(self.metrics, self._clock.monotonic))
+        logins = Logins(self.metrics, self._clock.monotonic)
+        self._upstreams = Upstreams(settings.hostname, logins)
         self._own_count = OwnCount(self._clock.time, self.spool)
         self._router = Router(settings.routes)
         signer = new_signer(settings, self._clock.time, self.metrics)
@@ -86,6 +89,8 @@ class Server:
             advice=Advice(self._plugins, self._maillog),
             former=self._former,
         )
+        self._candidates.paused.on_change = self._paused
+        self._watch = Watch(settings, self._candidates, self._upstreams, logins, self.metrics, self._clock)
         self._ledger = Ledger(self._clock, self.spool)
         self._haste = Haste()
         self._allowances = Allowances(
@@ -100,6 +105,7 @@ class Server:
         if self.spool is not None:
             self._ours = Responsibility(
                 *(self._stores, settings, self._router, self._candidates, self._ledger, self._maillog, self._clock),
+                self._watch.desk,
                 sign=None if signer is None else signer.sign_at_once,
             )
         self._listeners = self._new_listeners()
@@ -168,6 +174,16 @@ class Server:
         else:
             self.spool.drop(SLEEP, upstream)
 
+    def _paused(self, upstream: str, note: Note | None, here: bool) -> None:
+        """An upstream is paused, or resumed."""
+        if self.spool is not None and here:
+            if note is not None:
+                self.spool.put(note)
+            else:
+                self.spool.drop(PAUSE, upstream)
+        if self._ours is not None:
+            self._ours.reconsider(upstream)
+
     def _allowance_spent(self, account: str, what: str) -> None:
         self.metrics.allowances_spent[account, what] += 1
 
@@ -175,7 +191,7 @@ class Server:
         """Another instance has noted something, or an earlier run has."""
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
-        self._candidates.restore([note for note in notes if note.kind == SLEEP])
+        self._candidates.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
         self._own_count.learn(notes)
 
     # -- life
@@ -209,6 +225,7 @@ class Server:
         if settings.admin is not None:
             self._admin = Admin(self.readiness, self.metrics.scrape)
             self._admin.start(settings.admin.host, settings.admin.port)
+        self._watch.start()
         self._sweeper = asyncio.create_task(self._upstreams.keep())
         self._lag.start()
 
@@ -225,6 +242,7 @@ class Server:
         )
         if self._ours is not None:  # the last transactions may have left attempts behind that go on
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
+        await self._watch.stop()
         hurried.cancel()
         self._upstreams.close()
         await self._plugins.close()
@@ -256,7 +274,7 @@ class Server:
 
     async def _facts(self) -> Facts:
         return await gather(
-            self._settings, self._listeners, self._stores, self._upstreams, self._candidates, self._clock
+            self._settings, self._listeners, self._stores, self._upstreams, self._candidates, self._watch, self._clock
         )
 
 

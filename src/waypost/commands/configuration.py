@@ -19,13 +19,13 @@ _SHOWN = 4  # networks of one listener, in the summary
 _CHECK = """\
   waypost check                        what `waypost run` would use
   waypost check --config new.yaml      another one, before it is put in place
-  waypost check --online               ask the upstreams too
+  waypost check --online               try the upstreams too, logins included
 
 Every mistake is printed, one to a line, like this:
   waypost.yaml:12:9: routes.all.primary: there is no pool or upstream 'gmial';
   did you mean gmail?
 Warnings look the same, with `warning:` in front, and change nothing.
-Exit code: 0 fine, 78 mistakes, 1 when --online cannot reach an upstream.
+Exit code: 0 fine, 78 mistakes, 1 when something failed with --online.
 """
 _SHOW = """\
   waypost config show                    every value, and where it comes from
@@ -55,7 +55,9 @@ def register(subparsers: Subparsers) -> None:
     summary = "Read the configuration, report every mistake in it, and say what would run."
     check = add_command(subparsers, "check", summary=summary, examples=_CHECK)
     add_config_option(check)
-    check.add_argument("--online", action="store_true", help="also connect to every upstream and read its greeting")
+    check.add_argument(
+        "--online", action="store_true", help="also try every upstream, stage by stage, as `waypost upstream test` does"
+    )
     check.set_defaults(run=_check)
 
     config = add_command(
@@ -173,15 +175,13 @@ def _pool(pool: Pool) -> str:
 
 
 def _online(settings: Settings) -> int:
-    from waypost.config.probe import probe
+    from waypost.commands.queue_view import plain
+    from waypost.commands.upstream_test import probe_all, summary_line
 
-    answers = probe(settings.upstreams.values())
-    for answer in answers:
-        upstream = settings.upstreams[answer.upstream]
-        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-        where = f"unix:{host}" if upstream.is_unix else f"{host}:{upstream.port}"
-        print(f"{'fine' if answer.reached else 'FAILED'}  {answer.upstream} ({where}): {answer.text}")
-    return FINE if all(answer.reached for answer in answers) else FAILED
+    found = probe_all(settings)
+    for upstream, finding in found:
+        _say(plain(summary_line(upstream, finding)), sys.stdout)
+    return FINE if all(finding.failed is None for _, finding in found) else FAILED
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -59,9 +59,9 @@ class Daemon:
         """The JSON objects of a list, as they arrive."""
         return self._lines(self._ask("GET", path, query))
 
-    def act(self, body: Mapping[str, Any]) -> Iterator[Row]:
-        """Does something to deliveries, and gives what is said about it, as it is said."""
-        return self._lines(self._ask("POST", "/api/queue/actions", (), json.dumps(body).encode()))
+    def act(self, body: Mapping[str, Any], path: str = "/api/queue/actions") -> Iterator[Row]:
+        """Does something, and gives what is said about it, as it is said."""
+        return self._lines(self._ask("POST", path, (), json.dumps(body).encode()))
 
     def value(self, path: str) -> Row:
         """One JSON object."""

@@ -194,6 +194,7 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         senders=section.senders,
         cost=section.cost,
         lmtp=section.protocol == "lmtp",
+        probe=section.probe.value,
     )
 
 

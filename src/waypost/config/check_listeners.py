@@ -2,6 +2,7 @@
 
 import ipaddress
 import ssl
+import time
 from collections.abc import Sequence
 
 from waypost.config.endpoints import is_loopback
@@ -11,8 +12,11 @@ from waypost.config.report import Report
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.trust import everybody, wide
 from waypost.config.values import TRUSTED
+from waypost.net.x509 import certificate_in
 from waypost.routing.route import Network
 from waypost.smtp.sasl import Secret
+
+_SOON = 14  # days
 
 
 def check(model: Configuration, report: Report) -> None:
@@ -154,6 +158,15 @@ def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
         else:
             advice = "both must be PEM files, and the key must have no password"
             report.problem(here, f"cannot use {certificate} with {key}", advice)
+        return
+    shown, now = certificate_in(certificate), time.time()
+    left = None if shown is None else shown.days_left(now)
+    if left is not None and left < 0:
+        report.warn(
+            (*here, "certificate"), f"{certificate} has ended, {-left} days ago", "clients will refuse it; renew it"
+        )
+    elif left is not None and left < _SOON:
+        report.warn((*here, "certificate"), f"{certificate} ends in {left} days", "renew it; the files are read again")
 
 
 def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:

@@ -10,6 +10,8 @@ from waypost.config.schema import Configuration
 from waypost.config.schema_sending import UpstreamSection
 
 _LOOPBACK = "loopback"
+_SHORTEST_INTERVAL = 5.0  # seconds between probes
+_POLITE_INTERVAL = 60.0  # with logins
 
 
 def check(model: Configuration, report: Report, hostname: str) -> None:
@@ -17,6 +19,7 @@ def check(model: Configuration, report: Report, hostname: str) -> None:
     for name, upstream in model.upstreams.items():
         _check_loop(name, upstream.address, model, report, hostname)
         _check_tls(name, upstream, report)
+        _check_probe(name, upstream, report)
         if upstream.address.is_unix:
             _check_unix(name, upstream, report)
 
@@ -72,6 +75,33 @@ def _canonical(host: str, hostname: str) -> str:
         address = address.ipv4_mapped
     # A connection to the unspecified address arrives at this machine.
     return _LOOPBACK if address.is_loopback or address.is_unspecified else str(address)
+
+
+def _check_probe(name: str, upstream: UpstreamSection, report: Report) -> None:
+    here: Path = ("upstreams", name, "probe")
+    probe = upstream.probe
+    if probe.sender is not None and probe.canary is None and not report.is_lost(*here, "canary"):
+        report.problem(
+            (*here, "sender"), "has no effect without a `canary`, the recipient to ask about", "set `canary`"
+        )
+    if probe.canary is not None and not probe.login and upstream.auth is not None:
+        report.problem(
+            (*here, "canary"),
+            "will be refused: mail to it would go with a login, and `login` is off for the probe",
+            "take one of both away",
+        )
+    if not probe.login and upstream.auth is None and not report.is_lost("upstreams", name, "auth"):
+        report.problem((*here, "login"), "has no effect: this upstream has no `auth`", "remove it")
+    if 0 < probe.interval < _SHORTEST_INTERVAL and not report.is_lost(*here, "interval"):
+        report.problem(
+            (*here, "interval"), f"is too short: {probe.interval:g} s", f"at least {_SHORTEST_INTERVAL:g}s, or `off`"
+        )
+    elif 0 < probe.interval < _POLITE_INTERVAL and probe.login and upstream.auth is not None:
+        report.warn(
+            (*here, "interval"),
+            f"logs in up to {3600 / probe.interval:.0f} times an hour when there is no mail; providers count that",
+            "take 5m or more, or `login: false`",
+        )
 
 
 def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:

@@ -137,8 +137,8 @@ What differs, and what is decided where GoSMTP-dup left it open:
   in the [spool](#spool) and tried again for five days, and the sender is notified when it fails. In the native form,
   `acceptance: pass` turns it off. Where no folder can be written, or it is one in memory, Waypost starts without the
   queue and says so: such mail is refused for now, as smtpmux did. `WAYPOST_SPOOL_PATH` names a folder.
-- A selector that ends in `.py` is a [plugin](plugins.md) in Python. Go plugins and Starlark scripts, other than the
-  shipped round robin, are not in this version, and are refused.
+- The shipped round robin is replaced by the strategy `round_robin`, which takes turns. Every other selector runs as a
+  [plugin](plugins.md): Go programs and Starlark scripts as they are. None of them is given a password.
 """
 
 

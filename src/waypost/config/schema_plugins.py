@@ -28,6 +28,16 @@ class PluginSection(Section):
         description="A program that speaks JSON lines on standard input and output, with its arguments: "
         "`[/usr/local/bin/choose, --verbose]`. It is started once and kept running.",
     )
+    starlark: Text | None = Field(
+        None,
+        description="A Starlark script with a function `choose(question)`, or `selector(downstreams)` as smtpmux once "
+        "had it: `./by_recipient.star`. Needs the package's extra `starlark`.",
+    )
+    go: Text | None = Field(
+        None,
+        description="A program built for smtpmux, in Go with hashicorp/go-plugin: `./round-robin`. It is started once "
+        "and kept running.",
+    )
     timeout: Duration = Field(
         _DEFAULTS.timeout,
         description="How long an answer may take, waiting for its turn included; then the message goes by the pool's "
@@ -54,6 +64,7 @@ class PluginSection(Section):
         kind = self.kinds[0]
         said = getattr(self, kind)
         command = said if isinstance(said, tuple) else (said,)
-        if kind == "python" and command[0].endswith(".py") and "/" not in command[0]:
+        is_file = kind in ("starlark", "go") or (kind == "python" and command[0].endswith(".py"))
+        if is_file and "/" not in command[0]:
             command = (f"./{command[0]}",)
         return Definition(name, kind, command, self.timeout, self.memory, self.at_once, self.needs)

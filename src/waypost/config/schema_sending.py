@@ -32,6 +32,7 @@ from waypost.config.fields import (
     one_word,
 )
 from waypost.config.schema_login import Auth
+from waypost.config.schema_probe import ProbeSection
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
 from waypost.config.schema_rewrite import Rewriting
 from waypost.routing.route import (
@@ -199,6 +200,19 @@ class UpstreamSection(Section):
         "The null reverse-path may go everywhere.",
     )
     cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
+    probe: Annotated[
+        ProbeSection,
+        Short(
+            lambda value: {"interval": value} if isinstance(value, str) else value,
+            _DURATION_SCHEMA,
+            "duration",
+            keys=("interval",),
+        ),
+    ] = Field(
+        ProbeSection(),
+        description="How it is probed: the time between two probes, or a mapping. Off by default, since providers "
+        "count logins; `waypost upstream test` and `waypost check --online` do the same on demand.",
+    )
     rewrite: Rewriting | None = Field(
         None,
         description="What this upstream wants to be different in mail of submission listeners, changed at each attempt "

@@ -53,7 +53,8 @@ class User(Section):
     selector_algo_path: Annotated[str, *free_text(), Words("path")] = Field(
         "",
         description="`strategy` of the account's pool: `round_robin` for a path ending in `round-robin-plugin`, "
-        "`ordered` otherwise. Any other path becomes `plugin` of the pool: a Python file when it ends in `.py`.",
+        "`ordered` otherwise. Any other path becomes `plugin` of the pool: a Python file when it ends in "
+        "`.py`, a Starlark script when it ends in `.star`, otherwise a Go program built for smtpmux.",
     )
     downstreams: tuple[Downstream, ...] = Field(min_length=1, description="The pool's `upstreams`, in this order.")
 
@@ -74,17 +75,10 @@ def check(old: SmtpmuxFile, report: Report) -> None:
                 report.problem((*path, "email"), "is there twice", f"the first is on line {seen[user.email]}")
             seen.setdefault(user.email, report.place((*path, "email")).line)
         kind = _kind(user.selector_algo_path)
-        if kind is not None and kind in KINDS:
+        if kind is not None:
             fault = KINDS[kind].fault(Definition("", kind, (_path(user.selector_algo_path),)))
             if fault is not None:
                 report.problem((*path, "selector_algo_path"), fault)
-        elif kind is not None:
-            report.problem(
-                (*path, "selector_algo_path"),
-                "names a plugin or script of a kind that this version cannot run",
-                "leave it out to try the downstreams in order, or use the built-in round robin with a path that "
-                f"ends in {_ROUND_ROBIN}",
-            )
         for number, downstream in enumerate(user.downstreams):
             here: Path = (*path, "downstreams", number)
             if report.is_lost(*here, "user") or report.is_lost(*here, "pass"):

@@ -4,6 +4,7 @@ That an upstream sleeps (a quota is spent, a login refused) is worth knowing aft
 it is told to `on_sleep`, and comes back as a `Note`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from waypost.delivery.advice import Advice, Case, Chosen, Known
 from waypost.delivery.counted import CROWDED, Counted, is_taken
 from waypost.delivery.facts import InFlight, Standings, unknown_in_flight
 from waypost.delivery.forming import Former, is_rewritten_for
+from waypost.delivery.paused import Paused
 from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.reforming import Reformed, with_reverse_path
@@ -93,6 +95,7 @@ class Candidates:
     ) -> None:
         self.on_sleep = on_sleep
         self.quotas = quotas or Quotas(OwnCount(clock.time), clock)
+        self.paused = Paused()
         self.standings = Standings(clock, self.quotas, in_flight)
         self._sender = sender
         self._former = former
@@ -100,7 +103,7 @@ class Candidates:
         self._chance = chance
         self._advice = advice
         self._turns: dict[str, Turns] = {}
-        self._health: dict[str, Health] = {}
+        self._health: defaultdict[str, Health] = defaultdict(Health)
 
     @property
     def health(self) -> Mapping[str, Health]:
@@ -119,6 +122,8 @@ class Candidates:
             first = envelope.recipients[0].address if envelope.recipients else NULL
             key = sticky_key(pool, envelope.reverse_path, first, account)
             facts = self.standings.facts(pool, envelope.reverse_path, key)
+        if self.paused:
+            pool = self.paused.left_of(pool)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
 
     async def advised(self, pool: Pool, case: Case) -> Chosen:
@@ -126,13 +131,16 @@ class Candidates:
         default = self.order(pool, case.envelope, case.client.account)
         if self._advice is None or pool.plugin is None:
             return default
+        left = self.paused.left_of(pool) if self.paused else pool
         quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
-        known = Known(self.standings.everything(pool), self._health, quotas, self._clock.monotonic())
-        return await self._advice.order(pool.plugin, pool, default, case, known)
+        known = Known(self.standings.everything(left), self._health, quotas, self._clock.monotonic())
+        return await self._advice.order(pool.plugin, left, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""
         now, health = self._clock.monotonic(), self._health
+        if self.paused:
+            pool = self.paused.left_of(pool)
         usable = [m for m in pool.members if (known := health.get(m.upstream.name)) is None or known.may_try(now)]
         if not pool.is_plain:
             usable = [member for member in usable if not self.wait(member.upstream)]
@@ -143,11 +151,12 @@ class Candidates:
         return self.quotas.wait(upstream) if upstream.quotas else 0.0
 
     def sleeps(self, pool: Pool) -> bool:
-        """Whether every member of a pool is asleep: a quota is spent, a login refused."""
+        """Whether every member of a pool that is not paused is asleep: a quota is spent, a login refused."""
         now, health = self._clock.monotonic(), self._health
+        members = self.paused.left_of(pool).members if self.paused else pool.members
         return all(
             (known := health.get(member.upstream.name)) is not None and known.state(now) is State.ASLEEP
-            for member in pool.members
+            for member in members
         )
 
     async def begin(
@@ -172,7 +181,9 @@ class Candidates:
             reformed = Reformed(self._former, upstream, message_id, client, envelope.reverse_path)
             content = None if content is None else await reformed.of(content)
         began = self._clock.monotonic()
-        health = self._health_of(upstream.name)
+        health = self._health[upstream.name]
+        if self.paused and upstream.name in self.paused:
+            return self.decline(upstream, Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is paused"))
         reserved: Reservation | None = None
         crowded = 0
         if upstream.quotas or upstream.senders:
@@ -206,14 +217,7 @@ class Candidates:
 
     def decline(self, upstream: Upstream, why: Failure) -> Judged:
         """An upstream that is not asked, for what is known beforehand."""
-        self._health_of(upstream.name)
         return self.judge(upstream, why.phase, why, self._clock.monotonic())
-
-    def _health_of(self, name: str) -> Health:
-        health = self._health.get(name)
-        if health is None:
-            health = self._health[name] = Health()
-        return health
 
     async def _admit(self, upstream: Upstream, envelope: Envelope) -> Reservation | Failure | None:
         """What is reserved of the upstream's quotas, if it has any, or why it is not asked at all."""
@@ -251,9 +255,35 @@ class Candidates:
         else:
             dsn, took, phases = lent.extensions.dsn, now - began, lent.phases
             attempt = Attempt(upstream.name, phase, answer, verdict.rule, took, lent.reused, lent.tls, phases, dsn)
-        if self.standings.is_measuring:
-            self.standings.ended(attempt, verdict)
+        self.standings.ended(attempt, verdict)
         return Judged(attempt, verdict)
+
+    def probed(self, upstream: Upstream, stopped: Stopped | None, began: float) -> None:
+        """A probe has ended, well or there. Its failure counts like one of mail; success hastens the next trial."""
+        now, health = self._clock.monotonic(), self._health[upstream.name]
+        if stopped is None:
+            if health.hasten(now):
+                log.info("upstream_hastened", upstream=upstream.name, reason="a probe found it well")
+            return
+        verdict = classify(stopped.phase, stopped.answer)
+        if verdict.health is not _NO_EFFECT:
+            self._learn(upstream.name, health, stopped.answer, verdict, began, now)
+
+    def pause(self, name: str, by: str) -> bool:
+        """Lets nothing new go to an upstream; whether it was not paused before."""
+        return self.paused.pause(name, by, self._clock.time())
+
+    def resume(self, name: str, by: str) -> bool:
+        """Lets an upstream be used again, paused or left alone for a failing; whether it was."""
+        resumed, health = self.paused.resume(name, by), self._health[name]
+        if health.is_closed:
+            return resumed
+        was_asleep = health.is_asleep
+        health.forgive()
+        log.info("upstream_recovered", upstream=name, by=by)
+        if was_asleep:
+            self.on_sleep(name, 0, "")
+        return True
 
     def _learn(self, name: str, health: Health, answer: Answer, verdict: Verdict, began: float, now: float) -> None:
         """Something goes wrong with an upstream, or goes right again."""
@@ -284,10 +314,14 @@ class Candidates:
             self.slept(note)
 
     def slept(self, note: Note) -> None:
-        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again."""
+        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again.
+
+        That one is paused, or resumed, likewise.
+        """
+        self.paused.learn(note)
         if note.kind != SLEEP:
             return
-        now, health = self._clock.monotonic(), self._health_of(note.key)
+        now, health = self._clock.monotonic(), self._health[note.key]
         left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:
             health.sleep(now, now + left, note.value)

@@ -21,14 +21,13 @@ def unknown_in_flight(upstream: str) -> int:
 
 
 class Standings:
-    """Measures upstreams of pools that go by speed, and collects the rest when it is asked."""
+    """Measures how fast upstreams are, and collects the rest when it is asked."""
 
     def __init__(self, clock: Clock, quotas: Quotas, in_flight: InFlight) -> None:
         self._clock = clock
         self._quotas = quotas
         self._in_flight = in_flight
         self._averages: dict[str, Average] = {}
-        self._seen: set[str] = set()
 
     def facts(self, pool: Pool, reverse_path: Address = NULL, key: str = "") -> Facts:
         """What is known of the pool's upstreams now, as far as its strategy looks at it."""
@@ -41,7 +40,7 @@ class Standings:
         now = self._clock.monotonic()
         found = {}
         for upstream in (member.upstream for member in pool.members):
-            average = self._averages.setdefault(upstream.name, Average())
+            average = self.average(upstream.name)
             found[upstream.name] = Standing(
                 self._in_flight(upstream.name), self._quotas.load(upstream), average.latency(now), average.errors(now)
             )
@@ -56,25 +55,21 @@ class Standings:
                 return {upstream.name: Standing(load=self._quotas.load(upstream)) for upstream in upstreams}
             case "fastest":
                 now = self._clock.monotonic()
-                if pool.name not in self._seen:
-                    self._seen.add(pool.name)
-                    for upstream in upstreams:
-                        self._averages.setdefault(upstream.name, Average())
-                known = {upstream.name: self._averages[upstream.name] for upstream in upstreams}
+                known = {upstream.name: self.average(upstream.name) for upstream in upstreams}
                 return {name: Standing(latency=a.latency(now), errors=a.errors(now)) for name, a in known.items()}
             case _:
                 return {}
 
-    @property
-    def is_measuring(self) -> bool:
-        """Whether some pool goes by speed, so that `ended` wants to know."""
-        return bool(self._averages)
+    def average(self, upstream: str) -> Average:
+        """How fast an upstream was lately, and how often it failed."""
+        average = self._averages.get(upstream)
+        if average is None:
+            average = self._averages[upstream] = Average()
+        return average
 
     def ended(self, attempt: Attempt, verdict: Verdict) -> None:
         """An attempt has come to something."""
-        average = self._averages.get(attempt.upstream)
-        if average is None:
-            return
+        average = self.average(attempt.upstream)
         now = self._clock.monotonic()
         if verdict.kind is Kind.ACCEPTED:
             # What the client took between RCPT and the content says nothing of the upstream.

@@ -12,7 +12,7 @@ a time, four, and so on.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 import structlog
@@ -178,7 +178,8 @@ class Lane:
             self._place.record(_unbegun(delivery, now, delivery.reason if last is None else said(last)))
 
     def hasten(self) -> None:
-        """Somebody says that its upstreams are back: they are tried now, whatever the last trial came to."""
+        """Somebody says that its upstreams are back, or are paused: now counts what they are, not the last trial."""
+        self._bounds = replace(self._bounds, is_paced=True)  # from now on workers look before each delivery
         self._rest_until = 0.0
         self._trials.hasten()
         self.wake()
@@ -339,8 +340,7 @@ class Lane:
         rest = self._rest_until - self._clock.monotonic() if self._rest_until else 0.0
         if rest <= 0:
             self._rest_until = 0.0
-            pool = self._pool()
-            rest = 0.0 if pool is None else self._place.attempts.pause(pool)
+            rest = 0.0 if (pool := self._pool()) is None else self._place.attempts.pause(pool)
         if rest > 0:
             if rest > LONG_REST:  # a quota is spent: others may see what waits, and do something about it
                 self.give_back()

@@ -54,7 +54,10 @@ class Scheduler:
             self._lane(lane).wake()
 
     def hasten(self, lane: str) -> None:
-        """Somebody wants what waits in `lane` to be tried now, though its upstreams could not be reached before."""
+        """Somebody wants what waits in `lane` to be tried now, though its upstreams could not be reached before.
+
+        Or has paused, or resumed, one of them.
+        """
         if self._running:
             self._lane(lane).hasten()
 

@@ -35,6 +35,7 @@ AT_ONCE = 64 * 1024
 Intend = Callable[[Delivery, str], Awaitable[None]]
 """Records that content is about to go to the upstream of this name. Raises `SpoolError`; then it does not go."""
 
+_PAUSED = 600.0  # seconds until it is looked again whether somebody has resumed them; a resume wakes the lane at once
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors of reading that say nothing of what is read."""
 
@@ -55,6 +56,8 @@ class Carrier:
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
+        if self.candidates.paused.holds(pool):
+            return _PAUSED
         if len(pool.members) == 1:
             return self._wait(pool.members[0].upstream)
         usable = self.candidates.usable(pool)

@@ -132,7 +132,7 @@ def _is_for(fate: RecipientOutcome, *causes: Cause) -> bool:
 
 
 def _is_ours(fate: RecipientOutcome) -> bool:
-    return _is_for(fate, Cause.BUSY, Cause.QUOTA, Cause.SHUTDOWN, Cause.LOCAL)
+    return _is_for(fate, Cause.BUSY, Cause.QUOTA, Cause.PAUSED, Cause.SHUTDOWN, Cause.LOCAL)
 
 
 def _reached(outcome: Outcome, again: list[RecipientOutcome]) -> bool | None:

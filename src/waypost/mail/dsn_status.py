@@ -33,6 +33,7 @@ _CAUSES: dict[Cause, tuple[int, int]] = {
     Cause.BUSY: (3, 2),
     Cause.QUOTA: (7, 1),
     Cause.SENDER: (7, 1),
+    Cause.PAUSED: (3, 2),
     Cause.SHUTDOWN: (3, 2),
     Cause.LOCAL: (3, 0),
 }
@@ -41,7 +42,9 @@ _LACKING: dict[Lacking, tuple[int, int]] = {
     Lacking.SIZE: (3, 4),
     Lacking.EIGHTBIT: (6, 3),
 }
-_NOT_TRIED = frozenset({Cause.BUSY, Cause.QUOTA, Cause.SENDER, Cause.SHUTDOWN, Cause.LOCAL, Cause.CAPABILITY})
+_NOT_TRIED = frozenset(
+    {Cause.BUSY, Cause.QUOTA, Cause.PAUSED, Cause.SENDER, Cause.SHUTDOWN, Cause.LOCAL, Cause.CAPABILITY}
+)
 
 
 def delivery_status(notification: Notification) -> bytes:

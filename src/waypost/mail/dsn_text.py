@@ -24,6 +24,7 @@ _CAUSES: dict[Cause, str] = {
     Cause.BUSY: "There was no free connection to the next mail server.",
     Cause.QUOTA: "This mail system had sent all that it may send by way of the next mail server for now.",
     Cause.SENDER: "No mail server on the way sends mail for your address.",
+    Cause.PAUSED: "The next mail server was taken out of use for a while.",
     Cause.SHUTDOWN: "This mail system was being stopped.",
     Cause.LOCAL: "There was a fault in this mail system.",
 }

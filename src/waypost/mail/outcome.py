@@ -46,6 +46,7 @@ class Cause(StrEnum):
     BUSY = "busy"  # every connection that the upstream may have is in use
     QUOTA = "quota"  # what it may be given is spent, by our own count
     SENDER = "sender"  # it does not send for this reverse-path
+    PAUSED = "paused"  # somebody has paused it
     SHUTDOWN = "shutdown"  # we are stopping
     LOCAL = "local"  # a fault of ours: content that cannot be read back
 

@@ -44,7 +44,7 @@ class ServerCertificate:
 
     def _look(self) -> tuple[Stamp, ...]:
         files = (self._tls.certificate, self._tls.key, self._tls.client_ca)
-        return tuple(_stamp(file) for file in files if file is not None)
+        return tuple(stamp(file) for file in files if file is not None)
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -79,7 +79,7 @@ def check_authorities(path: str) -> None:
 
 def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
     """The context for one upstream. Raises `CertificateError` when the CA file cannot be read."""
-    return _upstream_context(tls, None if tls.ca_file is None else _stamp(tls.ca_file))
+    return _upstream_context(tls, None if tls.ca_file is None else stamp(tls.ca_file))
 
 
 @lru_cache(maxsize=256)
@@ -101,7 +101,7 @@ def _upstream_context(tls: UpstreamTls, stamp: Stamp) -> ssl.SSLContext:
     return context
 
 
-def _stamp(path: str) -> Stamp:
+def stamp(path: str) -> Stamp:
     """What changes when a file does."""
     try:
         stat = os.stat(path)

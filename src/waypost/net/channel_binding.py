@@ -6,6 +6,7 @@ Python's ssl offers `tls-unique` alone, which TLS 1.3 does not have and which wa
 
 import hashlib
 
+from waypost.net.der import element, identifier
 from waypost.smtp.scram import Binding
 
 _HASHES = {
@@ -35,34 +36,10 @@ def server_end_point(certificate: bytes | None) -> Binding | None:
 def signature_algorithm(certificate: bytes) -> str | None:
     """The object identifier of the algorithm by which a certificate is signed (RFC 5280 section 4.1)."""
     try:
-        _, start, _ = _element(certificate, 0)
-        _, _, end = _element(certificate, start)  # tbsCertificate
-        _, start, _ = _element(certificate, end)  # signatureAlgorithm
-        tag, start, end = _element(certificate, start)
+        _, start, _ = element(certificate, 0)
+        _, _, end = element(certificate, start)  # tbsCertificate
+        _, start, _ = element(certificate, end)  # signatureAlgorithm
+        tag, start, end = element(certificate, start)
     except IndexError:
         return None
-    return _identifier(certificate[start:end]) if tag == 6 and start < end <= len(certificate) else None
-
-
-def _element(data: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, start and end of the content of the element at `at`. Raises `IndexError` where there is none."""
-    tag, length = data[at], data[at + 1]
-    start = at + 2
-    if length & 0x80:
-        size = length & 0x7F
-        if not 0 < size <= 4:
-            raise IndexError(at)
-        length = int.from_bytes(data[start : start + size], "big")
-        start += size
-    return tag, start, start + length
-
-
-def _identifier(content: bytes) -> str:
-    numbers, value = [min(content[0] // 40, 2)], 0
-    numbers.append(content[0] - 40 * numbers[0])
-    for octet in content[1:]:
-        value = value << 7 | octet & 0x7F
-        if not octet & 0x80:
-            numbers.append(value)
-            value = 0
-    return ".".join(map(str, numbers))
+    return identifier(certificate[start:end]) if tag == 6 and start < end <= len(certificate) else None

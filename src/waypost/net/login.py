@@ -128,6 +128,7 @@ class Logins:
         timeouts: Timeouts,
     ) -> Answer:
         answer: Answer
+        dialogue.watch.note(Phase.AUTH, name)
         try:
             exchange = ClientExchange(name, mechanism(name, proof, secrets.token_urlsafe(24), binding))
             answer = await dialogue.ask(exchange.begin(), Phase.AUTH, timeouts.command)

@@ -1,13 +1,13 @@
 """Opening a session with an upstream: connect, greeting, TLS, EHLO; then AUTH (`login`)."""
 
 import asyncio
-import os
 import ssl
+from functools import partial
 
 from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
-from waypost.net.connect import ResolveError, connect, connect_unix, resolve
+from waypost.net.connect import ResolveError, connect, connect_unix, reason, resolve
 from waypost.net.dialogue import Dialogue, is_positive
 from waypost.net.introducing import hello_name, proxy_header, xclient
 from waypost.net.login import Logins, is_refused
@@ -82,6 +82,7 @@ async def _greet(
     if problem is not None:
         return Stopped(problem.phase, problem)
     (greeting,) = await dialogue.answers((Phase.GREETING,), timeouts.greeting)
+    dialogue.watch.note(Phase.GREETING, str(greeting))
     if not is_positive(greeting):
         return Stopped(Phase.GREETING, greeting)
     refused = await _hello(dialogue, upstream, hostname, timeouts)
@@ -123,15 +124,15 @@ async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -
                 return None
             endpoints = await resolve(upstream.host, upstream.port)
             dialogue.watch.lap(phase)
+            dialogue.watch.note(phase, ", ".join(host for host, _ in endpoints))
             phase = Phase.CONNECT
-            dialogue.stream = await connect(endpoints)
+            dialogue.stream = await connect(endpoints, partial(dialogue.watch.note, phase))
     except TimeoutError:
         return Failure(phase, Cause.TIMEOUT, f"no connection within {timeouts.connect:g} s")
     except ResolveError as error:
         return Failure(Phase.RESOLVE, Cause.UNREACHABLE, str(error))
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return Failure(Phase.CONNECT, Cause.UNREACHABLE, f"the upstream cannot be reached: {reason}")
+        return Failure(Phase.CONNECT, Cause.UNREACHABLE, f"the upstream cannot be reached: {reason(error)}")
     finally:
         dialogue.watch.lap(phase)
     return None

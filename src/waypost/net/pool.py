@@ -105,6 +105,8 @@ class UpstreamPool:
         self._open = 0  # idle, lent, or being opened
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
+        self.certificate: bytes | None = None
+        """What the upstream showed last, in DER form."""
 
     def __repr__(self) -> str:
         busy = self._open - len(self._idle)
@@ -186,6 +188,16 @@ class UpstreamPool:
             self._idle.append(connection)
             self._call_next()
 
+    def enter(self) -> bool:
+        """Takes the place of one connection, for who opens it himself; whether there was one. `leave` gives it back."""
+        is_free = self._open < self.upstream.max_connections and not self._closed
+        self._open += is_free
+        return is_free
+
+    def leave(self) -> None:
+        """The place that `enter` took is free again."""
+        self._discard(None)
+
     def sweep(self) -> None:
         """Closes connections that were idle for too long, or that the upstream has closed."""
         now = self._now()
@@ -254,6 +266,7 @@ class UpstreamPool:
             self._discard(connection)
             raise
         if problem is None:
+            self.certificate = connection.certificate
             return connection
         self._discard(connection)
         return problem
@@ -310,10 +323,19 @@ class Upstreams:
         """For each upstream that was ever used: connections that are busy, and idle."""
         return {name: pool.counts for name, pool in self._pools.items()}
 
+    def certificates(self) -> dict[str, bytes]:
+        """The certificate that each upstream showed last, in DER form, by name."""
+        return {name: pool.certificate for name, pool in self._pools.items() if pool.certificate is not None}
+
     def busy(self, name: str) -> int:
         """How many connections to the upstream of this name carry mail, or are being opened."""
         pool = self._pools.get(name)
         return 0 if pool is None else pool.counts[0]
+
+    def place(self, upstream: Upstream) -> UpstreamPool | None:
+        """A place for one connection that is no mail's, to be given back by `leave`; None when mail has them all."""
+        pool = self._pool(upstream)
+        return pool if pool.enter() else None
 
     async def keep(self, interval: float = 5) -> None:
         """Closes what is idle for too long, for ever."""

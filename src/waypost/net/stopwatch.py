@@ -26,6 +26,9 @@ class Stopwatch:
         """Forgets all: an attempt begins."""
         self._laps = []
 
+    def note(self, phase: Phase, text: str) -> None:
+        """Something that a probe has to tell of a phase; who only measures does not keep it."""
+
     def start(self) -> None:
         """A phase begins."""
         self._since = monotonic()

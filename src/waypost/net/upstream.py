@@ -74,6 +74,11 @@ class UpstreamConnection:
         return () if verdicts is None else verdicts.completed(answer)
 
     @property
+    def certificate(self) -> bytes | None:
+        """What the upstream showed, in DER form."""
+        return None if self._dialogue.stream is None else self._dialogue.stream.peer_certificate
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._dialogue.is_closed

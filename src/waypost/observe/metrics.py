@@ -45,12 +45,26 @@ class QuotaFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What the last probe of an upstream found at one stage, how long that took, and when it began."""
+
+    upstream: str
+    stage: str
+    is_ok: bool
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What other parts know at this moment."""
 
     sessions: Mapping[str, int] = field(default_factory=dict)  # by listener
     upstream_healthy: Mapping[str, bool] = field(default_factory=dict)
     upstream_connections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by upstream and state
+    upstream_paused: Mapping[str, bool] = field(default_factory=dict)
+    probes: tuple[StageFacts, ...] = ()
+    certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)  # ends, by owner and its name
     quotas: tuple[QuotaFacts, ...] = ()
     spool: tuple[SpoolFacts, ...] = ()  # by lane
     spool_writable: bool | None = None  # None: there is no spool
@@ -145,6 +159,9 @@ class Metrics:
         )
         self.upstream_logins = Tally(
             "upstream_logins", "Logins at upstreams, one for each connection.", "upstream", "mechanism", "outcome"
+        )
+        self.upstream_probes = Tally(
+            "upstream_probes", "Probes of upstreams, at their interval.", "upstream", "outcome"
         )
         self.token_requests = Tally(
             "oauth_token_requests",
@@ -256,6 +273,7 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     for (upstream, state), count in facts.upstream_connections.items():
         connections.add_metric((upstream, state), count)
     yield from (sessions, healthy, connections)
+    yield from _of_probes(facts)
     yield from _of_quotas(facts)
     yield from _of_the_spool(facts)
     seen = GaugeMetricFamily(
@@ -274,6 +292,37 @@ def _gauges(facts: Facts) -> Iterator[Metric]:
     ):
         if total is not None:
             yield CounterMetricFamily(f"waypost_{name}", meaning, total)
+
+
+def _of_probes(facts: Facts) -> Iterator[Metric]:
+    paused = GaugeMetricFamily(
+        "waypost_upstream_paused", "1 when somebody has paused the upstream.", labels=("upstream",)
+    )
+    for upstream, is_paused in facts.upstream_paused.items():
+        paused.add_metric((upstream,), is_paused)
+    labels = ("upstream", "stage")
+    state = GaugeMetricFamily(
+        "waypost_upstream_probe_ok",
+        "1 when the stage went well in the last probe; absent when that did not come so far.",
+        labels=labels,
+    )
+    took = GaugeMetricFamily("waypost_upstream_probe_duration_seconds", "How long the stage took then.", labels=labels)
+    begun = GaugeMetricFamily(
+        "waypost_upstream_probe_timestamp_seconds", "When the last probe began, as Unix time.", labels=("upstream",)
+    )
+    for stage in facts.probes:
+        state.add_metric((stage.upstream, stage.stage), stage.is_ok)
+        took.add_metric((stage.upstream, stage.stage), stage.seconds)
+    for upstream, at in {stage.upstream: stage.at for stage in facts.probes}.items():
+        begun.add_metric((upstream,), at)
+    ends = GaugeMetricFamily(
+        "waypost_certificate_not_after_seconds",
+        "When a certificate ends, as Unix time: that of a listener, or what an upstream showed last.",
+        labels=("owner", "name"),
+    )
+    for owner_and_name, end in facts.certificates.items():
+        ends.add_metric(owner_and_name, end)
+    yield from (paused, state, took, begun, ends)
 
 
 def _of_quotas(facts: Facts) -> Iterator[Metric]:

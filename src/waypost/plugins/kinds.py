@@ -43,9 +43,35 @@ def _exec_fault(definition: Definition) -> str | None:
     return exec_fault(definition)
 
 
+def _open_starlark(definition: Definition) -> Plugin:
+    from waypost.plugins.starlark import open_starlark
+
+    return open_starlark(definition)
+
+
+def _starlark_fault(definition: Definition) -> str | None:
+    from waypost.plugins.starlark import starlark_fault
+
+    return starlark_fault(definition)
+
+
+def _open_go(definition: Definition) -> Plugin:
+    from waypost.plugins.goplugin.host import open_go
+
+    return open_go(definition)
+
+
+def _go_fault(definition: Definition) -> str | None:
+    from waypost.plugins.goplugin.host import go_fault
+
+    return go_fault(definition)
+
+
 KINDS: Mapping[str, Kind] = {
     "python": Kind(_open_python, _python_fault),
     "exec": Kind(_open_exec, _exec_fault),
+    "starlark": Kind(_open_starlark, _starlark_fault),
+    "go": Kind(_open_go, _go_fault),
 }
 """By key: `python`, `exec`, `starlark`, `go`."""
 

@@ -74,8 +74,8 @@ def answered(answer: Any, question: Question) -> dict[str, Any]:
     return answer_object(checked_order(answer, question))
 
 
-def main(target: str) -> None:
-    """Answers until standard input ends."""
+def serve(target: str, load: Callable[[str], Callable[[Question], Any]]) -> None:
+    """Loads a function, and answers with it until standard input ends."""
     asked, output = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what the plugin reads is no question
     os.dup2(2, 1)  # and what it prints no answer
@@ -151,4 +151,4 @@ def _say(output: BinaryIO, made: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(sys.argv[1], load)

@@ -52,6 +52,7 @@ _FAILURE_CODES: dict[Cause, str] = {
     Cause.BUSY: "4.3.2",
     Cause.QUOTA: "4.7.1",
     Cause.SENDER: "4.7.1",
+    Cause.PAUSED: "4.3.2",
     Cause.SHUTDOWN: "4.3.2",
     Cause.LOCAL: "4.3.0",
 }

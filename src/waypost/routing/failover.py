@@ -120,6 +120,7 @@ FAILURE_RULES: tuple[FailureRule, ...] = (
     failure_rule("busy", Kind.BUSY, Cause.BUSY),
     failure_rule("own-quota", Kind.BUSY, Cause.QUOTA),
     failure_rule("own-senders", Kind.CAPABILITY, Cause.SENDER),
+    failure_rule("paused", Kind.BUSY, Cause.PAUSED),
     failure_rule("shutdown", Kind.LOCAL, Cause.SHUTDOWN),
     failure_rule("local", Kind.LOCAL, Cause.LOCAL),
 )

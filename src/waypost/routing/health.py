@@ -6,6 +6,8 @@
 Half open lets one attempt through at a time. Nothing here forbids an attempt: when every upstream of a pool is open or
 asleep, the best of them is tried anyway, and what that comes to is reported like any other.
 
+A probe that finds all well hastens the trial, and no more: what carries mail is mail.
+
 Attempts run side by side, so reports arrive late: twenty connections that break at once are one failure of the
 upstream, and make it open once.
 
@@ -52,6 +54,7 @@ class Health:
     __slots__ = (
         "_asleep",
         "_failures",
+        "_heard_at",
         "_interval",
         "_login_interval",
         "_policy",
@@ -64,6 +67,7 @@ class Health:
     def __init__(self, policy: HealthPolicy = DEFAULT_POLICY) -> None:
         self._policy = policy
         self._failures = 0
+        self._heard_at: float | None = None
         self._interval = 0.0
         self._login_interval = 0.0
         self._since = 0.0
@@ -98,6 +102,39 @@ class Health:
         """Whether it said itself that it takes nothing, and has not been heard of since."""
         return self._asleep
 
+    @property
+    def heard_at(self) -> float | None:
+        """When it last did its part for a message; None when it never did."""
+        return self._heard_at
+
+    @property
+    def since(self) -> float | None:
+        """When it began to be left alone; None while it is not."""
+        return None if self._until is None else self._since
+
+    @property
+    def reason(self) -> str:
+        """Why it is left alone; empty while it is not."""
+        return self._reason
+
+    def hasten(self, now: float) -> bool:
+        """Somebody has found it well: the next message is its trial. Whether that is sooner than before.
+
+        What it said itself stands: a quota is not there again because somebody could log in.
+        """
+        if self._until is None or self._asleep or now >= self._until:
+            return False
+        self._until = now
+        return True
+
+    def forgive(self) -> None:
+        """Somebody who knows better says that it is well: closed, as if nothing had been."""
+        self._failures = 0
+        self._interval = self._login_interval = 0.0
+        self._until = self._trial = None
+        self._asleep = False
+        self._reason = ""
+
     def trial_started(self, now: float) -> None:
         """An attempt begins. Of consequence only while half open."""
         if self._until is not None and now >= self._until:
@@ -114,12 +151,9 @@ class Health:
         says nothing about the quota that was spent in the meantime.
         """
         self._failures = 0
-        if self._until is None or (self._asleep and began is not None and began < self._since):
-            return
-        self._interval = self._login_interval = 0.0
-        self._until = self._trial = None
-        self._asleep = False
-        self._reason = ""
+        self._heard_at = now
+        if self._until is not None and not (self._asleep and began is not None and began < self._since):
+            self.forgive()
 
     def failed(self, now: float, reason: str) -> None:
         """The upstream could not be reached, broke off, or made no sense."""

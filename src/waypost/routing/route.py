@@ -9,6 +9,7 @@ from typing import Literal
 
 from waypost.mail.rewrite import Rewrite
 from waypost.routing.login import Login
+from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 Network = IPv4Network | IPv6Network
@@ -89,6 +90,7 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    probe: ProbeSettings = NO_PROBE
     lmtp: bool = False
     """It speaks LMTP (RFC 2033), and so answers for each recipient."""
 
@@ -96,6 +98,13 @@ class Upstream:
     def is_unix(self) -> bool:
         """Whether `host` is the path of a socket, and there is no port."""
         return self.host.startswith("/")
+
+    @property
+    def address(self) -> str:
+        """Where it is, as configurations write it."""
+        if self.is_unix:
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class Average:
         """Seconds that a message takes there, as things stand; None when it was never measured."""
         return None if self._seconds is None else self._seconds * exp((self._at - now) / _FORGOTTEN)
 
+    @property
+    def latest(self) -> float | None:
+        """The average as it was last, in seconds; None when it was never measured."""
+        return self._seconds
+
     def errors(self, now: float) -> float:
         """The share of attempts that fail."""
         return self._errors * exp((self._at - now) / _FORGOTTEN)

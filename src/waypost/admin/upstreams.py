@@ -1,0 +1,116 @@
+"""What people do with upstreams: look how they are, pause them, resume them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from waypost.clock import Clock
+from waypost.delivery.candidates import Candidates
+from waypost.observe.record import timestamp
+from waypost.routing.health import Health, State
+from waypost.routing.probing import Certificate, Finding
+from waypost.routing.route import Upstream
+
+JsonLine = dict[str, Any]
+
+
+class Upstreams:
+    """The upstreams of one Waypost, for its control API.
+
+    `connections` gives how many are busy and idle, `found` what the last probes found, and `certificates` what was
+    shown last, each by the name of the upstream.
+    """
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        candidates: Candidates,
+        clock: Clock,
+        *,
+        connections: Callable[[], Mapping[str, tuple[int, int]]],
+        found: Callable[[], Mapping[str, Finding]],
+        certificates: Callable[[], Mapping[str, Certificate]],
+    ) -> None:
+        self._upstreams = upstreams
+        self._candidates = candidates
+        self._clock = clock
+        self._connections = connections
+        self._found = found
+        self._certificates = certificates
+
+    def unknown(self, names: list[str]) -> list[str]:
+        """Which of these names are not configured."""
+        return [name for name in names if name not in self._upstreams]
+
+    def rows(self) -> list[JsonLine]:
+        """One JSON object for each upstream, in the order of the configuration."""
+        return [self._row(upstream) for upstream in self._upstreams.values()]
+
+    def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
+        """Pauses or resumes; for each name, whether that changed anything."""
+        act = self._candidates.pause if action == "pause" else self._candidates.resume
+        return [{"upstream": name, "changed": act(name, by)} for name in names]
+
+    def _row(self, upstream: Upstream) -> JsonLine:
+        name, now, monotonic = upstream.name, self._clock.time(), self._clock.monotonic()
+        health = self._candidates.health.get(name) or Health()
+        average = self._candidates.standings.average(name)
+        busy, idle = self._connections().get(name, (0, 0))
+        latency = average.latest
+        row: JsonLine = {
+            "upstream": name,
+            "address": upstream.address,
+            **self._state(name, health, now, monotonic),
+            "busy": busy,
+            "idle": idle,
+            "latency_seconds": None if latency is None else round(latency, 6),
+            "error_share": round(average.errors(monotonic), 4),
+        }
+        row["quotas"] = [
+            {
+                "window": state.quota.label,
+                "used": state.used,
+                "limit": state.limit,
+                "next_at": timestamp(now + state.back_in) if state.back_in else None,
+            }
+            for state in self._candidates.quotas.states(upstream)
+        ]
+        row["probe"] = written_finding(self._found().get(name))
+        certificate = self._certificates().get(name)
+        row["certificate"] = None if certificate is None else written_certificate(certificate, now)
+        return row
+
+    def _state(self, name: str, health: Health, now: float, monotonic: float) -> JsonLine:
+        pause = self._candidates.paused.get(name)
+        if pause is not None:
+            since = timestamp(pause.since) if pause.since else None
+            return {"state": "paused", "reason": str(pause), "since": since, "next_trial_at": None}
+        state = health.state(monotonic)
+        if state is State.CLOSED or health.since is None:
+            return {"state": state, "reason": "", "since": None, "next_trial_at": None}
+        return {
+            "state": state,
+            "reason": health.reason,
+            "since": timestamp(now - monotonic + health.since),
+            "next_trial_at": timestamp(max(now, now + health.back_at(monotonic) - monotonic)),
+        }
+
+
+def written_finding(finding: Finding | None) -> JsonLine | None:
+    """What a probe found, as JSON."""
+    if finding is None:
+        return None
+    stages = [
+        {"stage": stage.phase, "state": stage.state, "text": stage.text, "seconds": round(stage.seconds, 6)}
+        for stage in finding.stages
+    ]
+    return {"at": timestamp(finding.at), "ok": finding.failed is None, "tls": finding.tls, "stages": stages}
+
+
+def written_certificate(certificate: Certificate, now: float) -> JsonLine:
+    """A certificate as JSON."""
+    return {
+        "not_after": timestamp(certificate.not_after),
+        "days_left": certificate.days_left(now),
+        "names": list(certificate.names),
+        "fingerprint": certificate.fingerprint,
+    }

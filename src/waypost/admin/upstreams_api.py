@@ -1,0 +1,47 @@
+"""`/api/upstreams`: how upstreams are, over HTTP.
+
+GET  /api/upstreams           one JSON object a line
+POST /api/upstreams/actions   {"action": "pause", "upstreams": ["gmail"]}; or "resume"
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from waypost.admin.answers import JsonLine, body_of, streamed
+from waypost.admin.filters import BadRequestError
+from waypost.admin.upstreams import Upstreams
+
+_ACTIONS = ("pause", "resume")
+
+
+def upstream_routes(upstreams: Upstreams) -> Sequence[Route]:
+    """The routes of upstreams."""
+
+    async def listed(_: Request) -> Response:
+        return await streamed(_page(upstreams.rows()))
+
+    async def acted(request: Request) -> Response:
+        body = await body_of(request)
+        action, names = body.get("action"), body.get("upstreams")
+        if set(body) != {"action", "upstreams"} or action not in _ACTIONS:
+            raise BadRequestError("an action is {'action': 'pause' or 'resume', 'upstreams': [NAME, ...]}")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise BadRequestError("upstreams must be a list of names, one at least")
+        unknown = upstreams.unknown(names)
+        if unknown:
+            known = ", ".join(str(row["upstream"]) for row in upstreams.rows())
+            raise BadRequestError(f"there is no upstream {unknown[0]!r}; there are: {known}")
+        by = str(getattr(request.state, "user", "")) or "somebody"
+        return await streamed(_page(upstreams.act(action, names, by)))
+
+    return [
+        Route("/api/upstreams", listed, methods=["GET"]),
+        Route("/api/upstreams/actions", acted, methods=["POST"]),
+    ]
+
+
+async def _page(rows: Sequence[JsonLine]) -> AsyncIterator[Sequence[JsonLine]]:
+    yield rows
