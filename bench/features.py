@@ -240,6 +240,36 @@ _PAIR = Setup("ordered", "strategy `ordered`, two upstreams", (_two,))
 _NEW = ("--sessions=20",)
 _KEPT = ("--sessions=20", "--reuse")
 _CLIENT = Setup("client", "pass, own client, new connection", (_plain_listener,), _NEW)
+
+
+def _rules_of_all_kinds(count: int) -> Change:
+    """Conditions that nest or that need more than a look into a dict; none of them waits for the content."""
+
+    def change(config: Config, _: Place) -> None:
+        conditions: list[Callable[[int], Config]] = [
+            lambda n: {"helo": f"host{n}.example"},
+            lambda n: {"recipient": f"*@d{n}.example", "time": "mon-fri 08:00-18:00 Europe/Berlin"},
+            lambda n: {"recipient": f"*@d{n}.example", "percent": 10},
+            lambda n: {"any": [{"recipient": f"*@d{n}.example"}, {"reverse_path": f"*@s{n}.example"}]},
+            lambda n: {"recipient": f"*.d{n}.example", "not": {"reverse_path": f"*@s{n}.example"}},
+        ]
+        rules = [conditions[n % len(conditions)](n) | {"route": "all"} for n in range(count - 1)]
+        config["rules"] = [*rules, {"route": "all"}]
+
+    return change
+
+
+def _rules_on_header(count: int) -> Change:
+    """Every recipient waits for the content, and its upstream is asked for it only then."""
+
+    def change(config: Config, _: Place) -> None:
+        config["routes"]["other"] = dict(config["routes"]["all"])
+        rules = [{"header": {"X-Stream": f"stream{number}"}, "route": "other"} for number in range(count - 1)]
+        config["rules"] = [*rules, {"route": "all"}]
+
+    return change
+
+
 _CLIENT_KEPT = Setup("client-kept", "pass, own client, connection reused", (_plain_listener,), _KEPT)
 _SUBMITTED = Setup("submission", "pass, a submission listener", (_submission,))
 _REWRITTEN = Setup("rewrite", "`rewrite` on the route", (_submission, _rewritten))
@@ -257,6 +287,8 @@ FEATURES: dict[str, Feature] = {
         Feature(Setup("rules-10", "10 rules by recipient domain", (_rules(10),)), _PASS),
         Feature(Setup("rules-1000", "1,000 rules by recipient domain", (_rules(1000),)), _PASS),
         Feature(Setup("rules-mixed", "1,000 rules of five kinds", (_mixed_rules(1000),)), _PASS),
+        Feature(Setup("rules-kinds", "1,000 rules of five other kinds", (_rules_of_all_kinds(1000),)), _PASS),
+        Feature(Setup("rules-header", "1,000 rules on a header field", (_rules_on_header(1000),)), _PASS),
         Feature(_STORED, _PASS),
         Feature(Setup("quota", "two quotas", (_spool, _quota)), _STORED),
         Feature(_PAIR, _PASS),

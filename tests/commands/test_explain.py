@@ -212,3 +212,110 @@ def test_quotas_senders_and_what_a_strategy_goes_by(explain, tmp_path):
     words = " ".join(shown.split())
     assert "1. ses at [2001:db8::26]:465: the only one that may be tried" in words
     assert "gmail does not send for this reverse-path, so it is not tried" in words
+
+
+RULED = """\
+listeners: [{address: 127.0.0.1:2526, mode: relay}]
+upstreams: {old: {address: old.example.com:25}, new: {address: new.example.com:25}}
+routes:
+  old: {primary: old}
+  new: {primary: new}
+rules:
+  - {name: at night, time: 22:00-06:00 Europe/Berlin, recipient_file: list, route: new}
+  - {helo: "*.example.com", size: over 1KB, route: new}
+  - any: [{header: {Subject: "*invoice*"}}, {header: {X-Kind: invoice}}]
+    not: {header: {X-Test: "*"}}
+    route: new
+  - {percent: 50, recipient: "*.example.org", route: new}
+  - {route: old}
+"""
+
+
+@pytest.fixture
+def judged(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(RULED)
+    (tmp_path / "list").write_text("night.example\n")
+
+    def run(*words):
+        code = main(["explain", "--config", "r.yaml", "--from", "a@example.com", "--json", *words])
+        shown = json.loads(capsys.readouterr().out)
+        [answer] = shown["recipients"]
+        return code, answer
+
+    return run
+
+
+NOTHING = ("--helo", "h", "--size", "10", "--header", "X-A: b", "--at", "2026-11-23T12:00+01:00")
+
+
+def test_why_each_rule_does_not_match(judged):
+    code, answer = judged("--to", "b@c", *NOTHING)
+    assert code == FINE
+    assert answer["route"]["name"] == "old"
+    assert [rule["why"] for rule in answer["rules"]] == [
+        "recipient <b@c> is not in list",
+        "HELO h is not *.example.com",
+        "none under `any` matches: there is no header field Subject; there is no header field X-Kind",
+        "recipient <b@c> is not *.example.org",
+        "",
+    ]
+    _, answer = judged("--to", "b@night.example", *NOTHING)
+    assert answer["rules"][0]["why"] == "the time is not within 22:00-06:00 Europe/Berlin"
+    assert answer["rules"][0]["name"] == "at night"
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("--at", "2026-11-23T23:00+01:00", "--to", "b@night.example"), 0),
+        (("--at", "2026-07-06T21:00+00:00", "--to", "b@night.example"), 0),
+        (("--helo", "mx.example.com", "--size", "2KB", "--to", "b@c"), 1),
+        (("--header", "Subject: =?utf-8?q?your_invoice?=", "--to", "b@c"), 2),
+        (("--header", "x-kind: Invoice", "--header", "Subject: hello", "--to", "b@c"), 2),
+        (("--header", "X-Kind: invoice", "--header", "X-Test: yes", "--to", "b@c"), 4),
+    ],
+)
+def test_facts_can_be_given(judged, words, rule):
+    _, answer = judged(*NOTHING, *words)
+    assert [each["decided"] for each in answer["rules"]] == [number == rule for number in range(5)]
+
+
+def test_a_stored_message_tells_header_and_size(judged, tmp_path):
+    (tmp_path / "m.eml").write_bytes(b"Subject: The\n invoice\n\n.hello\n")
+    _, answer = judged("--to", "b@c", "--helo", "mx.example.com", "--message", "m.eml")
+    assert answer["rules"][1]["why"] == "a size of 35 octets is not over 1000"
+    assert answer["rules"][2]["decided"]
+    (tmp_path / "m.eml").write_bytes(b"X-Kind: no\r\n\r\nSubject: invoice\r\n" + b"x" * 1000)
+    _, answer = judged("--to", "b@c", "--helo", "mx.example.com", "--message", "m.eml")
+    assert answer["rules"][1]["decided"]
+
+
+def test_what_is_not_given_leaves_the_decision_open(judged, capsys):
+    code, answer = judged("--to", "b@night.example", "--at", "2026-11-23T12:00+01:00")
+    assert code == FINE
+    assert (answer["route"], answer["reply"]) == (None, None)
+    assert answer["open"] == {"routes": ["new", "old"], "may_be_refused": False, "alone": True}
+    assert [(rule["matched"], rule["why"]) for rule in answer["rules"][1:3]] == [
+        (None, "it waits for the name in HELO and the size"),
+        (None, "it waits for header field Subject or header field X-Kind and header field X-Test"),
+    ]
+    main(["explain", "--config", "r.yaml", "--from", "a@example.com", "--to", "b@c"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "? r.yaml:8:5, route new: it waits for the name in HELO and the size" in words
+    assert "undecided: it may come to route new or route old." in words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--size", "big"), "'big' is not a size"),
+        (("--header", "Subject"), "'Subject' is not a header field"),
+        (("--header", "Sub ject: x"), "is not a header field"),
+        (("--at", "noon"), "'noon' is not a time; write it like 2026-12-24T23:00"),
+        (("--message", "nowhere.eml"), "No such file or directory: 'nowhere.eml'"),
+    ],
+)
+def test_facts_that_cannot_be(judged, capsys, words, said):
+    assert main(["explain", "--config", "r.yaml", "--from", "a@b", "--to", "c@d", *words]) == USAGE
+    assert said in capsys.readouterr().err

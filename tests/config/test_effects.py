@@ -35,6 +35,9 @@ BASE = {
 }
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
 
+HOURS = {"rules.0.time": [{"hours": "08:00-18:00"}]}
+PERCENT = {"rules.0.percent": {"value": "10"}}
+
 
 @cache
 def dkim_keys(name):
@@ -217,6 +220,18 @@ OTHER = {
     "rules.0.client_network": ["10.0.0.0/8"],
     "rules.0.reverse_path": ["<>"],
     "rules.0.recipient": ["bob@example.com"],
+    "rules.0.helo": ["*.example.com"],
+    "rules.0.reverse_path_file": ["list"],
+    "rules.0.recipient_file": ["list"],
+    "rules.0.time.0.days": ("mon-fri", HOURS),
+    "rules.0.time.0.hours": ("10:00-18:00", HOURS),
+    "rules.0.time.0.time_zone": ("Europe/Berlin", HOURS),
+    "rules.0.percent.value": ("20", PERCENT),
+    "rules.0.percent.by": ("sender", PERCENT),
+    "rules.0.percent.salt": ("s", PERCENT),
+    "rules.0.size": "over 5MB",
+    "rules.0.header": {"Subject": ["*x*"]},
+    "rules.0.name": "some",
     "rules.0.route": "second",
     "spool.path": "other",
     "spool.url": ("postgresql://u@host/db", {"spool.path": None}),
@@ -273,6 +288,7 @@ def files(folder, certificates):
         (folder / name).write_bytes(dkim_keys(name))
     for name in ("users", "users2"):
         (folder / name).write_text("x:$5$abc$sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB\n")
+    (folder / "list").write_text("example.org\n")
     for name in ("mine.py", "other.py", "mine.star", "other.star"):
         (folder / name).write_text("def choose(question):\n    return ['b']\n")
     for name in ("mine", "other"):

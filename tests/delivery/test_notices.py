@@ -107,15 +107,15 @@ def test_a_notification_survives_the_store() -> None:
 
 
 def test_a_notification_goes_its_own_way_where_there_is_one() -> None:
-    asked: list[tuple[Client, Address]] = []
+    asked: list[Message] = []
 
-    def route_of(client: Client, to: Address) -> str | None:
-        asked.append((client, to))
+    def route_of(notice: Message) -> str | None:
+        asked.append(notice)
         return "other"
 
     ((message, planned),), _ = Desk(route_of=route_of).failed(delivery(recipient("bob")))
     assert (planned.lane, planned.route, planned.expires_at) == (primary_lane("other"), "other", NOW + 700)
-    assert asked == [(message.client, ANN)]
+    assert asked == [message]
 
 
 def test_what_it_takes_to_carry_a_notification() -> None:

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waypost.routing.facts import Facts
 from waypost.routing.patterns import AddressPatterns, NamePatterns
+from waypost.routing.reasons import explain
 from waypost.routing.route import Account, Pool, Route, Routes, Rule
-from waypost.routing.rules import NOT_FOR_ACCOUNT, NOT_FOR_CLIENT, Facts, Router
+from waypost.routing.rules import NOT_FOR_ACCOUNT, NOT_FOR_CLIENT, Router
 from waypost.smtp.address import NULL, Address, parse_mailbox
 
 
@@ -161,7 +163,7 @@ def test_explanations_name_the_condition_that_fails():
             Rule("c"),
         )
     )
-    judged = router.explain(facts())
+    judged = explain(router, facts())
     assert [(j.matched, j.why) for j in judged] == [
         (False, "listener 25 is not 465 or 587"),
         (False, "a client without an account is not app"),
@@ -179,11 +181,13 @@ RULES = st.lists(
     st.builds(
         Rule,
         st.just("a"),
-        st.sets(st.sampled_from(["25", "465"])).map(frozenset),
-        st.lists(st.sampled_from(["app", "a*", "other"]), max_size=2).map(tuple),
-        st.lists(st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "::/0"]).map(ip_network), max_size=2).map(tuple),
-        PATTERNS,
-        PATTERNS,
+        listeners=st.sets(st.sampled_from(["25", "465"])).map(frozenset),
+        accounts=st.lists(st.sampled_from(["app", "a*", "other"]), max_size=2).map(tuple),
+        client_networks=st.lists(st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "::/0"]).map(ip_network), max_size=2).map(
+            tuple
+        ),
+        reverse_paths=PATTERNS,
+        recipients=PATTERNS,
     ),
     max_size=8,
 )
@@ -201,7 +205,7 @@ FACTS = st.builds(
 def test_the_decision_is_the_first_match_of_the_explanation(rules, many):
     router = Router(routes(*rules, names=("a", "b")))
     for about in many:
-        matched = [judged.rule for judged in router.explain(about) if judged.matched]
+        matched = [judged.rule for judged in explain(router, about) if judged.matched]
         decision = router.route(about)
         assert decision.rule is (matched[0] if matched else None)
         assert (decision.reply is None) == (decision.route is not None)

@@ -23,12 +23,14 @@ from waypost.delivery.notifications import NoticePolicy, Notifications
 from waypost.delivery.scheduler import Scheduler
 from waypost.delivery.spool import Action, Entry, SpoolError
 from waypost.delivery.transfer import Carrier
-from waypost.mail.message import Client
+from waypost.mail.field_values import FieldValues
+from waypost.mail.header import read_header
+from waypost.mail.message import Message
 from waypost.observe.journal import JournalError
 from waypost.observe.maillog import MailLog
+from waypost.routing.facts import Facts
 from waypost.routing.route import Backoff
-from waypost.routing.rules import Facts, Router
-from waypost.smtp.address import NULL, Address
+from waypost.routing.rules import Router
 
 log = structlog.get_logger()
 
@@ -94,8 +96,21 @@ class Responsibility:
         found = self._settings.routes.routes.get(route)
         return (Backoff() if found is None else found.backoff).lifetime
 
-    def _route_of_notice(self, client: Client, recipient: Address) -> str | None:
-        decision = self._router.route(Facts(client.listener, client.account, client.address, NULL, recipient))
+    def _route_of_notice(self, notice: Message) -> str | None:
+        client, content = notice.client, notice.content
+        facts = Facts(
+            client.listener,
+            client.account,
+            client.address,
+            notice.envelope.reverse_path,
+            notice.envelope.recipients[0].address,
+            client.name,
+            notice.id,
+            notice.received_at,
+            content.size,
+            FieldValues(read_header(content)),
+        )
+        decision = self._router.route(facts)
         return None if decision.route is None else decision.route.name
 
     async def start(self, environ: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from waypost.app.admin import Admin, listening
 from waypost.app.authentication import new_authenticator
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
+from waypost.app.lists import ListKeeper
 from waypost.app.signing import new_signer
 from waypost.app.stores import Stores, stores_of
 from waypost.app.watching import Watch
@@ -92,6 +93,7 @@ class Server:
         self._candidates.paused.on_change = self._paused
         self._watch = Watch(settings, self._candidates, self._upstreams, logins, self.metrics, self._clock)
         self._ledger = Ledger(self._clock, self.spool)
+        self._lists = ListKeeper(self._router, self._clock)
         self._haste = Haste()
         self._allowances = Allowances(
             settings.routes.accounts,
@@ -228,6 +230,7 @@ class Server:
         self._watch.start()
         self._sweeper = asyncio.create_task(self._upstreams.keep())
         self._lag.start()
+        self._lists.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Drains: no new sessions, transactions under way may end within `timeout` seconds, then all closes."""
@@ -248,6 +251,7 @@ class Server:
         await self._plugins.close()
         await self._candidates.quotas.close()
         self._lag.stop()
+        self._lists.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._admin is not None:

@@ -3,6 +3,7 @@
 import random
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from textwrap import wrap
 from typing import Any
@@ -11,11 +12,14 @@ from waypost.commands.consulting import consult
 from waypost.commands.explanation_rewrite import described, sentence
 from waypost.config.load import Loaded
 from waypost.delivery.advice import Case
+from waypost.mail.field_values import FieldValues
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.net.settings import ListenerSettings
+from waypost.routing.facts import Facts
 from waypost.routing.identity import sends_for
+from waypost.routing.reasons import explain as explain_rules
 from waypost.routing.route import Copy, Pool, Route
-from waypost.routing.rules import NOT_OWNED, Facts, Router
+from waypost.routing.rules import NOT_OWNED, Decision, Router
 from waypost.routing.standing import Facts as KnownFacts
 from waypost.routing.strategies import Place, Turns, sticky_key
 from waypost.routing.strategies import explain as explain_order
@@ -38,6 +42,11 @@ class Question:
     account: str | None
     reverse_path: Address
     recipients: tuple[Address, ...]
+    helo: str | None = None
+    at: float | None = None
+    """Seconds since the epoch."""
+    size: int | None = None
+    header: FieldValues | None = None
 
     @property
     def is_rewritten(self) -> bool:
@@ -51,6 +60,7 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
     `split` says that the client hears 452 4.5.3 for some of them, and sends to them in another transaction.
     """
     router = Router(loaded.settings.routes)
+    at = None if question.at is None else datetime.fromtimestamp(question.at, UTC).isoformat(timespec="seconds")
     refusal = _admission(question)
     if refusal is None and not router.may_send_as(question.account, question.reverse_path):
         refusal = str(NOT_OWNED)
@@ -60,6 +70,9 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
         "listener": question.listener.name,
         "client": question.client,
         "account": question.account,
+        "helo": question.helo,
+        "at": at,
+        "size": question.size,
         "reverse_path": str(question.reverse_path),
         "accepted": refusal is None and all(map(_is_accepted, recipients)),
         "refusal": refusal,
@@ -82,7 +95,9 @@ def _admission(question: Question) -> str | None:
 
 
 def _is_accepted(answer: dict[str, Any]) -> bool:
-    """Whether a recipient has a route, and no plugin stops the message there."""
+    """Whether a recipient has a route, or may have one, and no plugin stops the message there."""
+    if answer["open"]:
+        return True
     plugin = answer["route"] and answer["route"]["primary"]["plugin"]
     return bool(answer["route"]) and (plugin is None or plugin["reply"] is None)
 
@@ -94,23 +109,36 @@ def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Address) -> dict[str, Any]:
-    facts = Facts(question.listener.name, question.account, question.client, question.reverse_path, recipient)
+    facts = Facts(
+        question.listener.name,
+        question.account,
+        question.client,
+        question.reverse_path,
+        recipient,
+        question.helo,
+        None,
+        question.at,
+        question.size,
+        question.header,
+    )
     decision = router.route(facts)
     answer: dict[str, Any] = {
         "recipient": str(recipient),
         "rules": [
             {
+                "name": judged.rule.name or None,
                 "origin": judged.rule.origin,
                 "route": judged.rule.route,
                 "matched": judged.matched,
                 "decided": judged.rule is decision.rule,
                 "why": judged.why,
             }
-            for judged in router.explain(facts)
+            for judged in explain_rules(router, facts)
         ],
         "because": decision.because,
         "reply": None if decision.reply is None else str(decision.reply),
         "route": None,
+        "open": _open(question, decision) if decision.is_open else None,
     }
     if decision.route is not None:
         route = decision.route
@@ -126,6 +154,16 @@ def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Ad
             "copies": [_copy(loaded, copy, asked, recipient, route.name) for copy in route.copies],
         }
     return answer
+
+
+def _open(question: Question, decision: Decision) -> dict[str, Any]:
+    """What may become of a recipient whose rules wait for facts. `alone`: it has to be the only one of its message."""
+    modes = {route.name: route.acceptance_for(question.listener.mode == "submission") for route in decision.possible}
+    return {
+        "routes": list(modes),
+        "may_be_refused": decision.may_refuse,
+        "alone": decision.may_refuse or "pass" in modes.values(),
+    }
 
 
 def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, str]:
@@ -197,7 +235,10 @@ def write(explanation: dict[str, Any]) -> str:
     for answer in explanation["recipients"]:
         lines += ["", f"to <{answer['recipient']}>"]
         lines += _rules(answer)
-        lines += _route(answer["route"]) if answer["route"] else _wrapped(f"refused: {answer['reply']}", "  ")
+        if answer["open"]:
+            lines += _wrapped(_undecided(answer["open"]), "  ")
+        else:
+            lines += _route(answer["route"]) if answer["route"] else _wrapped(f"refused: {answer['reply']}", "  ")
     if explanation["split"]:
         lines += [
             "",
@@ -211,12 +252,22 @@ def write(explanation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _undecided(known: dict[str, Any]) -> str:
+    ends = [f"route {name}" for name in known["routes"]] + (["a refusal"] if known["may_be_refused"] else [])
+    alone = ", as the only one of its transaction" if known["alone"] else ""
+    return (
+        f"undecided: it may come to {' or '.join(ends)}. While a client waits, what the content tells is decided at its"
+        f" end: the recipient is accepted at RCPT{alone}."
+    )
+
+
 def _rules(answer: dict[str, Any]) -> list[str]:
     lines = []
     for number, rule in enumerate(answer["rules"], 1):
         verdict = "matches: this is the one" if rule["decided"] else rule["why"]
-        mark = "*" if rule["decided"] else " "
-        lines += _wrapped(f"{mark} {rule['origin'] or f'rule {number}'}, route {rule['route']}: {verdict}", "  ", 4)
+        mark = "*" if rule["decided"] else "?" if rule["matched"] is None else " "
+        called = " ".join(filter(None, (rule["name"], rule["origin"]))) or f"rule {number}"
+        lines += _wrapped(f"{mark} {called}, route {rule['route']}: {verdict}", "  ", 4)
     if not any(rule["decided"] for rule in answer["rules"]):
         lines += _wrapped(f"* decided by: {answer['because']}", "  ", 4)
     return lines

@@ -8,13 +8,13 @@ from typing import TypeVar
 from waypost.config.errors import Origin, Path
 from waypost.config.fields import Section
 from waypost.config.logins import login_of
+from waypost.config.rules import rule_of
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.schema_accounts import AccountLimits, AccountSection
 from waypost.config.schema_rewrite import DkimSection, RewriteSection
 from waypost.config.schema_sending import (
     BackgroundTimeouts,
     RouteSection,
-    RuleSection,
     UpstreamSection,
     UpstreamTimeouts,
 )
@@ -31,6 +31,7 @@ from waypost.mail.added import added_field
 from waypost.mail.address_map import AddressMap
 from waypost.mail.rewrite import Rewrite
 from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
+from waypost.routing.address_list import AddressList
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.routing.route import (
@@ -43,7 +44,6 @@ from waypost.routing.route import (
     Pool,
     Route,
     Routes,
-    Rule,
     Timeouts,
     Upstream,
     UpstreamTls,
@@ -65,8 +65,9 @@ def build(
     spool: SpoolSettings | None,
     warnings: tuple[str, ...],
     origin: Callable[[Path], Origin],
+    lists: Mapping[str, AddressList],
 ) -> Settings:
-    """The settings. `model` has passed every check; `origin` tells where a rule stands."""
+    """The settings. `model` has passed every check; `origin` tells where a rule stands, `lists` what is in files."""
     upstreams = {
         name: _upstream(name, section, None if section.auth is None else login_of(name, section.auth, secrets))
         for name, section in model.upstreams.items()
@@ -78,10 +79,11 @@ def build(
     accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
     file = model.accounts_file
     routes = Routes(
-        tuple(_rule(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
+        tuple(rule_of(rule, str(origin(("rules", index)))) for index, rule in enumerate(model.rules)),
         {name: _route(name, route, pools) for name, route in model.routes.items()},
         accounts,
         Account("", "", file.route, file.may_send_as, limits=_allowances(file.limits)) if file else None,
+        dict(lists),
     )
     admin = AdminSettings(model.admin.address.host, model.admin.address.port) if model.admin else None
     return Settings(
@@ -258,16 +260,4 @@ def _dkim(section: DkimSection, key: Secret) -> DkimSettings:
         "relaxed" if header == "relaxed" else "simple",
         "relaxed" if body == "relaxed" else "simple",
         section.subdomains,
-    )
-
-
-def _rule(section: RuleSection, origin: str) -> Rule:
-    return Rule(
-        route=section.route,
-        listeners=frozenset(section.listener),
-        accounts=section.account,
-        client_networks=section.client_network,
-        reverse_paths=section.reverse_path,
-        recipients=section.recipient,
-        origin=origin,
     )

@@ -1,9 +1,9 @@
-"""Checks over the whole: what no single value can tell. Names, routes and rules are here.
+"""Checks over the whole: what no single value can tell. Names, pools and routes are here.
 
-Listeners, upstreams and files have modules of their own (`check_listeners`, `check_upstreams`).
+Listeners, upstreams, rules and files have modules of their own (`check_listeners`, `check_rules`, `check_upstreams`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from waypost.config import (
     check_accounts,
@@ -13,6 +13,7 @@ from waypost.config import (
     check_plugins,
     check_quotas,
     check_rewrite,
+    check_rules,
     check_unused,
     check_upstreams,
 )
@@ -20,7 +21,7 @@ from waypost.config.document import Tree
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import REQUIRED, Configuration
-from waypost.config.schema_sending import PoolSection, RouteSection, RuleSection
+from waypost.config.schema_sending import PoolSection, RouteSection
 from waypost.config.validate import Validated
 from waypost.smtp.sasl import Secret
 
@@ -57,7 +58,9 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
             _refer(report, ("accounts", name, "route"), account.route, ("routes",), "route")
     if model.accounts_file is not None and model.accounts_file.route is not None:
         _refer(report, ("accounts_file", "route"), model.accounts_file.route, ("routes",), "route")
-    _check_rules(model, report)
+    for index, rule in enumerate(model.rules):
+        _refer(report, ("rules", index, "route"), rule.route, ("routes",), "route")
+    check_rules.check(model, report)
     _check_everything_has_a_route(model, report)
     check_rewrite.check(model, report)
     secrets |= check_dkim.check(model, report)
@@ -114,61 +117,6 @@ def _check_route(name: str, route: RouteSection, report: Report) -> None:
         elif copy.to == route.primary:
             report.warn(path, f"{copy.to} is the primary and gets a copy, so it gets every message twice")
         seen.add(copy.to)
-
-
-def _check_rules(model: Configuration, report: Report) -> None:
-    listeners = [listener.address.text for listener in model.listeners]
-    for index, rule in enumerate(model.rules):
-        here: Path = ("rules", index)
-        _refer(report, (*here, "route"), rule.route, ("routes",), "route")
-        for number, address in enumerate(rule.listener):
-            if not report.is_lost("listeners") and not report.is_absent("listeners") and address not in listeners:
-                text = f"there is no listener {address[:60]!r}"
-                report.unknown((*here, "listener", number), text, address, tuple(listeners))
-        for number, account in enumerate(rule.account):
-            known = report.names("accounts")
-            if report.is_absent("accounts") or report.given("accounts_file"):  # whose names come and go
-                continue
-            if not any(mark in account for mark in "*?") and account.lower() not in map(str.lower, known):
-                report.unknown((*here, "account", number), f"there is no account {account[:60]!r}", account, known)
-    for index, earlier in _unreachable(model.rules):
-        # Where the other one stands is said in the words of the file.
-        place = report.place(("rules", earlier))
-        report.problem(("rules", index), f"can never match: the rule at {place} takes all that it would", "move it up")
-
-
-_CONDITIONS = ("listener", "account", "client_network", "reverse_path", "recipient")
-_Condition = frozenset[str]
-
-
-def _unreachable(rules: Sequence[RuleSection]) -> Iterator[tuple[int, int]]:
-    """The rules that can never match, each with an earlier one that takes all that it would.
-
-    An earlier rule is looked for under the first condition that it has: comparing all with all would make the
-    check of a thousand rules slow.
-    """
-    earlier: dict[tuple[int, str], list[int]] = {}
-    seen: list[tuple[_Condition, ...]] = []
-    for index, rule in enumerate(rules):
-        conditions = tuple(_condition(rule, name) for name in _CONDITIONS)
-        keys = [(-1, ""), *((number, min(words)) for number, words in enumerate(conditions) if words)]
-        for candidate in sorted(number for key in keys for number in earlier.get(key, ())):
-            if all(
-                not ours or (theirs and theirs <= ours)
-                for ours, theirs in zip(seen[candidate], conditions, strict=True)
-            ):
-                yield index, candidate
-                break
-        first = next((number for number, words in enumerate(conditions) if words), -1)
-        for word in conditions[first] if first >= 0 else ("",):
-            earlier.setdefault((first, word), []).append(index)
-        seen.append(conditions)
-
-
-def _condition(rule: RuleSection, name: str) -> _Condition:
-    """What one condition asks for, as text; nothing when it lets everything through."""
-    words = frozenset(map(str, getattr(rule, name)))
-    return frozenset() if "*" in words and name in ("reverse_path", "recipient") else words
 
 
 def _check_everything_has_a_route(model: Configuration, report: Report) -> None:

@@ -112,6 +112,15 @@ def choice(*words: str) -> tuple[Any, Any, Any]:
 
 _STRING = {"type": "string"}
 
+
+def single(
+    parse: Callable[[str], Any], render: Callable[[Any], Any], words: str, schema: dict[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """One value: how its text is read and printed, what it is called, and what editors hold it against."""
+    schema = schema or _STRING
+    return _read(parse), _write(render), WithJsonSchema(schema), Words(words)
+
+
 Text = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("text")]
 File = Annotated[str, _read(values.line), WithJsonSchema(_STRING), Words("path of a file")]
 Folder = Annotated[str, _read(values.folder), WithJsonSchema(_STRING), Words("path of a folder")]

@@ -88,6 +88,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
         spool=spool,
         warnings=tuple(map(str, [*warnings, *(said for said in report.warnings if not _is_said(said, warnings))])),
         origin=tree.place,
+        lists=report.lists,
     )
     return Loaded(tree.source, kind, tree, validate(Configuration, tree).model or model, settings)
 

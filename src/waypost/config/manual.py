@@ -14,7 +14,7 @@ from waypost.config.sample import SAMPLE
 from waypost.config.schema import Configuration
 from waypost.config.smtp_dup import SmtpDupFile
 from waypost.config.smtpmux import SmtpmuxFile
-from waypost.config.walk import Shape, shape_of_field
+from waypost.config.walk import Shape, recurs, shape_of_field
 
 _INTRO = """\
 # Configuration
@@ -178,14 +178,14 @@ def _section_rows(shape: Shape, prefix: str) -> list[str]:
     return list(_rows(shape.section, prefix)) if shape.section else []
 
 
-def _rows(section: type[Section], prefix: str) -> Iterator[str]:
+def _rows(section: type[Section], prefix: str, within: tuple[type[Section], ...] = ()) -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         shape = shape_of_field(field)
         if shape.section is None or field.description:
             yield _row(key, field, shape)
-        if shape.section is not None:
-            yield from _rows(shape.section, _below(key, shape))
+        if shape.section is not None and not recurs(shape.section, (*within, section)):
+            yield from _rows(shape.section, _below(key, shape), (*within, section))
 
 
 def _row(key: str, field: FieldInfo, shape: Shape) -> str:

@@ -7,6 +7,7 @@ from waypost.config.errors import Origin, Path, Problem, did_you_mean
 from waypost.config.schema import REQUIRED
 from waypost.config.validate import Validated
 from waypost.config.walk import keys_at
+from waypost.routing.address_list import AddressList
 
 
 class Report:
@@ -19,6 +20,8 @@ class Report:
     def __init__(self, validated: Validated[Any], tree: Tree) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.lists: dict[str, AddressList] = {}
+        """What was read along with the check: the lists that rules look into, by the names of their files."""
         self._validated = validated
         self._tree = tree
 

@@ -35,7 +35,8 @@ from waypost.config.fields import (
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
 from waypost.config.schema_plugins import PluginSection
 from waypost.config.schema_rewrite import DkimSection
-from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, RuleSection, UpstreamSection
+from waypost.config.schema_rules import RuleSection
+from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, UpstreamSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes

@@ -15,10 +15,8 @@ from waypost.config.fields import (
     File,
     Fingerprint,
     Flag,
-    Glob,
     HostName,
     Name,
-    Network,
     Rate,
     Reference,
     Section,
@@ -367,24 +365,3 @@ class RouteSection(Section):
         "the same. One address replaces the reverse-path (unless it is null) and the address in From. Recipients on "
         "routes that rewrite in different ways need a message for each.",
     )
-
-
-class RuleSection(Section):
-    """A condition and the route it leads to. All that is given must match; the first rule that matches decides."""
-
-    listener: Annotated[tuple[Reference, ...], listed("address of a listener")] = Field(
-        (), description="The listener that the client came to, by its address as written above."
-    )
-    account: Annotated[tuple[Glob, ...], listed("pattern")] = Field(
-        (), description="The account that the client authenticated as."
-    )
-    client_network: Annotated[tuple[Network, ...], listed("network")] = Field(
-        (), description="The network that the client's address is in."
-    )
-    reverse_path: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
-        (), description="The address of MAIL FROM; `<>` is the null one."
-    )
-    recipient: Annotated[tuple[AddressGlob, ...], listed("address pattern")] = Field(
-        (), description="The address of RCPT TO."
-    )
-    route: Annotated[Reference, StandIn("unknown")] = Field(description="The route to take.")

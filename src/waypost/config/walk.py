@@ -57,16 +57,21 @@ class Setting:
     shape: Shape
 
 
-def settings_of(section: type[Section], path: Path = ()) -> Iterator[Setting]:
-    """Every setting below `section`, in the order of the schema."""
+def settings_of(section: type[Section], path: Path = (), within: tuple[type[Section], ...] = ()) -> Iterator[Setting]:
+    """Every setting below `section`, in the order of the schema. What a section has of its own kind is not entered."""
     for name, field in section.model_fields.items():
         shape = shape_of_field(field)
         here = (*path, field.alias or name)
         if shape.section is None:
             yield Setting(here, field, shape)
-        else:
+        elif not recurs(shape.section, (*within, section)):
             below = {"one": here, "names": (*here, "NAME"), "items": (*here, 0)}[shape.container]
-            yield from settings_of(shape.section, below)
+            yield from settings_of(shape.section, below, (*within, section))
+
+
+def recurs(section: type[Section], within: tuple[type[Section], ...]) -> bool:
+    """Whether `section` is one of those that it stands in, or what one of them is made from."""
+    return any(issubclass(outer, section) for outer in within)
 
 
 def shape_at(section: type[Section], path: Path) -> Shape | None:
@@ -90,9 +95,14 @@ def _descend(section: type[Section], path: Path) -> tuple[Shape | None, bool]:
         if is_whole:
             is_whole = False
             continue
-        field = shape.section.model_fields.get(str(part)) if shape and shape.section else None
+        field = _field(shape.section, str(part)) if shape and shape.section else None
         if field is None:
             return None, False
         shape = shape_of_field(field)
         is_whole = shape.container != "one"
     return shape, is_whole
+
+
+def _field(section: type[Section], key: str) -> FieldInfo | None:
+    fields = section.model_fields
+    return fields.get(key) or next((field for field in fields.values() if field.alias == key), None)

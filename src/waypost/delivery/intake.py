@@ -2,7 +2,8 @@
 
     recipients: route each to a leg, and ask that: the primary in `pass` and `hybrid`, nobody in `spool`
     write:      keep the content
-    finish:     known already? -> form: rewriting, trace, signatures -> by acceptance mode:
+    finish:     who was undecided is routed now, and asked for -> known already? -> form: rewriting, trace, signatures
+                -> by acceptance mode:
         pass:   prepare the copies -> relay to the primary -> commit or abort -> reply
         else:   take it into custody, which relays what it can and stores the rest -> reply
 
@@ -13,6 +14,7 @@
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -21,7 +23,7 @@ from waypost.delivery.crossing import Legs
 from waypost.delivery.desk import ContentSink, Desk
 from waypost.delivery.forming import Given
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
-from waypost.delivery.legs import Leg, close_after
+from waypost.delivery.legs import Accepting, close_after
 from waypost.delivery.metered import Metered
 from waypost.delivery.relay import LiveRelay
 from waypost.delivery.spool import SpoolError
@@ -66,7 +68,7 @@ class Intake:
             mail = vouched(mail, client.account, desk.router)
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
-        reception = Reception(desk, client, mail, message_id, self._waiting, each=each)
+        reception = Reception(desk, client, mail, message_id, now, self._waiting, each=each)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
@@ -86,7 +88,15 @@ class Reception:
     """One transaction: the `Transaction` of `waypost.net`."""
 
     def __init__(
-        self, desk: Desk, client: Client, mail: c.Mail, message_id: str, waiting: "set[Reception]", *, each: bool
+        self,
+        desk: Desk,
+        client: Client,
+        mail: c.Mail,
+        message_id: str,
+        began: float,
+        waiting: "set[Reception]",
+        *,
+        each: bool,
     ) -> None:
         self._desk = desk
         self._heard: list[Recipient] | None = [] if each else None  # accepted, each of whom the client hears of
@@ -95,7 +105,7 @@ class Reception:
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._legs = Legs(desk, client, mail, message_id, each=each)
+        self._legs = Legs(desk, client, mail, message_id, began, each=each)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
         self._digest = b""
@@ -103,6 +113,7 @@ class Reception:
         self._has_left = False
         self._unanswered: Unanswered | None = None
         self._fault: Reply | None = None
+        self._refused: Address | None = None  # whom the answer to the content is about
         self._busy = False
         self._silent_since = 0.0
         waiting.add(self)
@@ -112,10 +123,10 @@ class Reception:
     async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
         """Routes each recipient, and asks its leg; those of one leg in one go."""
         answers: dict[int, Reply] = {}
-        asked: dict[Leg, list[int]] = {}
+        asked: dict[Accepting, list[int]] = {}
         order: dict[int, Recipient] = {}
         for index, command in enumerate(commands):
-            leg = self._legs.for_recipient(command.forward_path)
+            leg = self._legs.for_recipient(command.forward_path)  # or those who wait for the content
             if isinstance(leg, Reply):
                 answers[index] = leg
             else:
@@ -174,7 +185,7 @@ class Reception:
         for leg in self._legs:
             leg.release()
         if not told.reply.is_positive:
-            self._log_refusal("content", told.reply)
+            self._log_refusal("content", told.reply, self._refused)
         return (told.reply,) if self._heard is None else told.answers(self._heard)
 
     async def _see_through(self) -> Told:
@@ -182,6 +193,11 @@ class Reception:
         content = await self._kept()
         if content is None:
             return Told(NO_ROOM)
+        if waiting := self._legs.undecided:
+            refusal = await self._legs.decide(content)
+            if refusal is not None:
+                self._refused = waiting[0].address
+                return self._with_id(Told(refusal))
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
         if known is not None:
@@ -260,10 +276,7 @@ class Reception:
     # -- the end
 
     def _with_id(self, told: Told) -> Told:
-        return told.mapped(self._signed) if told.each else Told(self._signed(told.reply))
-
-    def _signed(self, answer: Reply) -> Reply:
-        return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {self._id})".lstrip()), answer.enhanced)
+        return told.mapped(partial(_signed, self._id))
 
     def left(self) -> None:
         """The client has ended its side. If it comes again before this is over, that is the same message."""
@@ -276,8 +289,15 @@ class Reception:
     def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
         content, told = self._content, self._told
-        # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again.
-        if lost and told is not None and not told.asks_to_come_again and content is not None:
+        # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again. Nor of
+        # what was refused before it was looked up: that is asked for again.
+        if (
+            lost
+            and self._number is not None
+            and content is not None
+            and told is not None
+            and not told.asks_to_come_again
+        ):
             digest = self._digest or digest_at_once(content)
             self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, told)
         self._drop()
@@ -318,3 +338,7 @@ class Reception:
             recipient=recipient,
             message_id=self._id,
         )
+
+
+def _signed(message_id: str, answer: Reply) -> Reply:
+    return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {message_id})".lstrip()), answer.enhanced)

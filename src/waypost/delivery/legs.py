@@ -26,7 +26,14 @@ T = TypeVar("T")
 _OURS = reply(250, "2.1.5", "Accepted; it will be delivered as soon as possible")
 
 
-class Leg(Protocol):
+class Accepting(Protocol):
+    """Whoever recipients are offered to."""
+
+    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        """The answer for each."""
+
+
+class Leg(Accepting, Protocol):
     """One route's share of a transaction."""
 
     @property
@@ -36,9 +43,6 @@ class Leg(Protocol):
     @property
     def accepted(self) -> Sequence[Recipient]:
         """Recipients that the client was told are accepted."""
-
-    async def recipients(self, recipients: Sequence[Recipient]) -> Sequence[Reply]:
-        """The answer for each."""
 
     @property
     def running(self) -> "asyncio.Future[Relayed] | None":
@@ -138,7 +142,7 @@ class HybridLeg:
         self.relay = relay
         self.budget = budget
         self.owed: list[RecipientOutcome] = []
-        """Recipients that no upstream has accepted and none has refused for good."""
+        """Recipients that no upstream has accepted; refused for good only those that the client thinks accepted."""
         self.next: list[Recipient] = []
         """Recipients whose turn is at once: nobody was asked for them, or there was no room for them beside others."""
         self.unanswered: str | None = None
@@ -187,6 +191,10 @@ class HybridLeg:
             return _OURS
         self.owed.append(RecipientOutcome(recipient, Status.DEFERRED, answer, ""))
         return _OURS
+
+    def refuse_later(self, recipient: Recipient, answer: Reply) -> None:
+        """An upstream has refused for good whom the client was told is accepted: its sender will be notified."""
+        self.owed.append(RecipientOutcome(recipient, Status.FAILED, answer, ""))
 
     async def send(self, content: Content) -> Relayed | None:
         """Hands the content to the upstreams; None when the budget is spent and one has not answered for it yet.

@@ -76,8 +76,8 @@ class NoticePolicy:
     lifetime_of: Callable[[str], float]
     sender: str = ""  # address of the From field; empty: MAILER-DAEMON at the hostname
     hosts: Mapping[str, str] = field(default_factory=dict)
-    route_of: Callable[[Client, Address], str | None] = lambda client, recipient: None
-    """The route for the mail of this client to this recipient; None: that of the message reported on."""
+    route_of: Callable[[Message], str | None] = lambda notice: None
+    """The route for a notification; None: that of the message reported on."""
     sign: Callable[[bytes], bytes] | None = None
     """Makes the DKIM signatures of a notification, fields to be put in front."""
 
@@ -139,7 +139,7 @@ class Notifications:
         client = Client(message.client.listener, "", 0, policy.hostname, "local", message.client.account)
         notice = Message(id_, now, client, *_wrapped(compose(notification), reverse_path, policy.sign))
         self._log.notified(message, notice, action, [each.recipient for each in outcomes])
-        route = policy.route_of(client, reverse_path) or delivery.route
+        route = policy.route_of(notice) or delivery.route
         return ((notice, Planned(primary_lane(route), route, now + policy.lifetime_of(route))),), outcomes
 
 

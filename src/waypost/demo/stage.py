@@ -157,7 +157,7 @@ def _settings(ports: dict[str, int]) -> Settings:
         "apps": Route("apps", pools["providers"]),
         "migration": Route("migration", pools["old"], (Copy(pools["new"]),), backoff=_BACKOFF),
     }
-    rules = (Rule("apps", frozenset({SUBMISSION})), Rule("migration", frozenset({RELAY})))
+    rules = (Rule("apps", listeners=frozenset({SUBMISSION})), Rule("migration", listeners=frozenset({RELAY})))
     loopback = ip_network("127.0.0.0/8")
     return Settings(
         hostname="waypost.example",

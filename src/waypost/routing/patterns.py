@@ -44,14 +44,17 @@ class NamePatterns:
                 else:
                     _add(self._names, pattern.lower(), bit)
 
-    def mask(self, name: str | None) -> int:
-        """The rules that `name` matches. `None` matches only those that ask for nothing."""
+    def mask(self, name: str | None, wanted: int = -1) -> int:
+        """The rules that `name` matches; of those that are not `wanted`, perhaps not all.
+
+        `None` matches only those that ask for nothing.
+        """
         if name is None:
             return self._always
         lower = name.lower()
         mask = self._always | self._names.get(lower, 0)
         for glob, bits in self._globs.items():
-            if glob.fullmatch(lower):
+            if bits & wanted and glob.fullmatch(lower):
                 mask |= bits
         return mask
 
@@ -92,8 +95,8 @@ class AddressPatterns:
         else:
             _add(self._globs, (_compiled(local), _compiled(domain)), bit)
 
-    def mask(self, address: Address) -> int:
-        """The rules whose patterns `address` matches."""
+    def mask(self, address: Address, wanted: int = -1) -> int:
+        """The rules whose patterns `address` matches; of those that are not `wanted`, perhaps not all."""
         if address.is_null:
             return self._always | self._null
         domain = address.domain.lower()
@@ -104,7 +107,7 @@ class AddressPatterns:
             local = address.local.lower()
             mask |= self._addresses.get((local, domain), 0)
             for (local_glob, domain_glob), bits in self._globs.items():
-                if domain_glob.fullmatch(domain) and local_glob.fullmatch(local):
+                if bits & wanted and domain_glob.fullmatch(domain) and local_glob.fullmatch(local):
                     mask |= bits
         if self._suffixes:
             at = domain.find(".")

@@ -4,15 +4,16 @@ All are immutable: a reload makes new ones, and a session keeps those it began w
 """
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from waypost.mail.rewrite import Rewrite
+from waypost.routing.address_list import AddressList
+from waypost.routing.condition import Condition
+from waypost.routing.condition import Network as Network
 from waypost.routing.login import Login
 from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
-Network = IPv4Network | IPv6Network
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
 StrategyName = Literal[
     "ordered",
@@ -186,17 +187,18 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A condition and the route it leads to. Empty conditions match everything; all must match."""
+class Rule(Condition):
+    """A condition and the route it leads to."""
 
     route: str
-    listeners: frozenset[str] = frozenset()
-    accounts: tuple[str, ...] = ()  # globs
-    client_networks: tuple[Network, ...] = ()
-    reverse_paths: tuple[str, ...] = ()  # globs over addresses; "<>" is the null path
-    recipients: tuple[str, ...] = ()  # globs over addresses
+    name: str = ""
     origin: str = ""
-    """Where it stands in the configuration, for `explain`: `waypost.yaml:12:5`."""
+    """Where it stands in the configuration, for people: `waypost.yaml:12:5`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in the log and by `explain`; empty without a name and a place."""
+        return f"{self.name} ({self.origin})" if self.name and self.origin else self.name or self.origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,3 +232,5 @@ class Routes:
     accounts: dict[str, Account]
     others: Account | None = None
     """What holds for accounts that are not among these: those of the accounts file. Its name is empty."""
+    lists: dict[str, AddressList] = field(default_factory=dict)
+    """The lists that rules name, as they were when the configuration was read."""

@@ -10,61 +10,56 @@ The order of decisions for one recipient:
 Rules that exist but do not match are a decision too: the third step must not turn a relay for a few domains into
 one for everybody.
 
-For each kind of condition one integer says which rules match, bit by bit; the lowest bit that all agree on is the
-rule. That keeps a thousand rules at a few microseconds, because most conditions are answered by one look into a dict.
+A rule may ask for what only the content tells. Before that is there, the decision may be open: then it names the
+routes that are still possible. A decision depends on nothing but the facts and the lists.
+
+For each kind of condition one integer says which rules match, bit by bit (see `clauses`); the lowest bit that all
+agree on is the rule. That keeps a thousand rules at a few microseconds, because most conditions are answered by one
+look into a dict.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
-from waypost.routing.patterns import AddressPatterns, NamePatterns
-from waypost.routing.route import Network, Route, Routes, Rule
+from waypost.routing.address_list import AddressList
+from waypost.routing.clauses import Layer
+from waypost.routing.condition import Condition
+from waypost.routing.facts import Facts
+from waypost.routing.patterns import AddressPatterns
+from waypost.routing.route import Route, Routes, Rule
 from waypost.smtp.address import Address
 from waypost.smtp.reply import Reply, reply
-from waypost.smtp.values import quick
 
 NOT_FOR_CLIENT = reply(550, "5.7.1", "Relaying denied: no rule takes mail from this client to this recipient")
-"""For a client without an account, at RCPT."""
+"""For a client without an account, at RCPT, or at the end of content."""
 
 NOT_FOR_ACCOUNT = reply(550, "5.7.1", "No rule takes mail of this account to this recipient")
-"""For an account, at RCPT."""
+"""For an account, at RCPT, or at the end of content."""
 
 NOT_OWNED = reply(553, "5.7.1", "This account may not send as this address")
 """For a reverse-path that `Router.may_send_as` denies, at MAIL."""
 
-_REMEMBERED = 4096  # clients whose rules are known without asking again
-
-
-@quick
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a route is decided on. `client` is the address as text, `account` None without AUTH."""
-
-    listener: str
-    account: str | None
-    client: str
-    reverse_path: Address
-    recipient: Address
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The route, and the rule that led to it unless `because` names something else. `reply` refuses."""
+    """The route, and the rule that led to it unless `because` names something else. `reply` refuses.
+
+    An open decision has neither: more facts are needed.
+    """
 
     route: Route | None
     rule: Rule | None
     because: str
     reply: Reply | None = None
+    possible: tuple[Route, ...] = ()
+    """When it is open: the routes that it may still come to."""
+    may_refuse: bool = False
+    """When it is open: whether it may still come to a refusal."""
 
-
-@dataclass(frozen=True, slots=True)
-class RuleJudgement:
-    """One rule for `explain`: whether its conditions match, and a sentence on why it does not decide."""
-
-    rule: Rule
-    matched: bool
-    why: str
+    @property
+    def is_open(self) -> bool:
+        """Whether facts are missing: ask again when they are known."""
+        return self.route is None and self.reply is None
 
 
 class Router:
@@ -78,16 +73,17 @@ class Router:
             if account.route is not None:
                 _check(account.route, routes, f"Account {account.name}" if account.name else "The accounts file")
         self._routes = routes
+        self._lists = {name: AddressList() for rule in rules for name in list_names(rule)} | routes.lists
         self._decisions = [
-            Decision(routes.routes[rule.route], rule, rule.origin or f"rule {number}")
+            Decision(routes.routes[rule.route], rule, rule.label or f"rule {number}")
             for number, rule in enumerate(rules, 1)
         ]
         self._all = (1 << len(rules)) - 1
-        self._accounts = NamePatterns(rule.accounts for rule in rules)
-        self._reverse_paths = AddressPatterns(rule.reverse_paths for rule in rules)
-        self._recipients = AddressPatterns(rule.recipients for rule in rules)
-        self._networks = _networks(rules)
-        self._clients: dict[tuple[str, str | None, str], int] = {}
+        self._rules_of: dict[str, int] = {}  # by route
+        for number, rule in enumerate(rules):
+            self._rules_of[rule.route] = self._rules_of.get(rule.route, 0) | 1 << number
+        self._layer = Layer(rules, self._lists)
+        self._waiting = _Waiting(rules)
         self._default_for_all = None
         if not rules and len(routes.routes) == 1:
             self._default_for_all = Decision(next(iter(routes.routes.values())), None, "the only route")
@@ -105,16 +101,44 @@ class Router:
                 route = routes.routes[routes.others.route]
                 self._default_of_others = Decision(route, None, "the route of the accounts file")
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules, in their order."""
+        return self._routes.rules
+
+    @property
+    def lists(self) -> Mapping[str, AddressList]:
+        """The lists that rules look into, by name."""
+        return self._lists
+
+    def replace_list(self, name: str, content: AddressList) -> None:
+        """Takes another content for one of `lists`: decisions from now on are made on it."""
+        self._lists[name] = content
+
     def route(self, facts: Facts) -> Decision:
         """The decision for one recipient."""
-        matching = self._client_mask(facts.listener, facts.account, facts.client)
-        if matching:
-            matching &= self._recipients.mask(facts.recipient)
-            if matching:
-                matching &= self._reverse_paths.mask(facts.reverse_path)
-                if matching:
-                    return self._decisions[(matching & -matching).bit_length() - 1]
+        possible = self._layer.mask(facts, self._all, True)
+        first = possible & -possible
+        if first & self._waiting.rules and first & self._waiting.mask(facts):
+            return self._open(facts, possible)
+        if first:
+            return self._decisions[first.bit_length() - 1]
         return self._without_rule(facts.account)
+
+    def _open(self, facts: Facts, possible: int) -> Decision:
+        """The decision when the first rule that may match waits for facts."""
+        certain = self._layer.mask(facts, possible, False)
+        first = certain & -certain
+        last = self._decisions[first.bit_length() - 1] if first else self._without_rule(facts.account)
+        if first == possible & -possible:
+            return last
+        before = possible & (first - 1) if first else possible
+        routes = [self._routes.routes[name] for name, mask in self._rules_of.items() if mask & before]
+        if last.route is not None and last.route not in routes:
+            routes.append(last.route)
+        if len(routes) == 1 and last.route is not None:
+            return last  # whichever rule it will be
+        return Decision(None, None, "facts are missing", None, tuple(routes), last.route is None)
 
     def _without_rule(self, account: str | None) -> Decision:
         default = None
@@ -138,75 +162,45 @@ class Router:
         allowed = self._senders.get(account, self._senders_of_others)
         return allowed is not None and allowed.mask(reverse_path) != 0
 
-    def explain(self, facts: Facts) -> list[RuleJudgement]:
-        """Every rule in order: whether it matches, and why it is not the one."""
-        decided: Rule | None = None
-        judged = []
-        for number, rule in enumerate(self._routes.rules):
-            why = self._why_not(rule, 1 << number, facts)
-            matched = not why
-            if matched and decided is not None:
-                why = f"it matches, but {decided.origin or 'an earlier rule'} comes first"
-            elif matched:
-                decided = rule
-            judged.append(RuleJudgement(rule, matched, why))
-        return judged
 
-    def _why_not(self, rule: Rule, bit: int, facts: Facts) -> str:
-        if rule.listeners and facts.listener not in rule.listeners:
-            return f"listener {facts.listener} is not {_one_of(sorted(rule.listeners))}"
-        if not self._accounts.mask(facts.account) & bit:
-            who = f"account {facts.account}" if facts.account is not None else "a client without an account"
-            return f"{who} is not {_one_of(rule.accounts)}"
-        if rule.client_networks and not self._network_mask(facts.client) & bit:
-            return f"client {facts.client or 'of unknown address'} is not in {_one_of(map(str, rule.client_networks))}"
-        if not self._reverse_paths.mask(facts.reverse_path) & bit:
-            return f"reverse-path <{facts.reverse_path}> is not {_one_of(rule.reverse_paths)}"
-        if not self._recipients.mask(facts.recipient) & bit:
-            return f"recipient <{facts.recipient}> is not {_one_of(rule.recipients)}"
-        return ""
+class _Waiting:
+    """Which rules ask for facts that are not known at once."""
 
-    def _client_mask(self, listener: str, account: str | None, client: str) -> int:
-        """The rules that what is known before MAIL leaves; remembered, for it stays the same in a session."""
-        key = (listener, account, client)
-        mask = self._clients.get(key)
-        if mask is None:
-            mask = self._all & self._accounts.mask(account) & self._network_mask(client)
-            for number, rule in enumerate(self._routes.rules):
-                if rule.listeners and listener not in rule.listeners:
-                    mask &= ~(1 << number)
-            if len(self._clients) >= _REMEMBERED:
-                self._clients.clear()
-            self._clients[key] = mask
-        return mask
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self._masks = [0, 0, 0, 0, 0]
+        for number, rule in enumerate(rules):
+            for part in parts_of(rule):
+                asks = (part.helos, part.hours, part.share and part.share.by == "message", part.size, part.fields)
+                for place, asked in enumerate(asks):
+                    self._masks[place] |= bool(asked) << number
+        self.rules = 0
+        for mask in self._masks:
+            self.rules |= mask
 
-    def _network_mask(self, client: str) -> int:
-        mask = self._networks[None]
-        try:
-            address = ip_address(client)
-        except ValueError:  # a unix socket, or a proxy that does not know
-            return mask
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        for network, bits in self._networks.items():
-            if network is not None and address in network:
-                mask |= bits
-        return mask
+    def mask(self, facts: Facts) -> int:
+        """Those that wait for what these facts do not have."""
+        known = (facts.helo, facts.now, facts.message_id, facts.size, facts.header)
+        waiting = 0
+        for mask, fact in zip(self._masks, known, strict=True):
+            if fact is None:
+                waiting |= mask
+        return waiting
 
 
-def _networks(rules: Sequence[Rule]) -> dict[Network | None, int]:
-    """The rules of each network, and under None those that take every client."""
-    masks: dict[Network | None, int] = {None: 0}
-    for number, rule in enumerate(rules):
-        for network in rule.client_networks or (None,):
-            masks[network] = masks.get(network, 0) | 1 << number
-    return masks
+def parts_of(condition: Condition) -> Iterator[Condition]:
+    """A condition and all that is nested in it."""
+    yield condition
+    for each in (*condition.all_of, *condition.any_of, *((condition.unless,) if condition.unless else ())):
+        yield from parts_of(each)
+
+
+def list_names(condition: Condition) -> Iterator[str]:
+    """The lists that a condition looks into."""
+    for part in parts_of(condition):
+        yield from part.recipient_files
+        yield from part.reverse_path_files
 
 
 def _check(route: str, routes: Routes, who: str) -> None:
     if route not in routes.routes:
         raise ValueError(f"{who} leads to route {route!r}, which is not configured")
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return " or ".join(names)
