@@ -291,13 +291,7 @@ class Reception:
         content, told = self._content, self._told
         # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again. Nor of
         # what was refused before it was looked up: that is asked for again.
-        if (
-            lost
-            and self._number is not None
-            and content is not None
-            and told is not None
-            and not told.asks_to_come_again
-        ):
+        if lost and told is not None and self._number is not None and content is not None and told.is_final:
             digest = self._digest or digest_at_once(content)
             self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, told)
         self._drop()

@@ -28,9 +28,9 @@ class Told:
         return Told(change(self.reply), {key: change(answer) for key, answer in self.each.items()})
 
     @property
-    def asks_to_come_again(self) -> bool:
-        """Whether all of it is 4yz, so that nothing of it has to be remembered."""
-        return self.reply.severity == 4
+    def is_final(self) -> bool:
+        """Whether not all of it is 4yz, so that it has to be remembered."""
+        return self.reply.severity != 4
 
 
 def told_of(replies: Iterable[tuple[Recipient, Reply]]) -> Told:
