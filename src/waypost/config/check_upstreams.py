@@ -3,11 +3,13 @@
 import ipaddress
 import ssl
 
+from waypost.config.check_certificates import check_pair
 from waypost.config.endpoints import Endpoint
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.schema_sending import UpstreamSection
+from waypost.config.schema_tls import UpstreamTls
 
 _LOOPBACK = "loopback"
 _SHORTEST_INTERVAL = 5.0  # seconds between probes
@@ -119,6 +121,7 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
                     f"means nothing to the mode {tls.mode}, which verifies nothing",
                     "use `mode: starttls`",
                 )
+    _check_versions_and_certificate(here, tls, report)
     if tls.mode == "off" and upstream.auth is not None and not upstream.allow_plaintext_auth:
         report.problem(
             ("upstreams", name, "auth"),
@@ -143,3 +146,21 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
             report.problem((*here, "ca_file"), f"cannot use {tls.ca_file}: it has no certificate in PEM form")
         except OSError as error:
             report.problem((*here, "ca_file"), f"cannot read {tls.ca_file}: {error.strerror}")
+
+
+def _check_versions_and_certificate(here: Path, tls: UpstreamTls, report: Report) -> None:
+    if report.is_lost(*here):
+        return
+    if tls.mode == "off":
+        for key in ("minimum", "certificate", "key", "server_name"):
+            if report.given(*here, key):
+                report.problem((*here, key), "means nothing where TLS is off", "leave it out, or change `mode`")
+        return
+    if tls.minimum in ("1.0", "1.1"):
+        text = f"OLD TLS: {tls.minimum} and its ciphers can be broken, so passwords and mail may be read on the way"
+        report.warn((*here, "minimum"), text, "leave it out as soon as the server knows TLS 1.2")
+    if (tls.certificate is None) != (tls.key is None):
+        missing = "key" if tls.key is None else "certificate"
+        report.problem(here, f"has no {missing}", "certificate and key belong together")
+    elif tls.certificate is not None and tls.key is not None:
+        check_pair(here, tls.certificate, tls.key, report)

@@ -34,9 +34,11 @@ from waypost.config.fields import (
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
 from waypost.config.schema_plugins import PluginSection
+from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import DkimSection
 from waypost.config.schema_rules import RuleSection
 from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, UpstreamSection
+from waypost.config.schema_tls import ListenerTls, TlsSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
 from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes
@@ -50,32 +52,6 @@ _SPOOL = SpoolSettings()
 _JOURNAL = JournalSettings()
 _NOTICES = NoticeSettings()
 _SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool=None, admin=None)
-
-
-class TlsSection(Section):
-    """The certificate that listeners show. Both files are read again when they change."""
-
-    certificate: Annotated[File, StandIn("unknown")] = Field(
-        description="PEM file with the certificate, followed by its chain."
-    )
-    key: Annotated[File, StandIn("unknown")] = Field(description="PEM file with the private key, without a password.")
-
-
-class ListenerTls(Section):
-    """How one listener speaks TLS."""
-
-    mode: Annotated[
-        Literal["auto", "starttls", "implicit", "off"],
-        one_of("auto", "starttls", "implicit", "off"),
-        WithJsonSchema({"type": "string", "enum": ["auto", "starttls", "implicit", "off"]}),
-        Words("`auto` or `starttls` or `implicit` or `off`"),
-    ] = Field(
-        "auto",
-        description="`starttls` offers it and needs a certificate; `auto` offers it where there is one; `implicit` "
-        "begins with TLS; `off` has none.",
-    )
-    certificate: File | None = Field(None, description="As `tls.certificate`, for this listener only.")
-    key: File | None = Field(None, description="As `tls.key`, for this listener only.")
 
 
 class ListenerLimits(Section):
@@ -302,6 +278,11 @@ class Configuration(Section):
         None, description="More accounts, in a file that other programs write. It is read again when it changes."
     )
     upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
+    replies: tuple[ReplySection, ...] = Field(
+        (),
+        description="What refusals of upstreams mean, where the rules that are built in, or those of a `preset`, do "
+        "not know or are wrong. An upstream can have `replies` of its own, which come before these.",
+    )
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
     plugins: dict[Name, PluginSection] = Field(
         {}, description="Programs and functions that choose among the upstreams of a pool, by name."

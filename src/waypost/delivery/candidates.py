@@ -241,7 +241,7 @@ class Candidates:
 
         `each`: it is about one recipient, after the content.
         """
-        verdict = classify_verdict(answer) if each else classify(phase, answer)
+        verdict = classify_verdict(answer) if each else classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
         if verdict.health is not _NO_EFFECT or not health.is_closed:
@@ -295,6 +295,8 @@ class Candidates:
                 health.login_refused(now, str(answer))
             case HealthEffect.SLEEP_QUOTA:
                 reset = quota_reset_in(answer)
+                if reset is None:
+                    reset = verdict.sleep
                 health.quota_spent(now, str(answer), None if reset is None else now + reset)
             case _ if verdict.kind in _NO_FINDING:
                 health.trial_abandoned()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from waypost.routing.route import Network
+from waypost.routing.route import Network, TlsVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,9 @@ class ServerTls:
     """PEM file with the authorities whose certificates clients may show; None: nobody is asked for one."""
     client_required: bool = False
     """Whether the handshake fails without one."""
+    minimum: TlsVersion = "1.2"
+    by_name: tuple[tuple[str, str], ...] = ()
+    """Further certificates and keys, for clients that ask for one of their names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,3 +294,8 @@ def _endpoint(name: tuple[str, int] | str | None) -> tuple[str, int]:
 def names_of_peer(stream: Stream) -> Mapping[str, Any]:
     """The names in the other side's certificate, as `ssl` tells them; nothing when it was not verified."""
     return {} if stream._tls is None else stream._tls.names
+
+
+def complaint_of_tls(stream: Stream) -> str | None:
+    """Why TLS was broken off after the handshake, by either side, in OpenSSL's words."""
+    return None if stream._tls is None else stream._tls.complaint

@@ -8,6 +8,7 @@ from typing import Literal
 
 from waypost.mail.rewrite import Rewrite
 from waypost.routing.address_list import AddressList
+from waypost.routing.classify import BUILT_IN, ReplyRules
 from waypost.routing.condition import Condition
 from waypost.routing.condition import Network as Network
 from waypost.routing.login import Login
@@ -15,6 +16,7 @@ from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
+TlsVersion = Literal["1.0", "1.1", "1.2", "1.3"]
 StrategyName = Literal[
     "ordered",
     "round_robin",
@@ -38,7 +40,7 @@ class UpstreamTls:
 
     `opportunistic` takes STARTTLS when offered and verifies nothing (RFC 7435). The other modes verify the
     chain and the name unless `verify` is off; `fingerprints` (SHA-256 of the certificate, hexadecimal, lower
-    case, no colons) replace both checks.
+    case, no colons) replace both checks. `certificate` and `key` are PEM files with what we show.
     """
 
     mode: TlsMode = "opportunistic"
@@ -46,6 +48,9 @@ class UpstreamTls:
     ca_file: str | None = None
     fingerprints: tuple[str, ...] = ()
     server_name: str | None = None
+    minimum: TlsVersion = "1.2"
+    certificate: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    replies: ReplyRules = BUILT_IN
+    """What its refusals mean."""
     probe: ProbeSettings = NO_PROBE
     lmtp: bool = False
     """It speaks LMTP (RFC 2033), and so answers for each recipient."""
