@@ -237,10 +237,7 @@ class Candidates:
         *,
         each: bool = False,
     ) -> Judged:
-        """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one.
-
-        `each`: it is about one recipient, after the content.
-        """
+        """What an answer means (`each`: for one recipient), with its effect on the upstream's health; `phases` or `lent`'s."""
         verdict = classify_verdict(answer) if each else classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
