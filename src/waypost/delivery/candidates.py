@@ -237,7 +237,7 @@ class Candidates:
         *,
         each: bool = False,
     ) -> Judged:
-        """What an answer means (`each`: for one recipient), with its effect on the upstream's health; `phases` or `lent`'s."""
+        """What an answer means (`each`: for one recipient) and its effect on health. `phases` are `lent`'s, if any."""
         verdict = classify_verdict(answer) if each else classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         health = self._health[upstream.name]
