@@ -45,6 +45,7 @@ class Upstreams:
         self.mail: dict[str, Answer] = {}
         self.rcpt: dict[tuple[str, Recipient], Answer] = {}
         self.dot: dict[str, Answer | Exception] = {}
+        self.each: dict[str, Sequence[Answer]] = {}  # after the content, for each recipient
         self.chunking: set[str] = set()
         self.unanswered: set[str] = set()
         """Upstreams that are sent everything at once, and close without an answer."""
@@ -102,6 +103,9 @@ class Lent:
             return Phase.CONTENT, Failure(Phase.CONTENT, Cause.LOCAL, str(error))
         self.upstreams.trace.append(f"{self.name} gets {size}")
         return answer.phase if isinstance(answer, Failure) else Phase.DOT, answer
+
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        return self.upstreams.each.get(self.name, ())
 
     def release(self) -> None:
         pass
@@ -470,3 +474,38 @@ async def test_a_note_that_comes_late_does_not_close_what_is_ill(office: Office)
         await office.deliver()
     office.availability.slept(Note(SLEEP, "a", "", 0))
     assert office.availability.health["a"].state(office.clock.monotonic()) is State.OPEN
+
+
+# -- an answer for each recipient
+
+
+async def test_each_is_settled_by_its_own_answer(office: Office) -> None:
+    office.upstreams.each["a"] = (OK, LATER, NEVER)
+    outcome = await office.deliver(ANN, BOB, EVE)
+    assert fates(outcome) == [(ANN, R, "a"), (EVE, F, "a"), (BOB, R, "b")]
+    assert office.trace[:2] == ["intend a", "a gets 7"]
+    assert [attempt.answer for attempt in outcome.attempts][:3] == [OK, LATER, NEVER]
+    assert [attempt.rule for attempt in outcome.attempts][:3] == [
+        "accepted",
+        "recipient-transient",
+        "recipient-permanent",
+    ]
+
+
+async def test_those_without_an_answer_are_in_doubt_alone(office: Office) -> None:
+    office.upstreams.each["a"] = (OK, GONE, LATER)
+    outcome = await office.deliver(ANN, BOB, EVE)
+    assert fates(outcome) == [(ANN, R, "a"), (BOB, I, "a"), (EVE, D, "a")]
+    assert "doubt a" in office.trace
+    assert "b gets 7" not in office.trace, "what is in doubt waits for the one that may have it"
+
+
+async def test_a_full_mailbox_puts_no_upstream_to_sleep(office: Office) -> None:
+    full = reply(452, "4.2.2", "Over quota")
+    office.upstreams.each["a"] = (full,)
+    assert fates(await office.deliver(pool=pool_of("a"))) == [(ANN, D, "a")]
+    assert office.slept == []
+    office.upstreams.each.clear()
+    office.upstreams.dot["a"] = full
+    await office.deliver(pool=pool_of("a"))
+    assert office.slept, "as an answer for the message it would"

@@ -59,9 +59,7 @@ class Upstreams:
         latency = average.latest
         row: JsonLine = {
             "upstream": name,
-            "address": f"[{upstream.host}]:{upstream.port}"
-            if ":" in upstream.host
-            else f"{upstream.host}:{upstream.port}",
+            "address": upstream.address,
             **self._state(name, health, now, monotonic),
             "busy": busy,
             "idle": idle,

@@ -224,7 +224,8 @@ class Server:
             for host, port in await listener.bind():
                 self.addresses[listener.settings.name] = (host, port)
                 where = listening(host, port)
-                log.info("listening", listener=listener.settings.name, address=where, mode=listener.settings.mode)
+                mode, protocol = listener.settings.mode, "lmtp" if listener.settings.lmtp else "smtp"
+                log.info("listening", listener=listener.settings.name, address=where, mode=mode, protocol=protocol)
         if settings.admin is not None:
             self._admin = Admin(self.readiness, self.metrics.scrape)
             self._admin.start(settings.admin.host, settings.admin.port)

@@ -17,7 +17,7 @@ from waypost.delivery.sender import Begun, Fit, Lent, Sender
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Stopped
-from waypost.routing.classify import classify
+from waypost.routing.classify import classify, classify_verdict
 from waypost.routing.identity import sends_for
 from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import NOTHING
@@ -192,9 +192,11 @@ class Candidates:
         began: float,
         lent: Lent | None = None,
         phases: tuple[tuple[Phase, float], ...] = (),
+        *,
+        each: bool = False,
     ) -> Judged:
-        """What an answer means, with its effect on the upstream's health. `phases` are `lent`'s, if there is one."""
-        verdict = classify(phase, answer, upstream.replies)
+        """What an answer means (`each`: for one recipient) and its effect on health. `phases` are `lent`'s, if any."""
+        verdict = classify_verdict(answer) if each else classify(phase, answer, upstream.replies)
         now = self._clock.monotonic()
         self.availability.judged(upstream.name, answer, verdict, began, now)
         if lent is None:
