@@ -17,10 +17,10 @@ import structlog
 
 from waypost.admin.filters import LanesOf
 from waypost.admin.queue import Altered, Queue
-from waypost.admin.unix_socket import listen
 from waypost.admin.upstreams import Upstreams
 from waypost.clock import Clock
 from waypost.delivery.spool import Spool
+from waypost.net.unix_socket import listen
 from waypost.observe.journal import Journal
 from waypost.routing.destination import Compass
 

@@ -47,20 +47,19 @@ class Upstreams:
 
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
         """Pauses or resumes; for each name, whether that changed anything."""
-        act = self._candidates.pause if action == "pause" else self._candidates.resume
+        availability = self._candidates.availability
+        act = availability.pause if action == "pause" else availability.resume
         return [{"upstream": name, "changed": act(name, by)} for name in names]
 
     def _row(self, upstream: Upstream) -> JsonLine:
         name, now, monotonic = upstream.name, self._clock.time(), self._clock.monotonic()
-        health = self._candidates.health.get(name) or Health()
+        health = self._candidates.availability.health.get(name) or Health()
         average = self._candidates.standings.average(name)
         busy, idle = self._connections().get(name, (0, 0))
         latency = average.latest
         row: JsonLine = {
             "upstream": name,
-            "address": f"[{upstream.host}]:{upstream.port}"
-            if ":" in upstream.host
-            else f"{upstream.host}:{upstream.port}",
+            "address": upstream.address,
             **self._state(name, health, now, monotonic),
             "busy": busy,
             "idle": idle,
@@ -82,7 +81,7 @@ class Upstreams:
         return row
 
     def _state(self, name: str, health: Health, now: float, monotonic: float) -> JsonLine:
-        pause = self._candidates.paused.get(name)
+        pause = self._candidates.availability.paused.get(name)
         if pause is not None:
             since = timestamp(pause.since) if pause.since else None
             return {"state": "paused", "reason": str(pause), "since": since, "next_trial_at": None}

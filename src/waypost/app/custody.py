@@ -71,7 +71,10 @@ class Responsibility:
             settings.notices.per_hour,
             self._lifetime,
             settings.notices.sender,
-            {name: upstream.host for name, upstream in settings.upstreams.items()},
+            {
+                name: settings.hostname if upstream.is_unix else upstream.host
+                for name, upstream in settings.upstreams.items()
+            },
             self._route_of_notice,
             sign,
         )

@@ -82,9 +82,10 @@ def _explain(arguments: argparse.Namespace) -> int:
     loaded = read(arguments.config, os.environ)
     settings = loaded.settings
     try:
+        listener = _listener(settings, arguments.listener)
         question = Question(
-            listener=_listener(settings, arguments.listener),
-            client=str(ipaddress.ip_address(arguments.client)),
+            listener=listener,
+            client=_client(listener, arguments.client),
             account=_account(settings, arguments.account),
             reverse_path=_address(arguments.sender, null=True),
             recipients=tuple(_address(text) for text in arguments.recipients),
@@ -119,6 +120,13 @@ def _listener(settings: "Settings", name: str | None) -> "ListenerSettings":
             return listener
     names = ", ".join(listener.name for listener in settings.listeners)
     raise ValueError(f"there is no listener {name!r}; there is {names}")
+
+
+def _client(listener: "ListenerSettings", address: str) -> str:
+    """The client's address as the rules see it: at a unix socket there is none."""
+    from waypost.net.stream import UNIX
+
+    return UNIX if listener.is_unix else str(ipaddress.ip_address(address))
 
 
 def _account(settings: "Settings", name: str | None) -> str | None:

@@ -83,6 +83,8 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
 
 def _admission(question: Question) -> str | None:
     """Why the listener would not let this client send, whatever the rules say."""
+    if question.listener.is_unix:
+        return None  # whoever may open the file may send
     listener, client = question.listener, ip_address(question.client)
     trusted = any(client in network for network in listener.trusted_networks)
     if trusted or (listener.mode == "submission" and question.account is not None):
@@ -197,6 +199,7 @@ def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, ro
             {
                 "name": place.member.upstream.name,
                 "address": _host_port(place.member.upstream.host, place.member.upstream.port),
+                "protocol": "lmtp" if place.member.upstream.lmtp else "smtp",
                 "reason": place.reason,
                 "rewrite": described(
                     place.member.upstream.rewrite if question.is_rewritten else None, question.reverse_path
@@ -215,6 +218,8 @@ def _copy(loaded: Loaded, copy: Copy, question: Question, recipient: Address, ro
 
 
 def _host_port(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -291,7 +296,8 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
     if pool["plugin"] is not None and pool["plugin"]["reply"] is not None:
         return lines
     for number, upstream in enumerate(pool["upstreams"], 1):
-        lines += _wrapped(f"{number}. {upstream['name']} at {upstream['address']}: {upstream['reason']}", "      ", 3)
+        where = f"{upstream['address']}{' (LMTP)' if upstream['protocol'] == 'lmtp' else ''}"
+        lines += _wrapped(f"{number}. {upstream['name']} at {where}: {upstream['reason']}", "      ", 3)
         if upstream["rewrite"]:
             lines += _wrapped(sentence(upstream["rewrite"]), "         ")
         for quota in upstream["quotas"]:
