@@ -18,7 +18,7 @@ from rig.waypost import waypost as run_waypost
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
-    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "upstream", "oauth", "send"),
+    *("run", "demo", "sink", "check", "explain", "config", "queue", "trace", "plan", "upstream", "oauth", "send"),
     *("healthcheck", "version", "hash-password", "dkim"),
 }
 CONFIG_COMMANDS = {"show", "import", "schema", "init"}

@@ -145,12 +145,15 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         tls = replace(
             tls, client_ca=section.client_certificates.ca_file, client_required=section.client_certificates.required
         )
-    trusted = section.trusted_networks or (LOOPBACK if section.mode == "relay" else ())
+    is_open = section.mode == "relay" and not section.address.is_unix
+    trusted = section.trusted_networks or (LOOPBACK if is_open else ())
     return ListenerSettings(
         name=section.address.text,
         host=section.address.host,
         port=section.address.port,
         mode=section.mode,
+        lmtp=section.protocol == "lmtp",
+        socket_mode=section.socket_mode,
         tls=tls,
         implicit_tls=section.tls.mode == "implicit",
         trusted_networks=trusted,
@@ -222,6 +225,7 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None, replies:
         quotas=_quotas(section),
         senders=section.senders,
         cost=section.cost,
+        lmtp=section.protocol == "lmtp",
         replies=replies,
         probe=section.probe.value,
     )

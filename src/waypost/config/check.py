@@ -130,7 +130,7 @@ def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
     open_to_networks = [
         check_listeners.called(index, model, report)
         for index, listener in enumerate(model.listeners)
-        if listener.mode == "relay" or listener.trusted_networks
+        if listener.mode == "relay" or listener.trusted_networks or listener.address.is_unix
     ]
     if without:
         whose = without[0]

@@ -4,12 +4,13 @@ import ipaddress
 from collections.abc import Sequence
 
 from waypost.config.check_certificates import check_by_name, check_pair
+from waypost.config.endpoints import is_loopback
 from waypost.config.environment import read_secret
 from waypost.config.errors import Path, WrongValueError
 from waypost.config.report import Report
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.trust import everybody, wide
-from waypost.config.values import TRUSTED, is_loopback
+from waypost.config.values import TRUSTED
 from waypost.routing.route import Network
 from waypost.smtp.sasl import Secret
 
@@ -24,6 +25,7 @@ def check(model: Configuration, report: Report) -> None:
     for index, listener in enumerate(model.listeners):
         _check_address(index, model, report)
         _check_tls(index, listener, model, report, pairs)
+        _check_protocol(index, listener, report)
         _check_trust(index, listener, report)
         _check_peers(("listeners", index, "proxy_protocol"), listener, listener.proxy_protocol, report)
         _check_peers(("listeners", index, "xclient"), listener, listener.xclient, report)
@@ -56,12 +58,37 @@ def _check_address(index: int, model: Configuration, report: Report) -> None:
         other = earlier.address
         if report.is_lost("listeners", number, "address"):
             continue
-        if address.text == other.text or (address.port == other.port != 0 and overlap(address.host, other.host)):
-            report.problem(path, f"{address} is taken by another listener, {other}", "give one of them another port")
+        if address.is_unix or other.is_unix:
+            same = address.host == other.host
+        else:
+            same = address.port == other.port != 0 and overlap(address.host, other.host)
+        if same or address.text == other.text:
+            other_place = "path" if address.is_unix else "port"
+            text = f"{address} is taken by another listener, {other}"
+            report.problem(path, text, f"give one of them another {other_place}")
             break
     admin = model.admin.address if model.admin else None
     if admin is not None and admin.port == address.port != 0 and overlap(admin.host, address.host):
         report.problem(("admin", "address"), f"{admin} is taken by the listener {address}", "use another port")
+
+
+def _check_protocol(index: int, listener: ListenerSection, report: Report) -> None:
+    here: Path = ("listeners", index)
+    if report.is_lost(*here, "address"):
+        return
+    address = listener.address
+    if listener.protocol == "lmtp" and address.port == 25:
+        text = "LMTP must not be on port 25, where servers expect SMTP (RFC 2033 section 5)"
+        report.warn((*here, "address"), text, "use another port, like 24, or `unix:/path`")
+    if not address.is_unix:
+        if listener.socket_mode != ListenerSection.model_fields["socket_mode"].default:
+            text = f"means nothing to {address}, which is not a unix socket"
+            report.problem((*here, "socket_mode"), text, "leave it out, or listen on `unix:/path`")
+        return
+    for key in ("trusted_networks", "proxy_protocol", "xclient", "allow_open_relay"):
+        if getattr(listener, key):
+            text = "means nothing to a unix socket: whoever may open its file may send"
+            report.problem((*here, key), text, "leave it out; `socket_mode` decides who may open it")
 
 
 def overlap(one: str, other: str) -> bool:
@@ -128,6 +155,8 @@ def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
     here: Path = ("listeners", index)
     trusted: Path = (*here, "trusted_networks")
     own = "name the networks of your own clients"
+    if listener.address.is_unix:
+        return
     all_of_it, much_of_it = everybody(listener.trusted_networks), wide(listener.trusted_networks)
     if all_of_it and listener.allow_open_relay:
         text = "OPEN RELAY: this listener takes mail from everybody for everybody (`allow_open_relay` is set)"
@@ -172,7 +201,7 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
                 (*here, "allow_plaintext_auth"), "means nothing to a relay listener, where nobody authenticates"
             )
         return
-    if listener.trusted_networks or report.is_lost(*here, "trusted_networks"):
+    if listener.trusted_networks or listener.address.is_unix or report.is_lost(*here, "trusted_networks"):
         return
     if report.is_absent("accounts"):
         return

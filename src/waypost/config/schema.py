@@ -20,10 +20,12 @@ from waypost.config.fields import (
     Name,
     Network,
     Peers,
+    Permissions,
     Section,
     Short,
     Size,
     StandIn,
+    TcpAddress,
     Words,
     listed,
     one_of,
@@ -35,13 +37,14 @@ from waypost.config.schema_plugins import PluginSection
 from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import DkimSection
 from waypost.config.schema_rules import RuleSection
-from waypost.config.schema_sending import PoolSection, RouteSection, UpstreamSection
+from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, UpstreamSection
 from waypost.config.schema_tls import ListenerTls, TlsSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
-from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
+from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes
 
 _LIMITS = Limits()
+_LISTENER = ListenerSettings("", "", 0, "relay")
 _LOGIN = LoginLimits()
 _TIMEOUTS = SessionTimeouts()
 _LOG = LogSettings()
@@ -75,7 +78,18 @@ class ListenerSection(Section):
 
     address: Annotated[BoundAddress, StandIn(":0")] = Field(
         description="`host:port`. Without a host (`:2525`) it is every interface; IPv6 stands in brackets, "
-        "`[::1]:2525`, and `[::]:2525` is IPv6 only. It is also the listener's name."
+        "`[::1]:2525`, and `[::]:2525` is IPv6 only. Or `unix:/path` for a socket on this machine: whoever may open "
+        "its file (`socket_mode`) may send, like a client in a trusted network. It is also the listener's name."
+    )
+    protocol: ProtocolField = Field(
+        "smtp",
+        description="`smtp`; or `lmtp` (RFC 2033), in which the client is answered for each recipient once it has sent "
+        "the content. Not on port 25.",
+    )
+    socket_mode: Permissions = Field(
+        _LISTENER.socket_mode,
+        description="Permissions of the socket's file, for `unix:/path`. The folder must be there, and its permissions "
+        "count too.",
     )
     mode: Annotated[
         Literal["submission", "relay"],
@@ -180,7 +194,7 @@ class NotificationsSection(Section):
 class AdminSection(Section):
     """The HTTP address for `/livez`, `/readyz` and `/metrics`."""
 
-    address: BoundAddress = Field(description="`host:port` to listen on, for example `127.0.0.1:8025`.")
+    address: TcpAddress = Field(description="`host:port` to listen on, for example `127.0.0.1:8025`.")
 
 
 class LogSection(Section):

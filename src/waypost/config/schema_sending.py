@@ -1,6 +1,6 @@
 """The schema of where mail goes: upstreams, pools, routes and rules. The descriptions are the manual."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -58,6 +58,7 @@ StrategyField = Annotated[StrategyName, *choice(*get_args(StrategyName))]
 StickyField = Annotated[StickyBy, *choice(*get_args(StickyBy))]
 InDoubtField = Annotated[InDoubtPolicy, *choice("tempfail", "retry-same", "failover", "assume-sent")]
 AcceptanceField = Annotated[Acceptance, *choice("pass", "hybrid", "spool")]
+ProtocolField = Annotated[Literal["smtp", "lmtp"], *choice("smtp", "lmtp")]
 ClientAddressField = Annotated[ClientAddress, *choice("proxy-v1", "proxy-v2", "xclient", "xforward")]
 
 
@@ -128,7 +129,14 @@ class UpstreamSection(Section):
         None, description="For presets with servers in several regions: which one, like `eu-west-1` or `eu`."
     )
     address: Annotated[UpstreamAddress, StandIn("unknown.invalid:25")] = Field(
-        description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`. Required without a `preset`."
+        description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`. Or `unix:/path` for a "
+        "socket on this machine. Required without a `preset`."
+    )
+    protocol: ProtocolField = Field(
+        "smtp",
+        description="`smtp`; or `lmtp` (RFC 2033), which answers for each recipient once it has the content, as "
+        "Dovecot and Cyrus do (port 24, or a unix socket). In `pass` a client that hears one reply for all, as in SMTP,"
+        " may then name one recipient at a time; for others it hears 452 4.5.3, and sends to them by itself.",
     )
     tls: Annotated[
         UpstreamTls,

@@ -79,8 +79,17 @@ class ListenerSettings:
     """Peers whose connections begin with a PROXY header; nobody else's may."""
     announcers: tuple[Network, ...] = ()
     """Clients that may say, by XCLIENT, who the client is."""
+    lmtp: bool = False
+    """LMTP is spoken here, not SMTP."""
+    socket_mode: int = 0o660
+    """Permissions of the socket file of a unix socket, where they decide who may send."""
     allow_plaintext_auth: bool = False
     mechanisms: tuple[str, ...] = ()
     """What AUTH offers; empty: what every account can use."""
     limits: Limits = Limits()
     timeouts: SessionTimeouts = SessionTimeouts()
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket, and there is no port."""
+        return self.host.startswith("/")

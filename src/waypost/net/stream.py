@@ -280,7 +280,13 @@ class Stream(asyncio.Protocol):
                 future.set_exception(StreamTimeoutError())
 
 
-def _endpoint(name: tuple[str, int] | None) -> tuple[str, int]:
+UNIX = "unix"
+"""What stands for the address of whoever is at the other end of a unix socket."""
+
+
+def _endpoint(name: tuple[str, int] | str | None) -> tuple[str, int]:
+    if isinstance(name, str | bytes):
+        return UNIX, 0
     address, port, *_ = name or ("", 0)
     return address.removeprefix("::ffff:") if "." in address else address, port
 

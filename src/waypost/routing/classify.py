@@ -13,7 +13,10 @@ from waypost.routing.failover import FAILURE_RULES, REPLY_RULES
 from waypost.routing.verdict import HealthEffect, Kind, ReplyRule, Verdict, verdict
 from waypost.smtp.reply import MAX_TEXT, EnhancedCode, Reply, printable, reply
 
-__all__ = ["BUILT_IN", "HealthEffect", "Kind", "ReplyRules", "Verdict", "classify", "quota_reset_in", "summarise"]
+__all__ = [
+    "BUILT_IN", "HealthEffect", "Kind", "ReplyRules", "Verdict", "classify", "classify_verdict", "quota_reset_in",
+    "summarise",
+]  # fmt: skip
 
 _ACCEPTED = verdict(Kind.ACCEPTED, "accepted")
 _PROCEED = verdict(Kind.PROCEED, "proceed")
@@ -32,6 +35,11 @@ _POSITIVE: dict[tuple[Phase, int], Verdict] = {
     (Phase.DATA, 3): _PROCEED,
     (Phase.CONTENT, 2): _PROCEED,  # one chunk of several (RFC 3030)
     (Phase.DOT, 2): _ACCEPTED,
+}
+_OF_A_RECIPIENT = {
+    2: _ACCEPTED,
+    4: verdict(Kind.TRANSIENT, "recipient-transient"),
+    5: verdict(Kind.PERMANENT, "recipient-permanent"),
 }
 _FAILURES = {cause: rule.verdict for rule in FAILURE_RULES for cause in rule.causes}
 
@@ -107,6 +115,16 @@ def classify(phase: Phase, answer: Answer, rules: ReplyRules = BUILT_IN) -> Verd
     if severity != 4 and severity != 5:
         return _NONSENSE_AT_DOT if phase is Phase.DOT else _NONSENSE
     return rules.judge(phase, answer)
+
+
+def classify_verdict(answer: Answer) -> Verdict:
+    """The verdict on what an upstream says of one recipient after the content (LMTP, PRDR).
+
+    It is about that recipient: a mailbox that is full says nothing about the upstream. No rule changes that.
+    """
+    if isinstance(answer, Failure):
+        return _UNANSWERED
+    return _OF_A_RECIPIENT.get(answer.severity, _NONSENSE_AT_DOT)
 
 
 def quota_reset_in(answer: Answer) -> float | None:

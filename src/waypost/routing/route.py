@@ -99,6 +99,20 @@ class Upstream:
     replies: ReplyRules = BUILT_IN
     """What its refusals mean."""
     probe: ProbeSettings = NO_PROBE
+    lmtp: bool = False
+    """It speaks LMTP (RFC 2033), and so answers for each recipient."""
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket, and there is no port."""
+        return self.host.startswith("/")
+
+    @property
+    def address(self) -> str:
+        """Where it is, as configurations write it."""
+        if self.is_unix:
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +138,13 @@ class Pool:
     """The name of the plugin that is asked for the order; the strategy's holds when it has no answer."""
     is_plain: bool = field(init=False, repr=False, compare=False)
     """Whether its order depends on nothing but turns and health."""
+    answers_each: bool = field(init=False, repr=False, compare=False)
+    """Whether one of them answers for each recipient though nobody asked for that (LMTP)."""
 
     def __post_init__(self) -> None:
         limited = any(member.upstream.quotas or member.upstream.senders for member in self.members)
         object.__setattr__(self, "is_plain", self.strategy in _PLAIN and not limited)
+        object.__setattr__(self, "answers_each", any(member.upstream.lmtp for member in self.members))
 
 
 @dataclass(frozen=True, slots=True)
