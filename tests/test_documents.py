@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rig.certificates import Certificates
-from rig.waypost import waypost as run_waypost
+from waypost.cli import main
 
 ROOT = Path(__file__).parent.parent
 SHOWN = [
@@ -44,7 +44,13 @@ def missing(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", SHOWN)
-def test_a_configuration_that_is_shown_passes_the_check(text: str, tmp_path: Path, certificates: Certificates) -> None:
+def test_a_configuration_that_is_shown_passes_the_check(
+    text: str,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a password\n")
     users = tmp_path / "users"
@@ -81,8 +87,17 @@ def test_a_configuration_that_is_shown_passes_the_check(text: str, tmp_path: Pat
     file = tmp_path / "shown.yaml"
     around = missing(yaml.load(text, yaml.BaseLoader))
     file.write_text(text + (yaml.safe_dump(around) if around else ""))
-    checked = run_waypost("check", "--config", str(file), env={"STATE_DIRECTORY": str(tmp_path / "spool")})
-    assert checked.returncode == 0, checked.stderr
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "spool"))
+    assert main(["check", "--config", str(file)]) == 0, capsys.readouterr().err
+
+
+def test_modules_that_the_architecture_names_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)+\.py)`", page))
+    assert len(named) > 100
+    assert {
+        name for name in named if not any((place / name).exists() for place in (ROOT, ROOT / "src" / "waypost"))
+    } == set()
 
 
 def test_every_decision_is_in_the_index_under_its_number_and_title() -> None:
