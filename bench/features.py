@@ -3,9 +3,9 @@
     python -m bench.features --rounds 5
     python -m bench.features --only rules-1000,tls-in --messages 4000
 
-In each round a few features at a time run between two runs of what they are measured against (`base`); the difference to
-their mean is what a message costs more. The first rows hold a base against itself: what they say of
-features that cost nothing is how far the others can be believed.
+In each round a few features at a time run between two runs of what they are measured against (`base`); the
+difference to the mean of those is what a message costs more. The first rows hold a base against itself: what they
+say of features that cost nothing is how far the others can be believed.
 """
 
 import argparse
