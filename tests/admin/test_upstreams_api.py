@@ -4,8 +4,10 @@ import getpass
 
 import pytest
 
+from waypost.admin.upstreams import Upstreams
 from waypost.mail.outcome import Cause, Failure, Phase
 from waypost.routing.probing import DAY, Certificate, Finding, Stage, StageState
+from waypost.routing.quota import Quota
 from waypost.routing.route import Upstream
 
 
@@ -59,6 +61,21 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
     }
     assert found["certificate"]["days_left"] == 10
     assert found["certificate"]["names"] == ["new.example"]
+
+
+async def test_one_whose_quota_is_spent(parts):
+    small = Upstream("new", "new.example", 25, quotas=(Quota(1, "day"), Quota(9, "hour")))
+    nothing = dict.fromkeys(("connections", "found", "certificates"), dict)
+    upstreams = Upstreams({"new": small}, parts.candidates, parts.clock, pools=parts.pools, **nothing)
+    (await parts.candidates.quotas.reserve(small, 1)).settle(1)
+
+    assert upstreams.rows()[0]["state"] == "spent"
+    assert isinstance(await parts.candidates.quotas.reserve(small, 1), Failure)
+
+    (found,) = upstreams.rows()
+
+    assert (found["state"], found["since"]) == ("spent", None)
+    assert found["next_trial_at"] == found["quotas"][0]["next_at"] > "2001-09-10"
 
 
 async def test_pause_and_resume(parts, ask):

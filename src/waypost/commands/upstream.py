@@ -23,8 +23,9 @@ _LIST = """\
 
 An upstream is healthy, failing (and left alone for a while), on trial (the next
 message shows whether it is well again), asleep (it refused our login, or said
-that a quota is spent) or paused (by hand). When all of a pool are failing or
-asleep, the best of them is tried anyway; a paused one never is.
+that a quota is spent), spent (a quota is, by our own count) or paused (by
+hand). When all of a pool are failing or asleep, the best of them is tried
+anyway; one that is spent or paused never is. TRIAL says when it is used again.
 """
 _TEST = """\
   waypost upstream test                        every upstream
