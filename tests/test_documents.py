@@ -91,6 +91,37 @@ def test_a_configuration_that_is_shown_passes_the_check(
     assert main(["check", "--config", str(file)]) == 0, capsys.readouterr().err
 
 
+def shown_command_lines() -> dict[str, set[str]]:
+    """Each command, with its subcommand if it has one, and the options that pages show it with."""
+    found: dict[str, set[str]] = {}
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        if "decisions" in page.parts:
+            continue
+        text = page.read_text("utf-8")
+        fenced = "".join(re.findall(r"^```[a-z]*\n(.*?)^```$", text, re.M | re.S))
+        inline = re.findall(r"`waypost ([a-z][^`]*)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+        for line in (*re.findall(r"(?:^|\$ |-- )waypost ([a-z].*(?:\\\n.*)*)", fenced, re.M), *inline):
+            said = re.split(r"   |\s[|>#;]", line)[0]
+            command, below, *_ = *said.split(), ""
+            if command in _WITH_SUBCOMMANDS and below.isalpha():
+                command += f" {below}"
+            found.setdefault(command, set()).update(re.findall(r"(?<=\s)--[a-z-]+", said))
+    return found
+
+
+_WITH_SUBCOMMANDS = {"config", "queue", "upstream", "oauth", "dkim"}
+
+
+def test_commands_that_pages_show_have_these_options(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_command_lines()
+    assert len(shown) > 20
+    for command, options in shown.items():
+        assert main([*command.split(), "--help"]) == 0, command
+        usage = capsys.readouterr().out
+        assert usage.startswith(f"usage: waypost {command} "), command
+        assert {option for option in options if not re.search(rf"{option}\b(?!-)", usage)} == set(), command
+
+
 def test_modules_that_the_architecture_names_are_there() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)+\.py)`", page))
