@@ -87,10 +87,19 @@ def _field(name: str) -> re.Pattern[bytes]:
 
 def decoded(value: bytes) -> str:
     """One field's value, which is in one line already, in letters."""
+    return with_words_decoded(as_text(value))
+
+
+def as_text(value: bytes) -> str:
+    """Octets as UTF-8, else as Latin-1, in which every octet has a letter."""
     try:
-        text = value.decode()
+        return value.decode()
     except UnicodeDecodeError:
-        text = value.decode("latin-1")
+        return value.decode("latin-1")
+
+
+def with_words_decoded(text: str) -> str:
+    """A value with its encoded words in letters, as far as they make sense and are in character sets of mail."""
     return text if "=?" not in text else _without_encoded_words(text)
 
 
