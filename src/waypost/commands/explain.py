@@ -27,11 +27,11 @@ _EXAMPLES = """\
   waypost explain --from a@b.example --to c@d.example --header 'Subject: hello'
   waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00
 
-A pool's plugin is started and asked, unless it needs the content.
-Which upstreams are down only the running Waypost knows: the order is that of a
-pool whose upstreams are all well. What is not given is not known, and a rule
-that asks for it leaves the decision open. Exit code 1 when a recipient is
-refused.
+A pool's plugin is started and asked; one that needs the content only about a
+--message. Which upstreams are down only the running Waypost knows: the order is
+that of a pool whose upstreams are all well. What is not given is not known, and
+a rule that asks for it leaves the decision open. Exit code 1 when a recipient
+is refused.
 """
 
 
@@ -141,18 +141,18 @@ def _moment(text: str | None) -> float:
 
 
 def _content(file: str | None, fields: Sequence[str] | None, size: str | None) -> dict[str, Any]:
-    """What is known of the content: `size` and `header`."""
+    """What is known of the content: `size` and `header`, and all of it from a file."""
     from waypost.config.values import size as octets
     from waypost.mail.content import MemoryContent
     from waypost.mail.field_values import FieldValues
     from waypost.mail.header import Header, read_header
 
-    known: dict[str, Any] = {"size": None, "header": None}
+    known: dict[str, Any] = {"size": None, "header": None, "content": None}
     if file is not None:
         with open(file, "rb") as stored:
             text = stored.read().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         content = MemoryContent((b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:])
-        known = {"size": content.size, "header": FieldValues(read_header(content))}
+        known = {"size": content.size, "header": FieldValues(read_header(content)), "content": content}
     if fields:
         head = b"".join(_field(field) for field in fields)
         known["header"] = FieldValues(Header(head + b"\r\n"))

@@ -1,6 +1,7 @@
 """Which ways a transaction takes: each recipient is routed, and every route that they lead to has one leg.
 
 A recipient whose route only the content tells is *undecided*: it is accepted, and routed when the content is there.
+So is one whose route is known, but whose upstream is chosen by a plugin that needs the content.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ class Legs:
         self._because = ""
         self._budget: Budget | None = None
         self._undecided: Undecided | None = None
+        self._content: Content | None = None
         self.rewrite: Rewrite | None = None
         """What the routes rewrite; None while there is none, and for mail that is not ours to change."""
 
@@ -100,7 +102,13 @@ class Legs:
         decision = self._decision(recipient)
         if decision.is_open:
             return self._postponed(decision.possible, may_refuse=decision.may_refuse)
+        if decision.route is not None and self._asks_late(decision.route):
+            return self._postponed((decision.route,))
         return self._leg_for(decision)
+
+    def _asks_late(self, route: Route) -> bool:
+        """Whether it takes the content to know whom to ask for a recipient. In `spool` nobody is asked."""
+        return route.primary.needs_content and route.acceptance_for(self._client.submission) != "spool"
 
     def _decision(self, recipient: Address, size: int | None = None, header: FieldValues | None = None) -> Decision:
         client = self._client
@@ -159,7 +167,8 @@ class Legs:
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
         desk = self._desk
-        return LiveRelay(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy)
+        mail, content = self._mail, self._content
+        return LiveRelay(desk.candidates, route, self._client, mail, self._message_id, desk.log, policy, content)
 
     # -- what the content decides
 
@@ -193,7 +202,7 @@ class Legs:
         What is returned is the answer to the content when nobody is left who accepts it.
         """
         assert self._undecided is not None  # noqa: S101  # whoever calls has looked
-        undecided, self._undecided = self._undecided, None
+        undecided, self._undecided, self._content = self._undecided, None, content
         header = FieldValues(read_header(content))
         asked: dict[Leg, list[Recipient]] = {}
         refusal: Reply | None = None

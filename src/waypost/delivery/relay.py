@@ -83,7 +83,9 @@ class LiveRelay:
         message_id: str,
         log: RelayLog,
         policy: InDoubtPolicy = "tempfail",
+        content: Content | None = None,
     ) -> None:
+        """`content` is None while it is not there; a plugin of the pool may see it."""
         self.route = route
         self.running: asyncio.Future[Relayed] | None = None  # it never goes on without its client
         self._candidates = candidates
@@ -92,6 +94,7 @@ class LiveRelay:
         self._mail = mail
         self._message_id = message_id
         self._log = log
+        self._content = content
         self._order: Sequence[Member] | None = None
         self._spent: set[str] = set()  # upstreams that failed in a way that asking again would not mend
         self._link: Link | None = None
@@ -302,7 +305,7 @@ class LiveRelay:
         """Asks the pool's plugin for the order, once. It may stop the message as well."""
         if self._order is None:
             envelope = Envelope(self._mail.reverse_path, tuple(recipients), self._mail.parameters)
-            case = Case(self._message_id, self._client, envelope, self.route.name, background=False)
+            case = Case(self._message_id, self._client, envelope, self.route.name, False, self._content)
             answer = await self._candidates.advised(self.route.primary, case)
             if isinstance(answer, Reply):
                 self._refusal = answer
