@@ -1,10 +1,14 @@
 """The header section of a message as plugins see it: text, decoded field by field when somebody looks."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from waypost.mail.content import Content
 from waypost.mail.field_values import as_text, with_words_decoded
 from waypost.mail.header import Header, read_header, unfolded
+
+MOST = 1000
+"""Fields that are looked at: a header of a MiB may have a quarter of a million, and every other client would wait."""
 
 
 class HeaderFields:
@@ -47,5 +51,5 @@ class HeaderFields:
 
 
 def _fields(header: Header) -> Iterator[tuple[str, str]]:
-    for field in header.fields():
+    for field in islice(header.fields(), MOST):
         yield field.name.decode("ascii"), as_text(unfolded(header.head[field.value : field.end]))
