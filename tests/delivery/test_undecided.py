@@ -194,6 +194,7 @@ def test_the_primarys_refusal_of_the_recipient_is_the_answer_to_the_content(
     assert it.second.messages == []
     [refused] = it.server.told("refused")
     assert (refused["command"], refused["recipient"]) == ("content", "bob@example.org")
+    assert refused["rule"] == "urgent (w.yaml:1:5)"
     assert len(it.server.told("received")) == 1
 
 

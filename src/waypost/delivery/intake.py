@@ -97,6 +97,7 @@ class Reception:
         self._unanswered: Unanswered | None = None
         self._fault: Reply | None = None
         self._refused: Address | None = None  # whom the answer to the content is about
+        self._rule = ""  # that led to whoever refused it
         self._busy = False
         self._silent_since = 0.0
         waiting.add(self)
@@ -173,7 +174,7 @@ class Reception:
         if waiting := self._legs.undecided:
             refusal = await self._legs.decide(content)
             if refusal is not None:
-                self._refused = waiting[0].address
+                self._refused, (_, self._rule, _) = waiting[0].address, self._legs.words()
                 return self._with_id(refusal)
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
@@ -322,4 +323,5 @@ class Reception:
             reverse_path=self._mail.reverse_path,
             recipient=recipient,
             message_id=self._id,
+            rule=self._rule,
         )
