@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Accepting, Budget, HybridLeg, Leg, SpoolLeg
-from waypost.delivery.relay import LiveRelay
+from waypost.delivery.relay import LiveRelay, LoneRelay
 from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.header import read_header
@@ -54,8 +54,9 @@ class Legs:
     did, in seconds since the epoch.
     """
 
-    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float) -> None:
+    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float, *, each: bool) -> None:
         self._desk = desk
+        self._each = each  # whether the client hears what becomes of each recipient
         self._client = client
         self._mail = mail
         self._told = mail.reverse_path  # what the client said, by which it is routed
@@ -167,8 +168,18 @@ class Legs:
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
         desk = self._desk
-        mail, content = self._mail, self._content
-        return LiveRelay(desk.candidates, route, self._client, mail, self._message_id, desk.log, policy, content)
+        is_lone = self._passes and not self._each and route.primary.answers_each
+        return (LoneRelay if is_lone else LiveRelay)(
+            desk.candidates,
+            route,
+            self._client,
+            self._mail,
+            self._message_id,
+            desk.log,
+            policy,
+            each=self._each,
+            content=self._content,
+        )
 
     # -- what the content decides
 
