@@ -10,6 +10,7 @@ from dataclasses import replace
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Accepting, Budget, HybridLeg, Leg, SpoolLeg
 from waypost.delivery.relay import LiveRelay, LoneRelay
+from waypost.delivery.told import Told, told_of
 from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.header import read_header
@@ -69,6 +70,12 @@ class Legs:
         self._budget: Budget | None = None
         self._undecided: Undecided | None = None
         self._content: Content | None = None
+        self.refused: Address | None = None
+        """Whom the answer to the content is about, when nobody is left who accepts it."""
+        self.refused_by = ""
+        """The rule that led to whoever refused it."""
+        self.turned_away: list[tuple[Recipient, Reply]] = []
+        """Whom an upstream has refused at the end of content, for a client that hears of each."""
         self.rewrite: Rewrite | None = None
         """What the routes rewrite; None while there is none, and for mail that is not ours to change."""
 
@@ -207,30 +214,37 @@ class Legs:
             undecided.may_be_stored = True
         return undecided
 
-    async def decide(self, content: Content) -> Reply | None:
+    async def decide(self, content: Content) -> Told | None:
         """Routes the undecided recipients by `content`, and offers them to their legs.
 
         What is returned is the answer to the content when nobody is left who accepts it.
         """
         assert self._undecided is not None  # noqa: S101  # whoever calls has looked
         undecided, self._undecided, self._content = self._undecided, None, content
+        refusal = await self._offered(undecided, content)
+        if refusal is not None:
+            self.refused, self.refused_by = undecided.waiting[0].address, self._because
+        return refusal
+
+    async def _offered(self, undecided: Undecided, content: Content) -> Told | None:
         header = FieldValues(read_header(content))
         asked: dict[Leg, list[Recipient]] = {}
-        refusal: Reply | None = None
         for recipient in undecided.waiting:
             leg = self._leg_for(self._decision(recipient.address, content.size, header))
             if isinstance(leg, Reply):
-                return leg if undecided.is_alone or leg.severity == 4 else _CHANGED
+                return Told(leg if undecided.is_alone or leg.severity == 4 else _CHANGED)
             asked.setdefault(leg, []).append(recipient)
-        refused: list[tuple[HybridLeg, Recipient, Reply]] = []
+        if self._passes and len(undecided.waiting) > 1:
+            return Told(_CHANGED)  # they cannot share its one answer
+        refused: list[tuple[Leg, Recipient, Reply]] = []
         for leg, recipients in asked.items():
-            for recipient, answer in zip(recipients, await leg.recipients(recipients), strict=True):
-                if not answer.is_positive:
-                    refusal = refusal or answer
-                    if isinstance(leg, HybridLeg):
-                        refused.append((leg, recipient, answer))
+            answers = zip(recipients, await leg.recipients(recipients), strict=True)
+            refused += [(leg, recipient, answer) for recipient, answer in answers if not answer.is_positive]
+        if self._each:
+            self.turned_away = [(recipient, answer) for _, recipient, answer in refused]
         if not any(leg.accepted for leg in self):
-            return refusal
+            return told_of(self.turned_away) if self._each else Told(refused[0][2])
         for leg, recipient, answer in refused:
-            leg.refuse_later(recipient, answer)
+            if not self._each and isinstance(leg, HybridLeg):
+                leg.refuse_later(recipient, answer)
         return None
