@@ -3,6 +3,7 @@
 import random
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,18 @@ def test_explain_tells_the_truth(seed: int, tmp_path: Path) -> None:
             )
             [said] = explain(loaded, asked)["recipients"]
             before = {name: len(sink.messages) for name, sink in sinks.items()}
+            [early] = explain(loaded, replace(asked, size=None, header=None))["recipients"]
             with RawClient(port) as client:
                 client.hello(helo)
-                assert client.answer_to_message(sender, recipient, content.head(content.size)).code == 250
+                client.command(f"MAIL FROM:<{sender}>", 250)
+                accepted = client.command(f"RCPT TO:<{recipient}>", 250)
+                assert ("the content decides" in accepted.text) is bool(early["open"]), (asked, early)
+                if early["open"]:
+                    assert said["route"]["name"] in early["open"]["routes"]
+                    client.command("RCPT TO:<second@a.example>", 452)
+                client.command("DATA", 354)
+                client.send(content.head(content.size) + b".\r\n")
+                client.expect(250)
             [went] = [name for name, sink in sinks.items() if len(sink.messages) > before[name]]
             decided = [number for number, rule in enumerate(said["rules"]) if rule["decided"]]
             matched = [number for number, rule in enumerate(said["rules"]) if rule["matched"]]
