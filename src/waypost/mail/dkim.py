@@ -61,7 +61,7 @@ class Signature(NamedTuple):
 
 
 def signatures(header: Header) -> list[Signature]:
-    """The first twenty DKIM signatures that a message has, as far as they can be read; none of more than 6,000 names."""
+    """The first twenty DKIM signatures of a message, as far as they can be read; none of more than 6,000 names."""
     found: list[Signature] = []
     if not header.has(b"dkim-signature"):  # which is found out quicker
         return found
@@ -80,7 +80,7 @@ def signatures(header: Header) -> list[Signature]:
 
 
 def _tags(value: bytes) -> dict[bytes, bytes]:
-    """The tags of a signature (RFC 6376 section 3.2). No pattern: a field of a MiB would have it try each octet anew."""
+    """The tags of a signature (RFC 6376 section 3.2). No pattern, which a field of a MiB would make try each octet."""
     pairs = (tag.partition(b"=") for tag in value.split(b";"))
     return {name.strip(b" \t"): text.strip(b" \t") for name, _, text in pairs}
 
