@@ -159,6 +159,22 @@ def test_a_copy_is_rewritten_for_its_upstream(scene: MakeScene) -> None:
     assert b"From: Ann <me@provider.example>" in content
 
 
+def test_what_is_rewritten_for_an_upstream_is_told_of_once(scene: MakeScene) -> None:
+    here = scene(upstream={"archive": everybody(ME)})
+    here.archive.extensions = ("PIPELINING",)  # without CHUNKING the content does not go along with the envelope
+    here.send()
+    here.server.wait_for("copied")
+    assert len(here.server.told("rewritten")) == 1
+
+
+def test_what_does_not_get_there_is_not_told_of(scene: MakeScene) -> None:
+    here = scene(upstream={"archive": everybody(ME)})
+    here.archive.on("connect", say("421 4.3.2 not now"))
+    here.send()
+    here.server.wait_for("deferred")
+    assert here.server.told("rewritten") == []
+
+
 def test_the_null_path_stays_though_from_is_rewritten(scene: MakeScene) -> None:
     here = scene(rewrite=everybody(ME), upstream={"a": everybody(Address("you", "provider.example"))})
     here.send(path="")
@@ -239,7 +255,7 @@ def test_what_an_upstream_breaks_of_ours_is_signed_anew(scene: MakeScene) -> Non
     assert message.content.count(b"DKIM-Signature") == 1
     assert verifies(message.content, "provider.example")
     assert here.server.told("signature_broken") == []
-    assert here.server.told("rewritten")[0]["signed"] == ["provider.example/s1"]
+    assert here.server.wait_for("rewritten")[0]["signed"] == ["provider.example/s1"]
 
 
 def test_what_an_upstream_breaks_is_left_out_where_there_is_no_key(scene: MakeScene) -> None:
