@@ -102,5 +102,8 @@ class _Rewriting:
         self._reformed.tell()
         return await self._lent.send(content)
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        return self._lent.verdicts(answer)
+
     def release(self) -> None:
         self._lent.release()
