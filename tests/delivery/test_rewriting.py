@@ -335,3 +335,25 @@ def test_an_upstream_sends_for_those_that_it_will_be_told(scene: MakeScene, mode
     ((path, content),) = here.arrived(here.a)
     assert path == "ann@b.example"
     assert b"From: Ann <ann@b.example>" in content
+
+
+@pytest.mark.parametrize(("may_send_as", "signed"), [(("*@a.example",), False), (("*@a.example", "*@b.example"), True)])
+def test_an_upstream_s_signature_is_for_whom_the_account_may_be_after_the_route(
+    scene: MakeScene, may_send_as: tuple[str, ...], signed: bool
+) -> None:
+    here = scene(
+        accounts={"app": Account("app", "secret", may_send_as=may_send_as)},
+        dkim=(signing("b.example"),),
+        rewrite=moved("a.example", "b.example"),
+        upstream={"archive": Rewrite(remove=("subject",))},
+    )
+    with RawClient(here.port) as client:
+        client.hello()
+        client.command("AUTH PLAIN AGFwcABzZWNyZXQ=", 235)
+        client.mail("ann@a.example", "bob@x")
+        client.send(CONTENT + b".\r\n")
+        assert client.answer().code == 250
+    (message,) = here.a.wait_for(1)
+    assert verifies(message.content, "b.example")
+    (message,) = here.archive.wait_for(1)
+    assert (b"DKIM-Signature: " in message.content) == signed
