@@ -175,6 +175,7 @@ class Stream(asyncio.Protocol):
             return
         if self._tls is not None:
             self._tls.write(data)
+            self._eof = self._eof or self._tls.closed  # there will be no answer to what did not leave
         elif self._unwritten or self._batch.add(self):
             self._unwritten += data
         else:
