@@ -73,13 +73,16 @@ def test_the_certificate_for_the_name_that_is_asked_for(
     settings = submitting(port, sink.address, certificates)
     further = {"certificate": str(tmp_path / "further.pem"), "key": str(tmp_path / "further.key")}
     settings["tls"]["by_name"] = [further]
-    start(settings)
+    process = start({**settings, "log": {"format": "json"}})
     for name in ("mail.example.org", "smtp.example.net"):
         found = s_client(port, "-servername", name, "-CAfile", tmp_path / "ca.pem", "-verify_hostname", name)
         assert found.returncode == 0, transcript(found)
     for words in (("-servername", "localhost"), ("-noservername",)):
         found = s_client(port, *words, "-CAfile", certificates.ca_file, "-verify_hostname", "localhost")
         assert found.returncode == 0, transcript(found)
+    for name in ("bücher.example", "x" * 255):  # no name, and nobody's
+        assert s_client(port, "-servername", name, "-CAfile", tmp_path / "ca.pem").returncode != 0
+    process.wait_for_record("not_raised")  # and no traceback, which would end this test
 
 
 def test_a_postfix_that_wants_our_certificate(
