@@ -55,9 +55,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._tls is not None:
             data = self._tls.received(data)
-            if self._tls.closed:
-                self._eof = True
-            elif not data:
+            self._eof = self._eof or self._tls.closed
+            if not data and not self._tls.closed:
                 return
         if data:
             self._received.append(data)
