@@ -137,3 +137,10 @@ def test_a_rule_that_is_there_twice_is_warned_of(load_text):
     rule = "{code: 550, text: no way, means: quota}"
     text = BASE.replace("OWN", "").replace("COMMON", f"{rule}, {rule}")
     assert any("replies[1]: has no effect" in warning for warning in load_text(text).settings.warnings)
+
+
+def test_to_say_a_rule_of_a_preset_otherwise_is_no_mistake(load_text):
+    text = BASE.replace("OWN", "{code: 5yz, enhanced: 5.4.5, means: transient, name: mine}").replace("COMMON", "")
+    loaded = load_text(text)
+    assert not [warning for warning in loaded.settings.warnings if "has no effect" in warning]
+    assert classify(Phase.DOT, said("550 5.4.5 x"), loaded.settings.upstreams["it"].replies).rule == "mine"

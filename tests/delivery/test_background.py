@@ -18,7 +18,11 @@ from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.config.settings import Settings, SpoolSettings
 from waypost.delivery.spool import Entry, Filter, State
+from waypost.routing.classify import ReplyRules
+from waypost.routing.failover import TRANSACTION
+from waypost.routing.health import State as Health
 from waypost.routing.route import Backoff, Copy, Member, Pool, Route, Routes, Rule
+from waypost.routing.verdict import Kind, ReplyRule, verdict
 
 CONTENT = b"Subject: hello\r\n\r\nbody\r\n"
 LARGE = CONTENT + (b"x" * 998 + b"\r\n") * 200
@@ -130,6 +134,32 @@ def test_a_copy_in_doubt_is_sent_again_and_said_to_be(post: Post, phase: Phase) 
     post.server.put_forward(61)
     post.server.wait_for("copied")
     post.wait_until_done()
+
+
+# -- what a reply means
+
+
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "dot"])
+@pytest.mark.parametrize(("kind", "taken_by"), [(Kind.TRANSIENT, "second"), (Kind.PERMANENT, None)])
+def test_rules_on_replies_hold_for_what_was_queued_too(
+    phase: Phase, kind: Kind, taken_by: str | None, post: Post
+) -> None:
+    """An upstream that says something of its own when it means the contrary of what is built in."""
+    words = "550 5.1.1 Come again later" if kind is Kind.TRANSIENT else "550 5.4.5 Daily sending limit exceeded"
+    rule = ReplyRule(verdict(kind, "mine"), TRANSACTION, frozenset({550}), frozenset(), None)
+    one = upstream("first", post.first.port, replies=ReplyRules((rule,)))
+    post.pool = Pool("pool", (Member(one), Member(upstream("second", post.second.port))))
+    post.first.on(phase, say(words), None)
+    post.use()
+    post.send()
+    if taken_by is None:
+        post.server.wait_for("failed")
+        assert not post.second.messages
+    else:
+        assert post.server.wait_for("relayed", role="primary")[0]["upstream"] == taken_by
+    if phase != "rcpt":  # what is said of single recipients is no attempt that failed
+        assert post.server.told("attempted", upstream="first")[0]["classification"] == "mine"
+    assert post.server.health("first") is Health.CLOSED
 
 
 # -- content that is lost

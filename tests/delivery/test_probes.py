@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.probes import Probes
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.observe.metrics import Metrics
+from waypost.routing.classify import ReplyRules
 from waypost.routing.health import State
 from waypost.routing.probing import Finding, ProbeSettings, Stage, StageState
 from waypost.routing.route import Upstream
+from waypost.routing.verdict import Kind, ReplyRule, verdict
 from waypost.smtp.reply import reply
 
 INTERVAL = 300.0
@@ -137,7 +140,7 @@ async def test_one_that_succeeds_hastens_the_trial_of_an_open_one_and_does_not_c
         house.judge(DOWN, Phase.CONNECT)
     left = health.back_at(house.clock.monotonic()) - house.clock.monotonic()
     assert left == 320
-    house.availability.probed("one", None, house.clock.monotonic())
+    house.availability.probed(ONE, None, house.clock.monotonic())
     assert house.state is State.HALF_OPEN
     house.judge(DOWN, Phase.CONNECT)
     assert health.back_at(house.clock.monotonic()) - house.clock.monotonic() == 600  # it is left alone for longer
@@ -163,14 +166,25 @@ async def test_a_login_that_is_refused_puts_it_asleep_and_no_probe_disturbs_it(h
 async def test_a_quota_that_is_spent_is_not_renewed_by_a_probe(house: House) -> None:
     house.judge(reply(452, "4.2.2", "Over quota"), Phase.MAIL)
     assert house.state is State.ASLEEP
-    house.availability.probed("one", None, house.clock.monotonic())
+    house.availability.probed(ONE, None, house.clock.monotonic())
     assert house.state is State.ASLEEP
 
 
 async def test_a_canary_that_is_refused_says_nothing_of_the_upstream(house: House) -> None:
     for _ in range(5):
-        house.availability.probed("one", Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
+        house.availability.probed(ONE, Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
     assert house.state is State.CLOSED
+
+
+async def test_what_a_reply_means_is_what_the_upstreams_own_rules_say_as_with_mail(house: House) -> None:
+    resting = ReplyRule(
+        verdict(Kind.QUOTA, "resting", sleep=3600), frozenset({Phase.AUTH}), frozenset({454}), frozenset(), None
+    )
+    one = replace(ONE, replies=ReplyRules((resting,)))
+    house.availability.probed(one, Stopped(Phase.AUTH, reply(454, "4.7.0", "resting")), house.clock.monotonic())
+    assert house.state is State.ASLEEP
+    health = house.availability.health["one"]
+    assert health.back_at(house.clock.monotonic()) - house.clock.monotonic() == 3600
 
 
 async def test_nothing_goes_to_one_that_is_paused(house: House) -> None:

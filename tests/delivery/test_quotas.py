@@ -1,8 +1,10 @@
 """What is reserved, counted and given back; what a crash and a restart leave; two that share one count."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,7 +18,7 @@ from waypost.delivery.quota_store import OwnCount
 from waypost.delivery.quotas import Quotas, Reservation
 from waypost.delivery.spool import SpoolError
 from waypost.mail.outcome import Cause, Failure
-from waypost.routing.quota import Growth, Quota
+from waypost.routing.quota import Growth, Quota, calendar_window
 from waypost.routing.route import Upstream
 
 DAILY = Quota(100, "day")
@@ -248,6 +250,56 @@ def test_two_instances_that_share_a_count_are_never_over(steps: list[tuple[int, 
                 sent[hour] = sent.get(hour, 0) + recipients * is_taken
             clock.advance(pause / len(steps))
         assert all(amount <= 25 for amount in sent.values())
+
+    asyncio.run(live())
+
+
+EDGES = [
+    datetime(2026, *day, tzinfo=ZoneInfo(zone)).timestamp()
+    for zone, *days in (
+        ("Europe/Berlin", (3, 29), (3, 30), (10, 25), (10, 26)),
+        ("America/Havana", (3, 8), (11, 1)),  # clocks are put forward at midnight, and back at one
+        ("Asia/Kathmandu", (1, 1)),
+    )
+    for day in days
+]
+ZONES = [ZoneInfo(name) for name in ("Europe/Berlin", "America/Havana", "Asia/Kathmandu")]
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 1), st.integers(1, 4), st.sampled_from(["taken", "refused", "crash", "stop"]), st.floats(0, 1)
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS, st.sampled_from(EDGES), st.floats(-5400, 0), st.sampled_from(ZONES), st.sampled_from(["hour", "day"]))
+def test_no_window_is_ever_over_whoever_crashes_whenever_across_midnight_and_summer_time(
+    steps: list[tuple[int, int, str, float]], edge: float, before: float, zone: ZoneInfo, per: Literal["hour", "day"]
+) -> None:
+    """Two instances on one count, from at most 90 minutes before midnight, or a change of clocks, to three hours on."""
+
+    async def live() -> None:
+        clock = FakeClock()
+        clock.advance(edge + before - clock.time())
+        store = OwnCount(clock.time)
+        quota = Quota(12, per, "recipients", "calendar", zone, zone.key)
+        instances, shared = [Quotas(store, clock), Quotas(store, clock)], upstream(quota)
+        sent: Counter[float] = Counter()
+        for who, recipients, fate, pause in steps:
+            if fate == "stop":
+                await instances[who].close()
+            if fate in ("crash", "stop"):
+                instances[who] = Quotas(store, clock)
+                continue
+            reserved = await instances[who].reserve(shared, recipients)
+            if isinstance(reserved, Reservation):
+                reserved.settle(recipients if fate == "taken" else 0)
+                window, _ = calendar_window(per, zone, clock.time())
+                sent[window] += recipients if fate == "taken" else 0
+            known = sum(tally.used(clock.time()) for tally in store.tallies.values())
+            assert known >= sent[calendar_window(per, zone, clock.time())[0]], "what was sent is counted, come what may"
+            clock.advance(pause * 16_200 / len(steps))
+        assert all(amount <= quota.limit for amount in sent.values()), sent
 
     asyncio.run(live())
 

@@ -1,5 +1,6 @@
 """What the client hears of the primary, and which upstream a transaction with several recipients ends up at."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -77,11 +78,17 @@ def test_the_answer_to_the_dot_is_the_primarys(
 
 def test_the_id_is_that_of_the_received_field(sink: StoringSink) -> None:
     port = free_port()
-    with RunningServer(settings(port, upstream("first", sink.port))), RawClient(port) as client:
+    ids = []
+    with RunningServer(settings(port, upstream("first", sink.port))) as server, RawClient(port) as client:
         client.hello()
-        answer = client.answer_to_message("ann@example.com", "bob@example.org", CONTENT)
-    id_ = answer.text.partition("(id ")[2].rstrip(")")
-    assert f" id {id_}".encode() in sink.messages[0].trace
+        for message in range(2):
+            answer = client.answer_to_message("ann@example.com", "bob@example.org", CONTENT)
+            ids.append(answer.text.partition("(id ")[2].rstrip(")"))
+            assert re.search(rf" id {ids[-1]}\b".encode(), sink.messages[message].trace)
+        for event in ("received", "relayed"):
+            assert [record["id"] for record in server.told(event)] == ids
+    assert all(ids)
+    assert len(set(ids)) == 2, "each message has its own"
 
 
 # -- recipients

@@ -111,6 +111,27 @@ def test_a_passwd_file_of_dovecot(
     assert ("weak schemes" in process.output()) is scheme.startswith(("SSHA", "PLAIN"))
 
 
+def test_every_mechanism_of_swaks(
+    start: Start, settings: dict[str, Any], programs: Programs, sink: StoringSink
+) -> None:
+    """CRAM needs passwords as they are, so it is not offered, though here they could be had.
+
+    swaks knows DIGEST-MD5 and NTLM too, with Perl modules that Debian's package leaves out.
+    """
+    process = start({**settings, "accounts": {USERNAME: {"password": PASSWORD}}})
+    for asked, used in (("PLAIN", b"PLAIN"), ("LOGIN", b"LOGIN"), ("ANY", b""), ("CRAM-MD5,LOGIN", b"LOGIN")):
+        result = programs.swaks(asked)
+        assert result.returncode == 0, transcript(result)
+        assert b"~> AUTH " + used in result.stdout
+    for asked in ("CRAM-MD5", "CRAM-SHA1"):
+        result = programs.swaks(asked)
+        assert result.returncode == 28, transcript(result)  # swaks: authentication failed
+        assert b"~> AUTH" not in result.stdout, "it is not even offered"
+    assert len(sink.messages) == 4
+    for received in process.wait_for_record("received", 4):
+        assert (received["account"], received["client_tls"].split(".")[0]) == (USERNAME, "TLSv1")
+
+
 @pytest.mark.parametrize("option", ["-apr1", "-6", "-5"])
 def test_an_htpasswd_file(
     option: str, start: Start, settings: dict[str, Any], programs: Programs, sink: StoringSink, tmp_path: Path

@@ -74,10 +74,13 @@ def test_curl_with_a_wrong_password_sends_nothing(
 
 
 class Msmtp:
-    """msmtp, submitting with STARTTLS and AUTH."""
+    """msmtp, submitting with TLS and AUTH."""
 
-    def __init__(self, port: int, certificates: Certificates, folder: Path) -> None:
+    def __init__(
+        self, port: int, certificates: Certificates, folder: Path, *, auth: str = "on", starttls: bool = True
+    ) -> None:
         self._port = port
+        self._how = f"--auth={auth} --tls=on --tls-starttls={'on' if starttls else 'off'}"
         self._certificates = certificates
         self._secret = folder / "password"
 
@@ -85,8 +88,8 @@ class Msmtp:
         """Sends the message, which msmtp expects with the line ends of this system."""
         self._secret.write_text(password)
         return run(
-            f"msmtp --host=localhost --port={self._port} --timeout=30 --from=a@example.com --auth=on --user={USERNAME}"
-            " --tls=on --tls-starttls=on",
+            f"msmtp --host=localhost --port={self._port} --timeout=30 --from=a@example.com --user={USERNAME}"
+            f" {self._how}",
             f"--tls-trust-file={self._certificates.ca_file}",
             f"--passwordeval=cat '{self._secret}'",
             *recipients,
@@ -121,3 +124,17 @@ def test_msmtp_is_told_what_the_primary_said(msmtp: Msmtp, sink: StoringSink) ->
     assert result.returncode != 0, transcript(result)
     assert b"550 5.1.1 no such user here" in result.stderr
     assert sink.messages == []
+
+
+@pytest.mark.parametrize("auth", ["plain", "login", "scram-sha-256"])
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_msmtp_by_each_mechanism_and_either_way_of_tls(
+    auth: str, tls: str, tmp_path: Path, port: int, sink: StoringSink, certificates: Certificates
+) -> None:
+    settings = submitting(port, sink.address, certificates, tls=tls)
+    ports = {"tls_ports": [port]} if tls == "implicit" else {"ports": [port]}
+    with WaypostProcess(tmp_path / "waypost", settings, **ports):
+        by = Msmtp(port, certificates, tmp_path, auth=auth, starttls=tls == "starttls")
+        result = by.send(PASSWORD, "b@example.org")
+        assert result.returncode == 0, transcript(result)
+    assert [message.untraced for message in sink.messages] == [CONTENT]

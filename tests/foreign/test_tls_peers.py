@@ -73,13 +73,16 @@ def test_the_certificate_for_the_name_that_is_asked_for(
     settings = submitting(port, sink.address, certificates)
     further = {"certificate": str(tmp_path / "further.pem"), "key": str(tmp_path / "further.key")}
     settings["tls"]["by_name"] = [further]
-    start(settings)
+    process = start({**settings, "log": {"format": "json"}})
     for name in ("mail.example.org", "smtp.example.net"):
         found = s_client(port, "-servername", name, "-CAfile", tmp_path / "ca.pem", "-verify_hostname", name)
         assert found.returncode == 0, transcript(found)
     for words in (("-servername", "localhost"), ("-noservername",)):
         found = s_client(port, *words, "-CAfile", certificates.ca_file, "-verify_hostname", "localhost")
         assert found.returncode == 0, transcript(found)
+    for name in ("bücher.example", "x" * 255):  # no name, and nobody's
+        assert s_client(port, "-servername", name, "-CAfile", tmp_path / "ca.pem").returncode != 0
+    process.wait_for_record("not_raised")  # and no traceback, which would end this test
 
 
 def test_a_postfix_that_wants_our_certificate(
@@ -171,3 +174,59 @@ def test_the_certificate_is_the_login(
         [received] = process.wait_for_record("received")
         assert received["account"] == "branch"
     assert len(sink.messages) == (code == 250)
+
+
+def test_an_upstream_that_wants_to_shake_hands_again_is_left(
+    start: Start, port: int, certificates: Certificates, sink: StoringSink
+) -> None:
+    """TLS 1.2 may renegotiate: whoever begins that in mid-mail burns time, and what is written meanwhile is lost."""
+    there = free_port()
+    files = ("-cert", str(certificates.certificate), "-key", str(certificates.key))
+    words = ("openssl", "s_server", "-tls1_2", "-crlf", "-accept", str(there), *files)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as other:
+        try:
+            until(other, b"ACCEPT")
+            first = {"mode": "implicit", "ca_file": str(certificates.ca_file)}
+            process = start(
+                {
+                    "hostname": "waypost.example",
+                    "listeners": [{"address": f"127.0.0.1:{port}", "mode": "relay"}],
+                    "upstreams": {
+                        "first": {"address": f"localhost:{there}", "tls": first, "timeouts": {"command": "5s"}},
+                        "second": {"address": sink.address},
+                    },
+                    "pools": {"both": {"upstreams": ["first", "second"]}},
+                    "routes": {"all": {"primary": "both", "acceptance": "pass"}},
+                    "log": {"format": "json"},
+                }
+            )
+            with RawClient(port) as client:
+                client.hello()
+                client.command("MAIL FROM:<ann@example.com>", 250)
+                client.send(b"RCPT TO:<bob@example.org>\r\n")
+                for heard, said in ((b"CIPHER is", b"220 hello\n"), (b"EHLO", b"250 hello\n"), (b"MAIL", b"r\n")):
+                    until(other, heard)
+                    answer(other, said)
+                client.expect(250)
+                client.command("DATA", 354)
+                client.send(CONTENT + b".\r\n")
+                client.expect(250)
+            [attempt] = process.wait_for_record("attempted")
+            assert (attempt["upstream"], attempt["classification"]) == ("first", "closed")
+            assert "handshake failure" in attempt["text"]
+        finally:
+            other.terminate()
+    assert len(sink.messages) == 1
+
+
+def until(process: "subprocess.Popen[bytes]", words: bytes) -> None:
+    """Reads what OpenSSL's server prints up to these words: what its client says, and what it thinks of it."""
+    assert process.stdout is not None
+    assert any(words in line for line in process.stdout), f"{words!r} never came"
+
+
+def answer(process: "subprocess.Popen[bytes]", line: bytes) -> None:
+    """Has it said; `r` has the handshake begun anew."""
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()

@@ -1,6 +1,7 @@
 """A coroutine that a driver runs goes on from whatever it awaits, ends once, and can be cancelled anywhere."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -124,3 +125,17 @@ async def test_one_may_resume_another() -> None:
     awake = Run(waker())
     assert order == ["sleeper", "waker"]
     assert asleep.ends == awake.ends == [None]
+
+
+async def test_each_thread_has_its_own() -> None:
+    """A test server beside Waypost, each with a loop in a thread, must not take the other's driver for its own."""
+    seen: list[Driver | None] = []
+
+    async def look() -> None:
+        other = threading.Thread(target=lambda: seen.append(current()))
+        other.start()
+        other.join()
+        seen.append(current())
+
+    run = Run(look())
+    assert seen == [None, run.driver]

@@ -9,9 +9,9 @@ import pytest
 
 from rig.certificates import Certificates
 from rig.client import Answer, RawClient
-from rig.faults import close
+from rig.faults import close, hang
 from rig.ports import free_port
-from rig.running import RunningServer, settings, upstream
+from rig.running import HASTY, RunningServer, settings, upstream
 from rig.sasl import Accounts
 from rig.sink import StoringSink
 from rig.token_endpoint import TokenEndpoint
@@ -206,6 +206,21 @@ def test_a_slow_endpoint_fails_over(house: House) -> None:
     assert len(house.second.messages) == 1
     assert "no answer within 0.3 s" in house.told()[0]["text"]
     assert house.health() is State.ASLEEP
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+def test_an_upstream_that_is_slow_to_judge_a_token_fails_over_and_the_token_is_kept(
+    house: House, mechanism: str
+) -> None:
+    house.sink.on("auth", hang())
+    house.open(mechanism=mechanism, timeouts=HASTY)
+    assert house.send().code == 250
+    assert [(each["phase"], each["classification"]) for each in house.told()] == [("auth", "timeout")]
+    assert (len(house.sink.messages), len(house.second.messages)) == (0, 1)
+    assert house.health() is State.CLOSED, "one failure of health, and no refused login"
+    assert house.send().code == 250
+    assert len(house.sink.messages) == 1
+    assert len(house.endpoint.asked) == 1, "it was not refused, so no other was asked for"
 
 
 def test_alone_it_is_a_temporary_failure_without_a_word_of_the_endpoint_lost(house: House) -> None:

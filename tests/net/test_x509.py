@@ -59,4 +59,4 @@ def test_any_octets(octets: bytes) -> None:
 @given(st.integers(0, len(EXAMPLE) - 1), st.integers(0, 255))
 def test_a_certificate_with_an_octet_changed_or_cut_off(at: int, octet: int) -> None:
     read_certificate(EXAMPLE[:at] + bytes([octet]) + EXAMPLE[at + 1 :])  # says something or None, and raises nothing
-    assert read_certificate(EXAMPLE[:at]) is None or at > len(EXAMPLE) // 2
+    assert read_certificate(EXAMPLE[:at]) is None

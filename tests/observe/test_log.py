@@ -98,3 +98,20 @@ def test_a_standard_output_that_was_closed_is_no_reason_to_fail():
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program], stderr=subprocess.PIPE)
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_can_be_raised_nowhere_is_one_record():
+    program = """
+from waypost.observe.log import configure
+configure("json", "info")
+class Last:
+    def __del__(self):
+        raise ValueError("x" * 100_000 + chr(10) + "Traceback")
+Last()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert done.stderr == b""
+    [record] = map(json.loads, done.stdout.splitlines())
+    assert (record["level"], record["event"]) == ("warning", "not_raised")
+    assert record["error"].startswith("ValueError: xxx")
+    assert len(record["error"]) == 200

@@ -33,7 +33,8 @@ def check_pair(here: Path, certificate: str, key: str, report: Report) -> bool:
         context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks the terminal
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            report.problem((*here, "key"), f"{key} is not the key of {certificate}")
+            advice = "the key's own certificate comes first in its file, and the chain behind it"
+            report.problem((*here, "key"), f"{key} is not the key of {certificate}", advice)
         else:
             advice = "both must be PEM files, and the key must have no password"
             report.problem(here, f"cannot use {certificate} with {key}", advice)

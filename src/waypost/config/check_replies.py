@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from waypost.config.errors import Path
+from waypost.config.preset import preset, preset_names
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.schema_replies import FINAL, OF_THE_MESSAGE, ReplySection
@@ -14,7 +15,9 @@ def check(model: Configuration, report: Report) -> None:
     """Reports rules that make no sense."""
     _check_rules(("replies",), model.replies, report)
     for name, upstream in model.upstreams.items():
-        _check_rules(("upstreams", name, "replies"), upstream.replies, report)
+        given = len(preset(upstream.preset).replies) if upstream.preset in preset_names() else 0
+        own = upstream.replies[: len(upstream.replies) - given]  # to say a preset's rule otherwise is what they are for
+        _check_rules(("upstreams", name, "replies"), own, report)
 
 
 def _check_rules(here: Path, rules: Sequence[ReplySection], report: Report) -> None:

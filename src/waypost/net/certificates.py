@@ -157,6 +157,7 @@ def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
 def _upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _set_minimum(context, tls.minimum)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # what is written meanwhile would have to wait for it
     if tls.certificate is not None and tls.key is not None:
         _load_pair(context, tls.certificate, tls.key)
     if tls.mode == "opportunistic" or tls.fingerprints or not tls.verify:

@@ -10,17 +10,26 @@ Everything else that can be awaited works as in a task, apart from what asks for
 """
 
 import asyncio
+import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 _SUSPENDED = object()
-_current: "Driver | None" = None
+
+
+class _Thread(threading.local):
+    """What runs in this thread: a sink in another one has a loop and drivers of its own."""
+
+    driver: "Driver | None" = None
+
+
+_here = _Thread()
 
 
 def current() -> "Driver | None":
     """The driver whose coroutine is running, or None in a task."""
-    return _current
+    return _here.driver
 
 
 @types.coroutine
@@ -44,20 +53,20 @@ class Driver:
 
     def resume(self, error: BaseException | None = None) -> None:
         """Goes on with the coroutine until it waits for the next thing, or raises `error` in it."""
-        global _current
-        outer, _current = _current, self
+        here = _here
+        outer, here.driver = here.driver, self
         self._awaited = None
         try:
             awaited = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration:
-            _current = outer
+            here.driver = outer
             self._ended(self, None)
             return
         except BaseException as failure:  # a cancellation too: whoever started the coroutine is told
-            _current = outer
+            here.driver = outer
             self._ended(self, failure)
             return
-        _current = outer
+        here.driver = outer
         if awaited is _SUSPENDED:
             return
         if awaited is None:  # asyncio.sleep(0)

@@ -55,9 +55,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._tls is not None:
             data = self._tls.received(data)
-            if self._tls.closed:
-                self._eof = True
-            elif not data:
+            self._eof = self._eof or self._tls.closed
+            if not data and not self._tls.closed:
                 return
         if data:
             self._received.append(data)
@@ -175,6 +174,7 @@ class Stream(asyncio.Protocol):
             return
         if self._tls is not None:
             self._tls.write(data)
+            self._eof = self._eof or self._tls.closed  # there will be no answer to what did not leave
         elif self._unwritten or self._batch.add(self):
             self._unwritten += data
         else:

@@ -24,7 +24,9 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 def read_certificate(der: bytes) -> Certificate | None:
     """A certificate in DER form (RFC 5280 section 4.1); None when that is not what it is."""
     try:
-        _, start, _ = element(der, 0)
+        _, start, end = element(der, 0)
+        if end > len(der):  # cut off, which may be behind what is looked at here
+            return None
         _, at, _ = element(der, start)  # tbsCertificate
         parts = [der[at:at]]
         for tag, part in _elements(der[at : element(der, start)[2]]):

@@ -24,6 +24,8 @@ from waypost.observe.record import Record, colour_line, console_line, json_line,
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
+_SHOWN = 200  # characters
+
 
 def configure(
     form: Format = "auto", level: Level = "info", *, fd: int | None = None, environ: Mapping[str, str] = os.environ
@@ -44,6 +46,7 @@ def configure(
     output = Output(fd, render)
     _lead_structlog(output, level)
     _lead_logging(output, level)
+    _lead_unraisable()
     atexit.register(output.close)
     return output
 
@@ -75,6 +78,19 @@ def _lead_structlog(output: Output, level: Level) -> None:
 def _to_record(_: Any, level: str, facts: structlog.typing.EventDict) -> tuple[tuple[Record], dict[str, Any]]:
     event = facts.pop("event", "")
     return ({"time": timestamp(time.time()), "level": level, "event": event, **facts},), {}
+
+
+def _lead_unraisable() -> None:
+    """What Python could raise nowhere becomes one record, where it would print a traceback in between.
+
+    Anybody may bring that about: the name that a client asks for in its TLS handshake need not be a name.
+    """
+
+    def told(what: "sys.UnraisableHookArgs") -> None:
+        error = f"{what.exc_type.__name__}: {what.exc_value}"
+        structlog.get_logger().warning("not_raised", error=error[:_SHOWN], about=repr(what.object)[:_SHOWN])
+
+    sys.unraisablehook = told
 
 
 class _Bridge(logging.Handler):
