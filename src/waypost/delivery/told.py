@@ -35,7 +35,10 @@ class Told:
 
 def told_of(replies: Iterable[tuple[Recipient, Reply]]) -> Told:
     """What is told when each recipient has a reply of its own."""
-    each = {recipient.address.key: answer for recipient, answer in replies}
+    each: dict[str, Reply] = {}
+    for recipient, answer in replies:
+        known = each.get(recipient.address.key)
+        each[recipient.address.key] = answer if known is None else overall((known, answer))  # it was named twice
     return Told(overall(list(each.values())), each)
 
 
