@@ -496,6 +496,18 @@ def test_unix_sockets_on_both_sides(stack: ExitStack, tmp_path: Path, each: Each
     assert not path.exists()
 
 
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_text("mine")
+    listener = relay_listener(0, name=f"unix:{path}", host=str(path), lmtp=True)
+    with (
+        pytest.raises(OSError, match="cannot be bound: is there already and is no socket"),
+        RunningServer(settings(0, upstream("box", free_port()), listener=listener)),
+    ):
+        pass
+    assert path.read_text() == "mine"
+
+
 def test_each_reply_is_kept_by_address() -> None:
     from waypost.delivery.indoubt import _read, _written
     from waypost.delivery.told import Told

@@ -14,11 +14,13 @@ from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Upstream
 from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.values import quick
 
 IN_DOUBT = reply(451, "4.4.2", "The upstream did not say whether it took the message; try again later")
 _ASSUMED = reply(250, "2.0.0", "Sent, and taken for delivered: the upstream did not say")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """What became of the primary delivery, and what the client is told of it."""

@@ -7,9 +7,11 @@ from waypost.delivery.linking import Fate
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Status
 from waypost.smtp.reply import Reply
+from waypost.smtp.values import quick
 from waypost.smtp.verdicts import overall
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Told:
     """`reply` is about the message as a whole, `each` about single recipients, by the key of their address."""
@@ -25,6 +27,8 @@ class Told:
 
     def mapped(self, change: Callable[[Reply], Reply]) -> "Told":
         """The same in other words."""
+        if not self.each:
+            return Told(change(self.reply), self.each)
         return Told(change(self.reply), {key: change(answer) for key, answer in self.each.items()})
 
     @property
