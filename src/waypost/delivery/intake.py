@@ -276,6 +276,8 @@ class Reception:
     # -- the end
 
     def _with_id(self, told: Told) -> Told:
+        if not told.each:
+            return Told(_signed(self._id, told.reply))
         return told.mapped(partial(_signed, self._id))
 
     def left(self) -> None:

@@ -27,8 +27,6 @@ class Told:
 
     def mapped(self, change: Callable[[Reply], Reply]) -> "Told":
         """The same in other words."""
-        if not self.each:
-            return Told(change(self.reply), self.each)
         return Told(change(self.reply), {key: change(answer) for key, answer in self.each.items()})
 
     @property
