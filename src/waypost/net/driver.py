@@ -9,7 +9,7 @@ Everything else that can be awaited works as in a task, apart from what asks for
 `asyncio.timeout` must be awaited inside a task of its own.
 
 One thread of a process may run drivers: which of them is running is kept for the process, since to ask for each thread
-costs every message some microseconds. Waypost has one loop; two servers in one process, as in a test, have to share one.
+costs every message some microseconds. Waypost has one loop; two servers in one process, as in tests, have to share one.
 """
 
 import asyncio
