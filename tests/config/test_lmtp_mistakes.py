@@ -20,6 +20,8 @@ MISTAKES = [
     ("unix:/run/in", "unix:/run/in/", "3:15", "listeners[0].address", "is not the whole path of a socket", ""),
     ("unix:/run/out", "unix:", "5:16", "upstreams.a.address", "'' is not the whole path of a socket", "unix:/run/"),
     ("unix:/run/out", "unix:/run/in", "5:16", "upstreams.a.address", "is our own listener", "name the server"),
+    ("unix:/run/out", "unix:/run/x/..//in", "5:16", "upstreams.a.address", "is our own listener", "name the server"),
+    ("unix:/run/out", f"unix:/run/{'x' * 103}", "5:16", "upstreams.a.address", "longer than the 85 octets", ""),
     ("relay, protocol: lmtp", "relay, protocol: lmpt", "3:54", "listeners[0].protocol", "is not one of", "lmtp?"),
     ("protocol: lmtp, tls", "protocol: 24, tls", "5:43", "upstreams.a.protocol", "is not one of smtp, lmtp", ""),
     ("lmtp}", "lmtp, socket_mode: 9}", "3:73", "listeners[0].socket_mode", "are not permissions", "0660"),

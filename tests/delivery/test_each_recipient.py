@@ -13,7 +13,7 @@ import pytest
 
 from rig.certificates import Certificates
 from rig.client import RawClient
-from rig.faults import hang, hold
+from rig.faults import close, hang, hold
 from rig.lmtp import EachSink
 from rig.ports import free_port
 from rig.running import RunningServer, relay_listener, settings, several_routes, single, upstream
@@ -21,10 +21,15 @@ from rig.running_sink import RunningSink
 from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.config.settings import SpoolSettings
+from waypost.delivery.told import told_of
+from waypost.mail.message import Recipient
 from waypost.net.settings import ServerTls
 from waypost.routing.health import State
 from waypost.routing.route import Copy, Route, Routes, Rule, Upstream, UpstreamTls
+from waypost.smtp.address import parse_mailbox
 from waypost.smtp.order import ServerOptions
+from waypost.smtp.parameters import NO_RCPT_PARAMETERS
+from waypost.smtp.reply import reply
 
 CONTENT = b"Subject: hello\r\nMessage-ID: <one@example.com>\r\n\r\nbody\r\n"
 MIXED = {"full@x.example": "452 4.2.2 Over quota", "gone@x.example": "550 5.2.1 Mailbox closed"}
@@ -491,6 +496,18 @@ def test_unix_sockets_on_both_sides(stack: ExitStack, tmp_path: Path, each: Each
     assert not path.exists()
 
 
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_text("mine")
+    listener = relay_listener(0, name=f"unix:{path}", host=str(path), lmtp=True)
+    with (
+        pytest.raises(OSError, match="cannot be bound: is there already and is no socket"),
+        RunningServer(settings(0, upstream("box", free_port()), listener=listener)),
+    ):
+        pass
+    assert path.read_text() == "mine"
+
+
 def test_each_reply_is_kept_by_address() -> None:
     from waypost.delivery.indoubt import _read, _written
     from waypost.delivery.told import Told
@@ -500,3 +517,70 @@ def test_each_reply_is_kept_by_address() -> None:
     assert _read(_written(told)) == told
     assert _read(_written(Told(told.reply))) == Told(told.reply)
     assert json.loads(_written(Told(told.reply))) == [250, ["OK"], [2, 0, 0]], "as before there were several"
+
+
+# -- what one upstream left in doubt, and what others say
+
+
+def test_a_refusal_by_the_next_does_not_end_a_doubt(
+    scene: Callable[..., Scene], each: EachSink, sink: StoringSink
+) -> None:
+    """The first has the message, for all that is known: whom the second does not want may have it all the same."""
+    sink.on("stored", close())
+    it = scene(upstream("plain", sink.port), lmtp("box", each), lmtp=True, in_doubt="failover")
+    bob, full, gone = it.lmtp(*THREE)
+    assert bob == "250 2.0.0 Saved"
+    assert full.startswith("451 4.4.2 ")
+    assert gone == full
+    assert not it.server.told("failed")
+
+
+def test_421_for_one_recipient_says_nothing_of_the_others(scene: Callable[..., Scene], each: EachSink) -> None:
+    each.verdicts["full@x.example"] = "421 4.3.2 That store is down"
+    it = scene(lmtp("box", each), lmtp=True)
+    assert it.lmtp(*THREE) == ["250 2.0.0 Saved", "451 4.3.2 That store is down", "550 5.2.1 Mailbox closed"]
+    assert not it.server.told("in_doubt")
+
+
+def test_421_and_the_end_put_off_those_who_were_not_answered(scene: Callable[..., Scene], each: EachSink) -> None:
+    each.verdicts["full@x.example"], each.answers = "421 4.3.2 Going down", 2
+    it = scene(lmtp("box", each), lmtp=True)
+    assert it.lmtp(*THREE) == ["250 2.0.0 Saved", *["451 4.3.2 Going down"] * 2]
+    assert not it.server.told("in_doubt")
+
+
+def test_copies_that_were_held_go_to_those_in_doubt_only(scene: Callable[..., Scene], each: EachSink) -> None:
+    each.answers = 1
+    it = scene(lmtp("box", each), lmtp=True, in_doubt_hold=60.0)
+    assert it.lmtp("gone@x.example", "carol@x.example")[0] == "550 5.2.1 Mailbox closed"
+    it.server.put_forward(120)
+    [copy] = it.archive.wait_for(1)
+    assert copy.recipients == ("carol@x.example",)
+
+
+@pytest.mark.parametrize("acceptance", ["hybrid", "spool"])
+def test_who_is_put_off_does_not_wait_for_what_is_in_doubt_for_others(
+    scene: Callable[..., Scene], each: EachSink, stack: ExitStack, acceptance: str
+) -> None:
+    second = stack.enter_context(EachSink(verdicts=dict(MIXED)))
+    each.answers = 1
+    it = scene(lmtp("box", each), lmtp("second", second), lmtp=True, acceptance=acceptance, copies=())
+    it.lmtp("full@x.example", "carol@x.example")
+    it.server.wait_for("in_doubt")
+    each.answers, each.refusals["carol@x.example"] = None, "450 4.2.1 Busy"
+    second.verdicts.clear()
+    it.server.put_forward(3600)
+    assert [got.recipients for got in second.wait_for(1)] == [("full@x.example",)]
+    each.refusals.clear()
+    it.server.put_forward(3600)
+    assert [got.recipients for got in each.wait_for(1)] == [("carol@x.example",)]
+    assert [got.recipients for got in second.got] == [("full@x.example",)]
+
+
+def test_one_address_named_twice_has_the_better_of_its_answers() -> None:
+    address = parse_mailbox("bob@x.example")
+    one, two = Recipient(address, NO_RCPT_PARAMETERS), Recipient(address, NO_RCPT_PARAMETERS)
+    full, saved = reply(452, "4.2.2", "Full"), reply(250, "2.0.0", "Saved")
+    for answers in ((full, saved), (saved, full)):
+        told = told_of(zip((one, two), answers, strict=True))
+        assert told.answers((one, two)) == [saved, saved], "who has the message need not be sent it again"

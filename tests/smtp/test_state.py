@@ -46,7 +46,11 @@ def test_every_state_and_command_is_used_and_every_state_is_reached() -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_421_closes_from_anywhere(state: State) -> None:
-    assert all(after(state, kind, 421) is State.CLOSED for kind in Kind)
+    assert all(after(state, kind, 421) is State.CLOSED for kind in Kind if kind is not Kind.VERDICT)
+
+
+def test_421_for_one_recipient_leaves_the_others_to_be_told() -> None:
+    assert after(State.CONTENT, Kind.VERDICT, 421) is State.VERDICTS
 
 
 @pytest.mark.parametrize("state", State)

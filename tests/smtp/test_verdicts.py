@@ -125,11 +125,20 @@ def test_nonsense_leaves_nothing_that_could_be_paired_wrongly(protocol: str, oct
     assert client.verdicts is None or completed(client, "broken") == []
 
 
-def test_421_holds_for_the_rest() -> None:
+def test_421_for_one_recipient_is_followed_by_those_of_the_others_or_by_the_end() -> None:
     client = at_the_dot("lmtp", [True, True, True])
+    assert client.receive(b"250 OK\r\n421 4.3.2 That store is down\r\n") == []
+    assert completed(client, "silence") == [250, 421, "silence"]
+    [(_, answer)] = client.receive(b"550 No\r\n")
+    assert client.state is State.READY
+    assert completed(client, answer) == [250, 421, 550]
+
+
+def test_421_for_the_last_recipient_closes() -> None:
+    client = at_the_dot("lmtp", [True, True])
     [(_, answer)] = client.receive(b"250 OK\r\n421 4.3.2 Going down\r\n")
     assert client.state is State.CLOSED
-    assert completed(client, answer) == [250, 421, 421]
+    assert completed(client, answer) == [250, 421]
 
 
 def test_content_pipelined_behind_recipients_that_were_all_refused_has_one_reply() -> None:

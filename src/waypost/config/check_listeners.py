@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from waypost.config.check_certificates import check_by_name, check_pair
-from waypost.config.endpoints import is_loopback
+from waypost.config.endpoints import is_loopback, is_same_path
 from waypost.config.environment import read_secret
 from waypost.config.errors import Path, WrongValueError
 from waypost.config.report import Report
@@ -59,7 +59,7 @@ def _check_address(index: int, model: Configuration, report: Report) -> None:
         if report.is_lost("listeners", number, "address"):
             continue
         if address.is_unix or other.is_unix:
-            same = address.host == other.host
+            same = is_same_path(address, other)
         else:
             same = address.port == other.port != 0 and overlap(address.host, other.host)
         if same or address.text == other.text:

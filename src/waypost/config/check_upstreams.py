@@ -4,7 +4,7 @@ import ipaddress
 import ssl
 
 from waypost.config.check_certificates import check_pair
-from waypost.config.endpoints import Endpoint
+from waypost.config.endpoints import Endpoint, is_same_path
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
@@ -42,7 +42,7 @@ def _check_loop(name: str, address: Endpoint, model: Configuration, report: Repo
     for listener in model.listeners:
         ours = listener.address  # a stand-in has port 0, where no upstream is
         if address.is_unix or ours.is_unix:
-            same = address.host == ours.host
+            same = is_same_path(address, ours)
         else:
             same = ours.port == address.port and _reaches(address.host, ours.host, hostname)
         if same:

@@ -1,11 +1,14 @@
 """Where something listens: a host and a port, or the path of a unix socket."""
 
 import ipaddress
+import os
+import posixpath
 import re
 from dataclasses import dataclass
 
 from waypost.config.errors import WrongValueError
 from waypost.config.values import HOST
+from waypost.net.unix_socket import MAX_NAME, MAX_NAME_IN_LONG_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,18 @@ def _unix(text: str) -> Endpoint:
         raise WrongValueError(
             f"{path[:40]!r} is not the whole path of a socket", "write it like unix:/run/dovecot/lmtp"
         )
+    name = path.rpartition("/")[2]
+    longest = MAX_NAME if len(os.fsencode(path)) <= MAX_NAME else MAX_NAME_IN_LONG_FOLDER
+    if len(os.fsencode(name)) > longest:
+        raise WrongValueError(
+            f"{name[:40]!r}... is longer than the {longest} octets that a socket's name may have there"
+        )
     return Endpoint(text, path, 0)
+
+
+def is_same_path(one: Endpoint, other: Endpoint) -> bool:
+    """Whether both are the same unix socket, however its path is written."""
+    return one.is_unix and other.is_unix and posixpath.normpath(one.host) == posixpath.normpath(other.host)
 
 
 def upstream_address(text: str) -> Endpoint:

@@ -213,7 +213,7 @@ class Candidates:
         else:
             dsn, took, phases = lent.extensions.dsn, now - began, lent.phases
             attempt = Attempt(upstream.name, phase, answer, verdict.rule, took, lent.reused, lent.tls, phases, dsn)
-        self.standings.ended(attempt, verdict)
+        self.standings.ended(attempt, verdict, now)
         return Judged(attempt, verdict)
 
 

@@ -1,6 +1,7 @@
 """The copies of a message that is on its way in: prepared before its content goes to the primary, then committed,
 aborted, or held for as long as the primary's outcome is unknown."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -59,6 +60,7 @@ class Copies:
         self._clock = clock
         self._chance = chance
         self._held: set[str] = set()  # messages whose copies wait; the ledger may forget, these may not be lost
+        self._sending: set[asyncio.Task[None]] = set()  # a loop keeps no tasks alive
 
     async def prepare(self, message: Message, route: Route) -> Sequence[Planned] | Reply:
         """Makes the copies durable, and says which; or the refusal when they are required and cannot be."""
@@ -85,33 +87,40 @@ class Copies:
         """Copies go to those whom the primary accepted, and to nobody when it refused."""
         match relayed.status:
             case Status.RELAYED:
-                await self._commit(message, relayed, planned)
+                await self._commit(message, _narrowed(planned, relayed))
                 await self.supersede(message)
             case Status.IN_DOUBT:
-                self.hold(message, route.in_doubt_hold)
+                self.hold(message, route.in_doubt_hold, _narrowed(planned, relayed))
             case _:
                 await self.abort(message.id)
 
-    async def _commit(self, message: Message, relayed: Relayed, planned: Sequence[Planned]) -> None:
-        # Those who may have it get their copy with those who have: one too many beats one too few.
-        has = tuple(fate.recipient for fate in relayed.fates if fate.status in (Status.RELAYED, Status.IN_DOUBT))
-        if len(has) < len(relayed.fates):
+    async def _commit(self, message: Message, narrowed: Sequence[Planned]) -> None:
+        """Sends the copies: for all, as they were prepared, unless they are `narrowed`."""
+        if narrowed:
             try:
-                await self._spool.commit_as(message.id, [replace(plan, recipients=has) for plan in planned])
+                await self._spool.commit_as(message.id, narrowed)
                 return
             except SpoolError as error:
                 log.error("copies_for_all", id=message.id, reason=str(error))
         self._spool.commit(message.id)
 
-    def hold(self, message: Message, seconds: float) -> None:
-        """The primary's outcome is unknown: the copies wait for the client to come again, but not for ever."""
+    def hold(self, message: Message, seconds: float, narrowed: Sequence[Planned] = ()) -> None:
+        """The primary's outcome is unknown: the copies wait for the client to come again, but not for ever.
+
+        They go to all then, or are those that are `narrowed`.
+        """
         self._ledger.waits(key_of(message.client.account, message.envelope), message.digest, message.id, seconds)
         self._held.add(message.id)
 
         def send() -> None:
             if message.id in self._held:  # a copy too many beats a copy too few
                 self._held.discard(message.id)
-                self._spool.commit(message.id)
+                if not narrowed:
+                    self._spool.commit(message.id)
+                    return
+                sending = asyncio.get_running_loop().create_task(self._commit(message, narrowed))
+                self._sending.add(sending)
+                sending.add_done_callback(self._sending.discard)
 
         self._clock.call_later(seconds, send)
 
@@ -149,3 +158,14 @@ class Copies:
         except SpoolError as error:
             # It is still prepared, so the next start finds it. That cannot be helped, but it must be known.
             log.error("copies_not_dropped", id=message_id, reason=str(error))
+
+
+def _narrowed(planned: Sequence[Planned], relayed: Relayed) -> Sequence[Planned]:
+    """The copies for those whom the primary took the message for, or may have; nothing when they can stay as they are.
+
+    Those who may have it get theirs as well: one too many beats one too few.
+    """
+    has = tuple(fate.recipient for fate in relayed.fates if fate.status in (Status.RELAYED, Status.IN_DOUBT))
+    if len(has) == len(relayed.fates):
+        return ()
+    return [replace(plan, recipients=has) for plan in planned]

@@ -190,14 +190,15 @@ class Custody:
                 gone |= {*map(id, leg.having(relayed, Status.FAILED))}
             left = [recipient for recipient in leg.live if id(recipient) not in gone]
             if leg in results and left:
-                planned.append(_primary(message, leg, left, leg.unanswered))
-                outcomes.append(leg.late() if relayed is None else leg.outcome(relayed))
+                for doubt, recipients in leg.by_doubt(relayed, left):
+                    planned.append(_primary(message, leg, recipients, doubt))
+                    outcomes.append(leg.late() if relayed is None else leg.outcome(relayed))
                 owed += left
             if leg.owed:
-                recipients = [outcome.recipient for outcome in leg.owed]
-                planned.append(_primary(message, leg, recipients))
+                put_off = [outcome.recipient for outcome in leg.owed]
+                planned.append(_primary(message, leg, put_off))
                 outcomes.append(Outcome(tuple(leg.owed), ()))
-                owed += recipients
+                owed += put_off
             if leg.next:
                 planned.append(_primary(message, leg, leg.next, running=False))
                 owed += leg.next
@@ -206,6 +207,7 @@ class Custody:
         if not planned:
             if prepared:
                 await self._copies.abort(message.id)
+            await self._copies.supersede(message)
             return
         if prepared:
             try:

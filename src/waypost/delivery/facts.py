@@ -11,6 +11,8 @@ from waypost.routing.standing import Average, Facts, Standing
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
 from waypost.smtp.address import NULL, Address
 
+_ACCEPTED = Kind.ACCEPTED  # at hand: before Python 3.12 members are looked up by the metaclass
+
 InFlight = Callable[[str], int]
 """How many connections to the upstream of a name carry mail."""
 
@@ -67,13 +69,14 @@ class Standings:
             average = self._averages[upstream] = Average()
         return average
 
-    def ended(self, attempt: Attempt, verdict: Verdict) -> None:
-        """An attempt has come to something."""
-        average = self.average(attempt.upstream)
-        now = self._clock.monotonic()
-        if verdict.kind is Kind.ACCEPTED:
+    def ended(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
+        """An attempt has come to something; `now` is monotonic."""
+        average = self._averages.get(attempt.upstream) or self.average(attempt.upstream)
+        if verdict.kind is _ACCEPTED:
             # What the client took between RCPT and the content says nothing of the upstream.
-            seconds = sum(seconds for _, seconds in attempt.phases) if attempt.phases else attempt.duration
+            seconds = 0.0 if attempt.phases else attempt.duration
+            for _, took in attempt.phases:
+                seconds += took
             average.took(seconds, now)
         elif verdict.health is HealthEffect.FAILURE or _puts_off(attempt.phase, verdict):
             average.failed(now)

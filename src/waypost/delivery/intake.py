@@ -277,7 +277,7 @@ class Reception:
     # -- the end
 
     def _with_id(self, told: Told) -> Told:
-        return told.mapped(partial(_signed, self._id))
+        return _with_id(self._id, told)
 
     def left(self) -> None:
         """The client has ended its side. If it comes again before this is over, that is the same message."""
@@ -334,6 +334,12 @@ class Reception:
             message_id=self._id,
             rule=self._legs.refused_by,
         )
+
+
+def _with_id(message_id: str, told: Told) -> Told:
+    if not told.each:
+        return Told(_signed(message_id, told.reply))
+    return told.mapped(partial(_signed, message_id))
 
 
 def _signed(message_id: str, answer: Reply) -> Reply:

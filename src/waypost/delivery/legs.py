@@ -5,7 +5,7 @@ refusals are ours to mend. In `spool` nobody is asked while the client waits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -241,6 +241,19 @@ class HybridLeg:
         if relayed.fates:
             return [fate.recipient for fate in relayed.having(status)]
         return self.live if relayed.status is status else ()
+
+    def by_doubt(
+        self, relayed: Relayed | None, recipients: Sequence[Recipient]
+    ) -> Iterable[tuple[str | None, Sequence[Recipient]]]:
+        """These recipients by the upstream that may have the message for them: what one left is settled there only."""
+        if relayed is None or not relayed.fates:
+            return ((self.unanswered, recipients),)
+        doubts = {id(fate.recipient): fate.attempt for fate in relayed.having(Status.IN_DOUBT)}
+        groups: dict[str | None, list[Recipient]] = {}
+        for each in recipients:
+            attempt = doubts.get(id(each))
+            groups.setdefault(None if attempt is None else attempt.upstream, []).append(each)
+        return groups.items()
 
     async def late(self) -> Outcome:
         """The outcome of an attempt that `send` has not waited for."""

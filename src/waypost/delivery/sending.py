@@ -14,11 +14,13 @@ from waypost.routing.classify import summarise
 from waypost.routing.route import InDoubtPolicy, Upstream
 from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply, reply
+from waypost.smtp.values import quick
 
 IN_DOUBT = reply(451, "4.4.2", "The upstream did not say whether it took the message; try again later")
 _ASSUMED = reply(250, "2.0.0", "Sent, and taken for delivered: the upstream did not say")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """What became of the primary delivery, and what the client is told of it."""
@@ -66,6 +68,8 @@ class Sending:
         while (link := await self._next_link(again)) is not None:
             judged = await self._send(link, content)
             if isinstance(judged, list):
+                if doubt is not None and doubt.attempt is not None:  # no refusal makes that undone
+                    self._decide(self._recipients, doubt.status, doubt.reply, doubt.attempt)
                 return await self._one_by_one(link.upstream, judged, content)
             attempt, verdict = judged.attempt, judged.verdict
             if verdict.kind is Kind.ACCEPTED and isinstance(attempt.answer, Reply):
@@ -145,6 +149,8 @@ class Sending:
                 case _:
                     status = Status.FAILED
             self._decide(recipients, status, told, attempt)
+        if self._policy != "failover":  # an upstream may have the message for somebody since before: no other gets it
+            onward = [each for each in onward if linking.fates[id(each)].status is Status.DEFERRED]
         await self._go_on(onward, content)
         if self._policy == "failover":
             await self._go_on(doubted, content)

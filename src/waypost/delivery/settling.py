@@ -1,7 +1,7 @@
 """From a verdict to what is recorded and told: who gets copies now, who is notified, what becomes a dead letter."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -79,7 +79,20 @@ class Follower:
             _log.error("a notice broke", message=delivery.message.id, exc_info=error)
             if not notices:
                 dead = verdict.failed
+        if verdict.doubt is not None and route is not None and len(route.primary.members) > 1:
+            verdict, apart = _apart(delivery, verdict)
+            copies += apart
         return _settlement(delivery, verdict, dead, warned, copies, notices)
+
+
+def _apart(delivery: Delivery, verdict: Verdict) -> tuple[Verdict, tuple[Planned, ...]]:
+    """A delivery of their own, due now, for those who are not in doubt: others may be asked for them."""
+    doubted = tuple(each for each in verdict.again if each.status is Status.IN_DOUBT)
+    free = tuple(each.recipient for each in verdict.again if each.status is not Status.IN_DOUBT)
+    if not free:
+        return verdict, ()
+    planned = Planned(delivery.lane, delivery.route, delivery.expires_at, free)
+    return replace(verdict, again=doubted), (planned,)
 
 
 def _settlement(

@@ -7,9 +7,11 @@ from waypost.delivery.linking import Fate
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Status
 from waypost.smtp.reply import Reply
+from waypost.smtp.values import quick
 from waypost.smtp.verdicts import overall
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Told:
     """`reply` is about the message as a whole, `each` about single recipients, by the key of their address."""
@@ -42,7 +44,10 @@ class Told:
 
 def told_of(replies: Iterable[tuple[Recipient, Reply]]) -> Told:
     """What is told when each recipient has a reply of its own."""
-    each = {recipient.address.key: answer for recipient, answer in replies}
+    each: dict[str, Reply] = {}
+    for recipient, answer in replies:
+        known = each.get(recipient.address.key)
+        each[recipient.address.key] = answer if known is None else overall((known, answer))  # it was named twice
     return Told(overall(list(each.values())), each)
 
 

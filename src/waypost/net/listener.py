@@ -101,7 +101,8 @@ class Listener:
                 self._accept, settings.host or None, settings.port, backlog=_BACKLOG, reuse_address=True
             )
         except OSError as error:
-            raise OSError(f"listener {settings.name} cannot be bound: {_why(error)}") from error
+            why = (error.strerror if settings.is_unix else None) or _why(error)  # that was our own finding
+            raise OSError(f"listener {settings.name} cannot be bound: {why}") from error
         return [s.getsockname()[:2] for s in self._server.sockets]
 
     async def stop(self, timeout: float) -> None:

@@ -285,7 +285,7 @@ UNIX = "unix"
 
 
 def _endpoint(name: tuple[str, int] | str | None) -> tuple[str, int]:
-    if isinstance(name, str | bytes):
+    if isinstance(name, (str, bytes)):  # a union would be made anew at each call
         return UNIX, 0
     address, port, *_ = name or ("", 0)
     return address.removeprefix("::ffff:") if "." in address else address, port

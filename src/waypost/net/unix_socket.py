@@ -16,6 +16,11 @@ from pathlib import Path
 MAX_NAME = 107 if sys.platform == "linux" else 103
 """Octets that the name of a socket may have (sun_path of unix(7), without the NUL)."""
 
+_DESCRIPTOR = "/proc/self/fd/1234567/"  # as long as it gets
+
+MAX_NAME_IN_LONG_FOLDER = MAX_NAME - len(_DESCRIPTOR)
+"""Octets that the last part of a path may have that is longer than `MAX_NAME` as a whole."""
+
 _CONNECT = 5.0  # seconds
 _BACKLOG = 1024
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -69,8 +74,7 @@ def short_name(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= MAX_NAME:
         yield str(path)
         return
-    by_descriptor = _DESCRIPTORS / "1234567" / path.name
-    if not _DESCRIPTORS.is_dir() or len(os.fsencode(by_descriptor)) > MAX_NAME:
+    if not _DESCRIPTORS.is_dir() or len(os.fsencode(path.name)) > MAX_NAME_IN_LONG_FOLDER:
         raise OSError(errno.ENAMETOOLONG, f"is longer than the {MAX_NAME} octets that a socket's name may have")
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

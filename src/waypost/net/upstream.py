@@ -10,7 +10,7 @@ from typing import Any
 
 from waypost.mail.content import Content
 from waypost.mail.message import Client
-from waypost.mail.outcome import Answer, Phase, Stopped
+from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.dialogue import Dialogue, is_positive
 from waypost.net.handing_over import hand_over
 from waypost.net.introducing import is_same
@@ -71,7 +71,13 @@ class UpstreamConnection:
     def verdicts(self, answer: Answer) -> Sequence[Answer]:
         """What content came to for each recipient that was accepted; nothing when `answer` is everybody's."""
         verdicts = self._dialogue.engine.verdicts
-        return () if verdicts is None else verdicts.completed(answer)
+        if verdicts is None:
+            return ()
+        if isinstance(answer, Failure) and answer.cause is Cause.CLOSED and verdicts.replies:
+            last = verdicts.replies[-1]
+            if last.code == 421:  # it has said that it goes
+                answer = last
+        return verdicts.completed(answer)
 
     @property
     def certificate(self) -> bytes | None:

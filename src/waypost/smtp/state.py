@@ -5,7 +5,8 @@ In SMTP the state changes on the *reply*, and both sides see it. So one table,
     (state, command) -> {first digit of the reply: next state},
 
 serves the server, which asks whether a command is allowed, and the client, which asks the same before it
-sends and checks the answer afterwards. What is not in the table is illegal. A reply 421 closes from anywhere.
+sends and checks the answer afterwards. What is not in the table is illegal. A reply 421 closes from anywhere, but for
+what one recipient is told before the last.
 
 `python -m waypost.smtp.diagram` draws it.
 """
@@ -101,6 +102,7 @@ TABLE: dict[State, dict[Kind, dict[int, State]]] = {
     _S.CLOSED: {},
 }
 
+_VERDICT = Kind.VERDICT  # at hand: before Python 3.12 members are looked up by the metaclass
 _THREE_HUNDREDS = {Kind.DATA: 354, Kind.END: 353, Kind.LAST_CHUNK: 353, Kind.AUTH: 334, Kind.RESPONSE: 334}
 
 
@@ -111,7 +113,7 @@ def is_allowed(state: State, kind: Kind) -> bool:
 
 def after(state: State, kind: Kind, code: int) -> State | None:
     """The state that a reply leads to, or None when that command or that reply makes no sense here."""
-    if code == 421:
+    if code == 421 and kind is not _VERDICT:  # of one recipient it says no more than another 4yz
         return State.CLOSED
     severity = code // 100
     if severity == 3 and _THREE_HUNDREDS.get(kind) != code:
