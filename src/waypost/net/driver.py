@@ -8,8 +8,7 @@ received something continues the coroutine there and then.
 Everything else that can be awaited works as in a task, apart from what asks for the current task:
 `asyncio.timeout` must be awaited inside a task of its own.
 
-One thread of a process may run drivers: which of them is running is kept for the process, since to ask for each thread
-costs every message some microseconds. Waypost has one loop; two servers in one process, as in tests, have to share one.
+Which driver is running is known for each thread, so that two loops in two threads, as in tests, do not meet.
 """
 
 import asyncio
