@@ -71,3 +71,16 @@ def test_a_plugin_that_nobody_asks(load_text):
 def test_from_the_spool_it_may_need_the_content(load_text):
     text = BASE.replace(".py}", ".py, needs: content}").replace("{primary: p}", "{primary: p, acceptance: spool}")
     assert load_text(text + "spool: spool\n").settings.plugins["mine"].needs == "content"
+
+
+def test_a_plugin_in_go_is_asked_one_thing_at_a_time(load_text, folder):
+    (folder / "rotate").write_text("no program\n")
+    (folder / "rotate").chmod(0o755)
+    text = BASE.replace("python: ./mine.py", "go: ./rotate")
+    settings = load_text(text).settings
+    assert settings.plugins["mine"].at_once == 1
+    assert settings.warnings == ()
+    settings = load_text(text.replace("rotate}", "rotate, at_once: 4}")).settings
+    assert settings.plugins["mine"].at_once == 1
+    (warning,) = settings.warnings
+    assert "plugins.mine.at_once: a plugin in Go is asked one thing at a time; leave it out" in warning

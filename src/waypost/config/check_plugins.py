@@ -40,6 +40,8 @@ def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
     fault = KINDS[kind].fault(plugin.definition(name))
     if fault is not None:
         report.problem((*here, kind), fault)
+    if kind == "go" and plugin.at_once != 1 and report.given(*here, "at_once"):
+        report.warn((*here, "at_once"), "a plugin in Go is asked one thing at a time", "leave it out")
     if plugin.memory < LEAST_MEMORY and not report.is_lost(*here, "memory"):
         report.problem((*here, "memory"), "is less than a program needs to start", "give it 32MB or more")
 

@@ -142,8 +142,8 @@ class Plugin(Protocol):
     async def choose(self, question: Question) -> Answer:
         """Asks it. Raises `PluginError`.
 
-        The caller sets the deadline, and cancels: an answer that comes after that must not be taken for the answer to
-        another question, and whatever is blocked by it must not be the event loop.
+        The caller has the deadline, and does not cancel: what comes after it is an answer still, to a question that
+        has kept its place among the `at_once` so long. Whatever is blocked by it must not be the event loop.
         """
 
     async def close(self) -> None:
