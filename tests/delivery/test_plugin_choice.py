@@ -129,6 +129,31 @@ def test_who_is_left_out_is_not_tried(
     assert second.commands == []
 
 
+def test_an_upstream_that_is_not_for_this_sender_may_be_named_and_is_passed_over(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition]
+) -> None:
+    """A plugin may have its names fixed; what it says of the others holds all the same."""
+    port = free_port()
+    other = ("*@other.example",)
+    made = settings(port, upstream("first", sink.port), upstream("second", second.port, senders=other))
+    with RunningServer(with_plugin(made, plugin())) as server:
+        assert send(port).startswith("250 ")
+        assert [each["order"] for each in server.told("advised")] == [["first"]]
+    assert (len(sink.messages), len(second.commands)) == (1, 0)
+
+
+def test_when_all_that_it_names_are_unavailable_no_other_is_tried(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition]
+) -> None:
+    port = free_port()
+    made = settings(port, upstream("first", sink.port), upstream("second", second.port))
+    with RunningServer(with_plugin(made, plugin())) as server:
+        server.call(lambda: server.server._candidates.pause("first", "me"))  # type: ignore[union-attr]
+        assert send(port, "first@example.com") == "451 4.3.2 first is paused"
+        assert send(port).startswith("250 ")
+    assert (len(sink.commands), len(second.messages)) == (0, 1)
+
+
 def test_a_refusal_and_a_deferral_are_what_the_client_hears(
     sink: StoringSink, plugin: Callable[..., Definition]
 ) -> None:

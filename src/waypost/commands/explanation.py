@@ -184,8 +184,8 @@ def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, ro
     if pool.plugin is not None:
         envelope = Envelope(question.reverse_path, (Recipient(recipient),))
         case = Case("explain", client, envelope, route, background=False)
-        members = {place.member.upstream.name: place.member for place in places}
-        plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
+        members = {member.upstream.name: member for member in pool.members}
+        plugin = consult(loaded.settings.plugins[pool.plugin], pool, [place.member for place in places], case)
         if plugin["order"] is not None:
             order = enumerate(plugin["order"], 1)
             places = [Place(members[name], f"number {number} in the plugin's order") for number, name in order]

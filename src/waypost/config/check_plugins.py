@@ -26,6 +26,7 @@ def check(model: Configuration, report: Report) -> None:
         if name not in asked:
             report.warn(("plugins", name), "is not used: no pool names it", "set `plugin` of a pool", key=True)
     _check_needs(model, report)
+    _check_budgets(model, report)
 
 
 def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
@@ -60,3 +61,16 @@ def _check_needs(model: Configuration, report: Report) -> None:
         path: Path = ("routes", name, "primary")
         text = f"has a plugin that needs the content, and recipients are answered before that has come: {pool.plugin}"
         report.problem(path, text, "set `acceptance: spool` on this route, or `needs: envelope` on the plugin")
+
+
+def _check_budgets(model: Configuration, report: Report) -> None:
+    """A client whose time is over is answered, and nobody finds out that it was the plugin that took it."""
+    submits = any(listener.mode == "submission" for listener in model.listeners)
+    for name, route in model.routes.items():
+        pool = model.pools.get(route.primary)
+        plugin = None if pool is None or pool.plugin is None else model.plugins.get(pool.plugin)
+        is_hybrid = route.acceptance == "hybrid" or (route.acceptance is None and submits)
+        if pool is None or plugin is None or not is_hybrid or plugin.timeout < route.sync_budget:
+            continue
+        text = f"has a plugin that may think longer than `sync_budget` lasts ({route.sync_budget:g} s): {pool.plugin}"
+        report.warn(("routes", name, "primary"), text, "set a shorter `timeout` of the plugin")
