@@ -50,9 +50,11 @@ bench: $(READY) ## measure against other systems (BENCH_ARGS=--help lists the op
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 # Written to a neighbour first: a generator that fails leaves the page as it was.
-docs: $(READY) ## write the generated pages anew: the configuration reference, the state diagram
+docs: $(READY) ## write the generated pages anew: the configuration reference, the presets, the state diagram
 	$(BIN)/python -m waypost.config.manual > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python -m waypost.config.preset_page > docs/presets.md.new
+	mv docs/presets.md.new docs/presets.md
 	$(BIN)/python -m waypost.smtp.diagram > docs/states.md.new
 	mv docs/states.md.new docs/states.md
 

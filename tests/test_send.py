@@ -393,3 +393,33 @@ def test_an_8_bit_message_to_a_server_that_knows_no_8bitmime():
     with RunningSink(options=ServerOptions("sink.example", eightbitmime=False)) as sink:
         assert send(*TO, "--body", "ü", port=sink.port).returncode == FINE
         assert sink.running.messages[0].parameters[1:] == ()
+
+
+def test_lmtp_shows_an_answer_for_each_recipient():
+    options = ServerOptions("sink.example", lmtp=True)
+    with RunningSink("verdict=452 4.2.2 Full to:amy@*", options=options) as sink:
+        done = send(*TO, "--to", "amy@example.org", "--lmtp", port=sink.port)
+        [message] = sink.running.messages
+        refused = send("--to", "amy@example.org", "--lmtp", "--json", port=sink.port)
+    assert message.recipients == ("bob@example.net",)
+    assert done.returncode == TEMPORARY
+    lines = said(done)
+    assert any(line.startswith(" -> LHLO ") for line in lines)
+    assert "<-  250 2.0.0 Kept for bob@example.net" in lines
+    assert "<-  452 4.2.2 Full" in lines
+    told = "accepted for 1 of 2 recipients: 250 2.0.0 Kept for bob@example.net; but refused: 452 4.2.2 Full"
+    assert verdict(done) == told
+    assert refused.returncode == TEMPORARY
+    assert json.loads(refused.stdout)["accepted_recipients"] == []
+
+
+def test_a_unix_socket(tmp_path):
+    path = tmp_path / "lmtp"
+    with RunningSink(addresses=((str(path), 0),), options=ServerOptions("sink.example", lmtp=True)) as sink:
+        done = send(*TO, "--lmtp", "--server", f"unix:{path}")
+        assert len(sink.running.messages) == 1
+    assert done.returncode == FINE
+    assert f"=== connected to unix:{path}" in said(done)
+    assert not path.exists()
+    gone = send(*TO, "--server", f"unix:{path}")
+    assert gone.returncode == UNREACHABLE

@@ -28,6 +28,7 @@ COMMANDS = {
     "upstream": _Entry("upstream", "see how upstreams are, test, pause and resume them"),
     "queue": _Entry("queue", "see what is owed, and do something about it"),
     "trace": _Entry("trace", "tell the life of a message"),
+    "plan": _Entry("plan", "replay the last messages through a new configuration"),
     "oauth": _Entry("oauth", "log in at an upstream's provider, for its access tokens"),
     "dkim": _Entry("dkim", "print the DNS records of the keys that mail is signed with"),
     "send": _Entry("send", "send a test message and show the whole dialogue"),

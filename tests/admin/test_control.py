@@ -16,10 +16,10 @@ import pytest
 from rig.control import Asker, Parts
 from waypost.admin import answers
 from waypost.admin.server import MAX_HEAD
-from waypost.admin.unix_socket import MAX_NAME, connect, listen
 from waypost.commands.run import run_loop
 from waypost.config.control import control_path, find_control
 from waypost.config.settings import Settings, SpoolSettings
+from waypost.net.unix_socket import MAX_NAME, connect, listen
 from waypost.routing.route import Routes
 
 RUNNING_UNUSED = """
@@ -97,7 +97,7 @@ async def test_what_a_dead_process_left_is_replaced(parts):
 
 
 async def test_a_socket_on_which_somebody_answers_is_left_alone(parts, control, ask):
-    with pytest.raises(OSError, match=r"another Waypost answers there: '.*control\.sock'"):
+    with pytest.raises(OSError, match=r"somebody answers there already: '.*control\.sock'"):
         parts.control().start()
 
     assert await ask.numbers() == []

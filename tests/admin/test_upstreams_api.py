@@ -36,7 +36,6 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
     new = Upstream("new", "new.example", 25)
     for _ in range(3):
         down = Failure(Phase.CONNECT, Cause.UNREACHABLE, "refused")
-        parts.candidates._health["new"]
         parts.candidates.judge(new, Phase.CONNECT, down, 0.0)
     now = parts.clock.time()
     parts.clock.advance(2)
@@ -75,7 +74,7 @@ async def test_pause_and_resume(parts, ask):
     assert (found["state"], found["reason"]) == ("paused", f"paused by {getpass.getuser()}")
     assert found["since"] == "2001-09-09T01:46:40.000Z"
     assert await act("resume", "new") == (200, [{"upstream": "new", "changed": True}])
-    assert set(parts.candidates.paused) == {"old"}
+    assert set(parts.candidates.availability.paused) == {"old"}
 
 
 @pytest.mark.parametrize(
@@ -96,4 +95,4 @@ async def test_what_makes_no_sense_changes_nothing(parts, ask, body, words):
 
     assert status == 400
     assert words in said["error"]
-    assert not parts.candidates.paused
+    assert not parts.candidates.availability.paused

@@ -37,7 +37,7 @@ async def test_list(parts, command):
     now = parts.clock.time()
     parts.certificates["old"] = Certificate(now + 3.5 * DAY, ("old.example",), "00")
     parts.found["old"] = Finding("old", now, (Stage(Phase.AUTH, StageState.FAILED, "535 5.7.8 no"),))
-    assert parts.candidates.pause("new", "root")
+    assert parts.candidates.availability.pause("new", "root")
 
     code, shown, error = await command("list")
 
@@ -58,7 +58,7 @@ async def test_list_as_json(parts, command):
 async def test_pause_and_resume(parts, command):
     assert await command("pause", "new", "old") == (FINE, "new paused\nold paused\n", "")
     assert await command("pause", "new") == (FINE, "new was paused already\n", "")
-    assert set(parts.candidates.paused) == {"new", "old"}
+    assert set(parts.candidates.availability.paused) == {"new", "old"}
     assert await command("resume", "new") == (FINE, "new is used again\n", "")
     assert await command("resume", "new") == (FINE, "new was in use already\n", "")
     _, shown, _ = await command("resume", "--json", "old")

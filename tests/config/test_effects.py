@@ -22,6 +22,7 @@ BASE = {
             "tls": {"mode": "starttls"},
             "auth": {"username": "u", "password": "secret"},
             "quota": [{"limit": "500", "per": "day"}],
+            "replies": [{"code": ["550"], "means": "quota"}],
         },
         "b": {"address": "b.example.com:25"},
     },
@@ -31,6 +32,7 @@ BASE = {
         "second": {"primary": "b"},
     },
     "rules": [{"recipient": "*@example.com", "route": "NAME"}],
+    "replies": [{"code": ["450"], "means": "quota"}],
     "spool": {"path": "spool"},
 }
 BASE["pools"] = {"pool": BASE["pools"]["NAME"]}
@@ -54,6 +56,9 @@ ASKING = {
     "tls": {"certificate": "cert.pem", "key": "key.pem"},
     "listeners.0.client_certificates": {"ca_file": "ca.pem"},
 }
+PAIR = {"certificate": "cert.pem", "key": "key.pem"}
+FURTHER = {"tls": PAIR | {"by_name": [PAIR]}}
+FURTHER_HERE = {"listeners.0.tls": PAIR | {"by_name": [PAIR]}}
 
 
 def oauth2(**more):
@@ -74,9 +79,14 @@ OTHER = {
     "hostname": "other.example.com",
     "listeners.0.address": "127.0.0.1:2526",
     "listeners.0.mode": "relay",
+    "listeners.0.protocol": "lmtp",
+    "listeners.0.socket_mode": ("0600", {"listeners.0.address": "unix:/run/s", "listeners.0.trusted_networks": []}),
     "listeners.0.tls.mode": ("implicit", {"tls": {"certificate": "cert.pem", "key": "key.pem"}}),
     "listeners.0.tls.certificate": ("cert2.pem", {"listeners.0.tls.key": "key.pem"}),
     "listeners.0.tls.key": ("key2.pem", {"listeners.0.tls.certificate": "cert.pem"}),
+    "listeners.0.tls.by_name.0.certificate": ("cert2.pem", FURTHER_HERE),
+    "listeners.0.tls.by_name.0.key": ("key2.pem", FURTHER_HERE),
+    "listeners.0.tls.minimum": ("1.3", {"tls": PAIR}),
     "listeners.0.trusted_networks": ["10.0.0.0/9"],
     "listeners.0.proxy_protocol": ["10.0.0.5"],
     "listeners.0.xclient": ["10.0.0.5"],
@@ -97,6 +107,21 @@ OTHER = {
     "listeners.0.timeouts.handshake": "7",
     "tls.certificate": ("cert2.pem", {"tls.key": "key.pem"}),
     "tls.key": ("key2.pem", {"tls.certificate": "cert.pem"}),
+    "tls.by_name.0.certificate": ("cert2.pem", FURTHER),
+    "tls.by_name.0.key": ("key2.pem", FURTHER),
+    **{
+        f"{place}.0.{key}": value
+        for place in ("replies", "upstreams.NAME.replies")
+        for key, value in (
+            ("means", "login"),
+            ("code", ["554"]),
+            ("enhanced", ["x.4.5"]),
+            ("text", ["daily*limit"]),
+            ("phase", ["rcpt"]),
+            ("sleep", "7h"),
+            ("name", "other"),
+        )
+    },
     "accounts.NAME.password": "other",
     "accounts.NAME.password_file": ("password.txt", {"accounts.NAME.password": None}),
     "accounts.NAME.certificate": ["me@example.com"],
@@ -111,11 +136,17 @@ OTHER = {
     "accounts_file.limits.messages": (["7/second"], FILE),
     "accounts_file.limits.recipients": (["7/hour"], FILE),
     "upstreams.NAME.address": "c.example.com:25",
+    "upstreams.NAME.protocol": "lmtp",
+    "upstreams.NAME.preset": "gmail",
+    "upstreams.NAME.region": ("eu", {"upstreams.NAME.preset": "mailgun", "upstreams.NAME.address": None}),
     "upstreams.NAME.tls.mode": "implicit",
     "upstreams.NAME.tls.verify": "false",
     "upstreams.NAME.tls.ca_file": "ca.pem",
     "upstreams.NAME.tls.fingerprint": ["ab" * 32],
     "upstreams.NAME.tls.server_name": "other.example.com",
+    "upstreams.NAME.tls.minimum": "1.3",
+    "upstreams.NAME.tls.certificate": ("cert2.pem", {"upstreams.NAME.tls.key": "key.pem"}),
+    "upstreams.NAME.tls.key": ("key2.pem", {"upstreams.NAME.tls.certificate": "cert.pem"}),
     "upstreams.NAME.auth.username": "other",
     "upstreams.NAME.auth.password": "other",
     "upstreams.NAME.auth.password_file": ("password.txt", {"upstreams.NAME.auth.password": None}),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.config import values
+from waypost.config import endpoints, values
 from waypost.config.errors import WrongValueError
 
 
@@ -105,7 +105,7 @@ hosts = st.one_of(
 
 @given(hosts, st.integers(1, 65535))
 def test_g17_s21_every_address_is_taken_apart(host, port):
-    endpoint = values.upstream_address(f"{host}:{port}")
+    endpoint = endpoints.upstream_address(f"{host}:{port}")
     assert (endpoint.port, endpoint.text) == (port, f"{host}:{port}")
     assert endpoint.host == host.strip("[]")
     if host.startswith("["):
@@ -113,19 +113,19 @@ def test_g17_s21_every_address_is_taken_apart(host, port):
 
 
 def test_g17_s21_the_address_that_broke_both():
-    assert values.bound_address("[::1]:25") == values.Endpoint("[::1]:25", "::1", 25)
+    assert endpoints.bound_address("[::1]:25") == endpoints.Endpoint("[::1]:25", "::1", 25)
 
 
 @given(st.ip_addresses(v=6), st.integers(1, 65535))
 def test_g17_s21_an_address_without_brackets_is_refused_with_the_right_one(address, port):
     with pytest.raises(WrongValueError) as caught:
-        values.upstream_address(f"{address}:{port}")
+        endpoints.upstream_address(f"{address}:{port}")
     assert caught.value.suggestion
 
 
 @given(st.text(max_size=20))
 def test_any_text_is_an_address_or_refused(text):
-    for parse in (values.upstream_address, values.bound_address):
+    for parse in (endpoints.upstream_address, endpoints.bound_address):
         try:
             endpoint = parse(text)
         except WrongValueError:
@@ -135,7 +135,7 @@ def test_any_text_is_an_address_or_refused(text):
 
 @pytest.mark.parametrize(("text", "host"), [(":1020", ""), ("*:25", ""), ("0.0.0.0:0", "0.0.0.0"), ("[::]:25", "::")])
 def test_addresses_to_listen_on(text, host):
-    assert values.bound_address(text).host == host
+    assert endpoints.bound_address(text).host == host
 
 
 @pytest.mark.parametrize(

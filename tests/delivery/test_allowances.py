@@ -1,6 +1,7 @@
 """How much accounts may send: never above it, nothing lost, across periods, restarts and instances."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -8,9 +9,15 @@ from hypothesis import strategies as st
 
 from waypost.clock import FakeClock
 from waypost.delivery.allowances import KIND, Allowances, Share
+from waypost.delivery.metered import Metered
 from waypost.delivery.spool import Note
+from waypost.mail.message import Client
+from waypost.observe.maillog import MailLog
+from waypost.observe.metrics import Metrics
 from waypost.routing.route import Account, Allowance
-from waypost.smtp.reply import Reply
+from waypost.smtp import commands as c
+from waypost.smtp.address import Address
+from waypost.smtp.reply import Reply, reply
 
 HOUR = 3600
 
@@ -226,3 +233,31 @@ def test_periods_have_names(period: int) -> None:
     stage = Stage(account(("messages", 1, period)))
     stage.send()
     assert f"per {({1: 'second', 60: 'minute', 3600: 'hour', 86400: 'day'})[period]};" in str(stage.send())
+
+
+class Inner:
+    """A transaction whose client hears of each recipient: the last one is refused after the content."""
+
+    async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
+        return [reply(250, "2.1.5", "OK")] * len(commands)
+
+    async def finish(self) -> Sequence[Reply]:
+        return (reply(250, "2.0.0", "OK"), reply(452, "4.2.2", "Full"))
+
+    def write(self, data: bytes) -> None: ...
+    def left(self) -> None: ...
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None: ...
+    def refuse(self, answer: Reply) -> None: ...
+    def abandon(self, why: str) -> None: ...
+
+
+async def test_those_who_are_refused_after_the_content_do_not_count() -> None:
+    stage = Stage(account(("recipients", 2, HOUR), ("messages", 9, HOUR)))
+    share = stage.it.share("ann")
+    assert isinstance(share, Share)
+    mail = c.Mail(Address("a", "example.com"))
+    metered = Metered(Inner(), share, Client("l", "unix", 0), mail, MailLog([].append, Metrics()))
+    assert len(await metered.recipients([c.Rcpt(Address("b", "x.example"))] * 2)) == 2
+    assert [answer.code for answer in await metered.finish()] == [250, 452]
+    assert stage.send(1) is None, "one of the two is left"
+    assert stage.send(1) is not None

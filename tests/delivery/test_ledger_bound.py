@@ -9,11 +9,13 @@ from waypost.delivery import indoubt
 from waypost.delivery.copies import Copies
 from waypost.delivery.indoubt import Ledger
 from waypost.delivery.memory_spool import MemorySpool
+from waypost.delivery.sending import IN_DOUBT, Relayed
 from waypost.mail.content import MemoryContent
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Status
 from waypost.routing.route import Copy, Member, Pool, Route, Upstream
 from waypost.smtp.address import Address
+from waypost.smtp.reply import Reply
 
 
 class NoLog:
@@ -33,8 +35,10 @@ def in_doubt() -> Callable[[Copies, int], object]:
         message = Message(
             f"m{number}", 1e9, client, Envelope(Address("a", "example.com"), recipients), content, b"%d" % number
         )
-        assert await copies.prepare(message, route)
-        await copies.conclude(message, route, Status.IN_DOUBT)
+        planned = await copies.prepare(message, route)
+        assert not isinstance(planned, Reply)
+        assert planned
+        await copies.conclude(message, route, Relayed(Status.IN_DOUBT, IN_DOUBT), planned)
 
     return run
 

@@ -41,11 +41,11 @@ def send(port: int) -> str:
 
 
 def pause(server: RunningServer, name: str = "first") -> bool:
-    return server.call(lambda: server.server._candidates.pause(name, "root"))  # type: ignore[union-attr]
+    return server.call(lambda: server.server._availability.pause(name, "root"))  # type: ignore[union-attr]
 
 
 def resume(server: RunningServer, name: str = "first") -> bool:
-    return server.call(lambda: server.server._candidates.resume(name, "root"))  # type: ignore[union-attr]
+    return server.call(lambda: server.server._availability.resume(name, "root"))  # type: ignore[union-attr]
 
 
 def events(server: RunningServer) -> list[Any]:

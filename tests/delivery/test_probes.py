@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from waypost.clock import FakeClock
+from waypost.delivery.availability import Availability
 from waypost.delivery.candidates import Candidates
 from waypost.delivery.probes import Probes
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
@@ -53,11 +54,12 @@ class House:
         self.prober = FakeProber()
         self.metrics = Metrics(process=False)
         self.slept: list[tuple[str, float]] = []
+        self.availability = Availability(self.clock, lambda name, until, reason: self.slept.append((name, until)))
         self.candidates = Candidates(
             *(Nobody(), self.clock, lambda: 0.5),  # type: ignore[arg-type]
-            on_sleep=lambda name, until, reason: self.slept.append((name, until)),
+            availability=self.availability,
         )
-        self.probes = Probes(upstreams, self.prober, self.candidates, self.metrics, self.clock, lambda: 0.5)
+        self.probes = Probes(upstreams, self.prober, self.availability, self.metrics, self.clock, lambda: 0.5)
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -66,12 +68,11 @@ class House:
 
     def judge(self, answer: Answer, phase: Phase = Phase.DOT) -> None:
         """Mail has had this answer."""
-        self.candidates._health["one"]
         self.candidates.judge(ONE, phase, answer, self.clock.monotonic())
 
     @property
     def state(self) -> State:
-        return self.candidates.health["one"].state(self.clock.monotonic())
+        return self.availability.health["one"].state(self.clock.monotonic())
 
 
 class Nobody:
@@ -130,13 +131,13 @@ async def test_three_that_fail_open_it_like_mail(house: House) -> None:
 async def test_one_that_succeeds_hastens_the_trial_of_an_open_one_and_does_not_close_it(house: House) -> None:
     for _ in range(3):
         house.judge(DOWN, Phase.CONNECT)
-    health = house.candidates.health["one"]
+    health = house.availability.health["one"]
     for _ in range(6):  # trials that fail, until it is left alone for longer than the interval
         house.clock.advance(health.back_at(house.clock.monotonic()) - house.clock.monotonic())
         house.judge(DOWN, Phase.CONNECT)
     left = health.back_at(house.clock.monotonic()) - house.clock.monotonic()
     assert left == 320
-    house.candidates.probed(ONE, None, house.clock.monotonic())
+    house.availability.probed("one", None, house.clock.monotonic())
     assert house.state is State.HALF_OPEN
     house.judge(DOWN, Phase.CONNECT)
     assert health.back_at(house.clock.monotonic()) - house.clock.monotonic() == 600  # it is left alone for longer
@@ -149,7 +150,7 @@ async def test_a_login_that_is_refused_puts_it_asleep_and_no_probe_disturbs_it(h
         before = house.prober.asked
         was_asleep = health is not None and house.state is State.ASLEEP
         await house.pass_time(15 if health is None else INTERVAL)
-        health = house.candidates.health["one"]
+        health = house.availability.health["one"]
         if house.prober.asked > before:
             slept.append(health.back_at(house.clock.monotonic()) - house.clock.monotonic())
             assert house.state is State.ASLEEP
@@ -162,21 +163,21 @@ async def test_a_login_that_is_refused_puts_it_asleep_and_no_probe_disturbs_it(h
 async def test_a_quota_that_is_spent_is_not_renewed_by_a_probe(house: House) -> None:
     house.judge(reply(452, "4.2.2", "Over quota"), Phase.MAIL)
     assert house.state is State.ASLEEP
-    house.candidates.probed(ONE, None, house.clock.monotonic())
+    house.availability.probed("one", None, house.clock.monotonic())
     assert house.state is State.ASLEEP
 
 
 async def test_a_canary_that_is_refused_says_nothing_of_the_upstream(house: House) -> None:
     for _ in range(5):
-        house.candidates.probed(ONE, Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
+        house.availability.probed("one", Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
     assert house.state is State.CLOSED
 
 
 async def test_nothing_goes_to_one_that_is_paused(house: House) -> None:
-    house.candidates.pause("one", "root")
+    house.availability.pause("one", "root")
     await house.pass_time(5 * INTERVAL)
     assert house.prober.asked == 0
-    house.candidates.resume("one", "root")
+    house.availability.resume("one", "root")
     await house.pass_time(INTERVAL)
     assert house.prober.asked == 1
 

@@ -7,7 +7,8 @@ import pytest
 
 from rig.stage import ANN, BOB, BUSY, DOWN, EVE, LATER, NEVER, OK, SILENT, message_of
 from waypost.clock import FakeClock
-from waypost.delivery.candidates import SLEEP, Candidates
+from waypost.delivery.availability import SLEEP, Availability
+from waypost.delivery.candidates import Candidates
 from waypost.delivery.sender import Fit
 from waypost.delivery.spool import Delivery, Note, SpoolError, copy_lane, primary_lane
 from waypost.delivery.transfer import AT_ONCE, Carrier
@@ -44,6 +45,7 @@ class Upstreams:
         self.mail: dict[str, Answer] = {}
         self.rcpt: dict[tuple[str, Recipient], Answer] = {}
         self.dot: dict[str, Answer | Exception] = {}
+        self.each: dict[str, Sequence[Answer]] = {}  # after the content, for each recipient
         self.chunking: set[str] = set()
         self.unanswered: set[str] = set()
         """Upstreams that are sent everything at once, and close without an answer."""
@@ -102,6 +104,9 @@ class Lent:
         self.upstreams.trace.append(f"{self.name} gets {size}")
         return answer.phase if isinstance(answer, Failure) else Phase.DOT, answer
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        return self.upstreams.each.get(self.name, ())
+
     def release(self) -> None:
         pass
 
@@ -121,7 +126,8 @@ class Office:
         self.upstreams = Upstreams()
         self.trace = self.upstreams.trace
         self.slept: list[tuple[str, float]] = []
-        self.candidates = Candidates(self.upstreams, self.clock, lambda: 0.5, on_sleep=self.on_sleep)
+        self.availability = Availability(self.clock, self.on_sleep)
+        self.candidates = Candidates(self.upstreams, self.clock, lambda: 0.5, availability=self.availability)
         self.broken: Exception | None = None
         self.carrier = Carrier(self.candidates, self.intend, self, self.clock)
 
@@ -362,7 +368,7 @@ async def test_content_that_is_gone_ends_the_delivery(office: Office, lane: str,
     assert str(fate.answer) == "local at content: the content cannot be read: m1 ends at octet 1 of 100"
     assert not any("gets" in step for step in office.trace), "nobody was given a part of it for the whole"
     assert "intend b" not in office.trace
-    health = office.candidates.health["a"]
+    health = office.availability.health["a"]
     assert health.state(office.clock.monotonic()) is State.CLOSED
 
 
@@ -427,18 +433,18 @@ async def test_sleep_is_told_and_restored(office: Office) -> None:
     assert office.slept == [("a", 3600)]
     other = Office()
     until = other.clock.time() + 3600
-    other.candidates.restore([Note(SLEEP, "a", "spent", until), Note("unheard", "b", "{}", until)])
-    assert other.candidates.health["a"].state(other.clock.monotonic()) is State.ASLEEP
-    assert "b" not in other.candidates.health
+    other.availability.restore([Note(SLEEP, "a", "spent", until), Note("unheard", "b", "{}", until)])
+    assert other.availability.health["a"].state(other.clock.monotonic()) is State.ASLEEP
+    assert "b" not in other.availability.health
     assert fates(await other.deliver()) == [(ANN, R, "b")]
-    other.candidates.slept(Note(SLEEP, "a", "", 0))
-    assert other.candidates.health["a"].state(other.clock.monotonic()) is State.CLOSED
+    other.availability.slept(Note(SLEEP, "a", "", 0))
+    assert other.availability.health["a"].state(other.clock.monotonic()) is State.CLOSED
     assert fates(await other.deliver()) == [(ANN, R, "a")]
     assert other.slept == [], "what others told is not told again"
 
 
 async def test_a_sleep_that_was_noted_by_a_wrong_clock_ends_within_a_day(office: Office) -> None:
-    office.candidates.restore([Note(SLEEP, "a", "spent", office.clock.time() + 400 * 86400)])
+    office.availability.restore([Note(SLEEP, "a", "spent", office.clock.time() + 400 * 86400)])
     assert fates(await office.deliver()) == [(ANN, R, "b")]
     office.clock.advance(86400)
     assert fates(await office.deliver()) == [(ANN, R, "a")]
@@ -466,5 +472,40 @@ async def test_a_note_that_comes_late_does_not_close_what_is_ill(office: Office)
     office.upstreams.mail["a"] = DOWN
     for _ in range(3):
         await office.deliver()
-    office.candidates.slept(Note(SLEEP, "a", "", 0))
-    assert office.candidates.health["a"].state(office.clock.monotonic()) is State.OPEN
+    office.availability.slept(Note(SLEEP, "a", "", 0))
+    assert office.availability.health["a"].state(office.clock.monotonic()) is State.OPEN
+
+
+# -- an answer for each recipient
+
+
+async def test_each_is_settled_by_its_own_answer(office: Office) -> None:
+    office.upstreams.each["a"] = (OK, LATER, NEVER)
+    outcome = await office.deliver(ANN, BOB, EVE)
+    assert fates(outcome) == [(ANN, R, "a"), (EVE, F, "a"), (BOB, R, "b")]
+    assert office.trace[:2] == ["intend a", "a gets 7"]
+    assert [attempt.answer for attempt in outcome.attempts][:3] == [OK, LATER, NEVER]
+    assert [attempt.rule for attempt in outcome.attempts][:3] == [
+        "accepted",
+        "recipient-transient",
+        "recipient-permanent",
+    ]
+
+
+async def test_those_without_an_answer_are_in_doubt_alone(office: Office) -> None:
+    office.upstreams.each["a"] = (OK, GONE, LATER)
+    outcome = await office.deliver(ANN, BOB, EVE)
+    assert fates(outcome) == [(ANN, R, "a"), (BOB, I, "a"), (EVE, D, "a")]
+    assert "doubt a" in office.trace
+    assert "b gets 7" not in office.trace, "what is in doubt waits for the one that may have it"
+
+
+async def test_a_full_mailbox_puts_no_upstream_to_sleep(office: Office) -> None:
+    full = reply(452, "4.2.2", "Over quota")
+    office.upstreams.each["a"] = (full,)
+    assert fates(await office.deliver(pool=pool_of("a"))) == [(ANN, D, "a")]
+    assert office.slept == []
+    office.upstreams.each.clear()
+    office.upstreams.dot["a"] = full
+    await office.deliver(pool=pool_of("a"))
+    assert office.slept, "as an answer for the message it would"

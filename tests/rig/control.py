@@ -17,7 +17,9 @@ from waypost.delivery.spool import Planned, Settlement
 from waypost.mail.content import MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
-from waypost.routing.route import Upstream
+from waypost.routing.destination import Compass, Door
+from waypost.routing.route import Account, Member, Pool, Route, Routes, Upstream
+from waypost.routing.rules import Router
 from waypost.smtp.address import NULL, parse_mailbox
 
 DAY = 86400.0
@@ -46,12 +48,18 @@ class Parts:
         self.found = {}
         self.certificates = {}
         configured = {name: Upstream(name, f"{name}.example", 25) for name in ("old", "new")}
+        self.pools = {name: Pool(name, (Member(upstream),)) for name, upstream in configured.items()}
+        self.pools["both"] = Pool("both", tuple(map(Member, configured.values())))
         self.upstreams = Upstreams(
             *(configured, self.candidates, self.clock),
+            pools=self.pools,
             connections=lambda: {"old": (1, 2)},
             found=lambda: self.found,
             certificates=lambda: self.certificates,
         )
+        accounts = {name: Account(name, "x", route="all") for name in ("nextcloud", "wiki")}
+        routes = Routes((), {"all": Route("all", Pool("old", (Member(configured["old"]),)))}, accounts)
+        self.compass = Compass(Router(routes), routes, {"127.0.0.1:25": Door(True)})
         self.count = 0
 
     def control(self):
@@ -64,6 +72,7 @@ class Parts:
             lifetime=lambda route: {"all": 5 * DAY}.get(route, DAY),
             altered=lambda action, entry, by: self.altered.append((action, entry.id, entry.message_id, by)),
             upstreams=self.upstreams,
+            compass=self.compass,
         )
 
     async def put(self, *lanes, sender="app@example.com", to=("bob@example.net",), content=b"Subject: x\r\n\r\nHi\r\n"):

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,7 +64,7 @@ _MAIN: dict[str, str] = {
 class PostfixInstance:
     """One Postfix, running inside a `with`. `main` adds to main.cf; `transport` is {domain: "smtp:[host]:port"}.
 
-    `files` are the texts of further files of its configuration.
+    `files` are the texts of further files of its configuration, `services` further lines of master.cf.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class PostfixInstance:
         main: Mapping[str, str] | None = None,
         transport: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        services: Sequence[str] = (),
     ) -> None:
         self._postfix = require("postfix")
         require_root()
@@ -79,6 +80,7 @@ class PostfixInstance:
         self._main = dict(main or {})
         self._transport = dict(transport or {})
         self._files = dict(files or {})
+        self._services = "".join(f"{line}\n" for line in services)
         self._process: subprocess.Popen[bytes] | None = None
         # Not pytest's folder: Postfix's own user has to reach it.
         self.folder = Path(tempfile.mkdtemp(prefix="waypost-postfix-"))
@@ -150,7 +152,7 @@ class PostfixInstance:
             **self._main,
         }
         (self._config / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
-        (self._config / "master.cf").write_text(_MASTER.format(port=self.port))
+        (self._config / "master.cf").write_text(_MASTER.format(port=self.port) + self._services)
 
     def _start(self) -> None:
         # In the foreground, as our child: so its end is ours to see. A process group of its own, so that no

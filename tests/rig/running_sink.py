@@ -27,7 +27,7 @@ class RunningSink:
         self._faults = faults
         self._watcher = watcher
         self._settings = SinkSettings(
-            options=options or ServerOptions("sink.example"), addresses=(("127.0.0.1", port),), **settings
+            options=options or ServerOptions("sink.example"), **({"addresses": (("127.0.0.1", port),)} | settings)
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()

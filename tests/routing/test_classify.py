@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.mail.outcome import Cause, Failure, Phase
-from waypost.routing.classify import HealthEffect, Kind, classify, quota_reset_in, summarise
+from waypost.routing.classify import HealthEffect, Kind, ReplyRules, classify, quota_reset_in, summarise
 from waypost.routing.failover import FAILURE_RULES, REPLY_RULES
 from waypost.routing.verdict import reply_rule
 from waypost.smtp.reply import MAX_TEXT, Reply, from_wire, reply
@@ -191,7 +191,7 @@ def test_every_rule_is_reached_by_the_table_and_has_a_name_of_its_own():
 
 
 def test_rules_of_the_user_come_first_but_cannot_touch_acceptance_or_doubt():
-    mine = [reply_rule("mine", Kind.QUOTA, frozenset(Phase), text="come back")]
+    mine = ReplyRules([reply_rule("mine", Kind.QUOTA, frozenset(Phase), text="come back")])
     assert classify(Phase.DOT, said("550 come back"), mine).rule == "mine"
     assert classify(Phase.DOT, said("550 go away"), mine).rule == "permanent"
     assert classify(Phase.DOT, said("250 come back"), mine).kind is Kind.ACCEPTED

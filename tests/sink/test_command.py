@@ -177,7 +177,9 @@ def test_messages_as_files(start, tmp_path):
 
 
 def test_what_is_not_offered(start):
-    program = start("--no-pipelining", "--no-8bitmime", "--no-smtputf8", "--no-chunking", "--no-dsn", "--size", "10K")
+    program = start(
+        "--no-pipelining", "--no-8bitmime", "--no-smtputf8", "--no-chunking", "--no-dsn", "--no-prdr", "--size", "10K"
+    )
     with smtplib.SMTP("127.0.0.1", program.port) as client:
         client.ehlo()
         assert set(client.esmtp_features) == {"size", "enhancedstatuscodes"}

@@ -15,8 +15,9 @@ write. Every message that is accepted has to be named, and at the end nothing mo
 
 The server offers what `options` say: `submission` (AUTH is due; otherwise a relay), `trusted` (it is not due after
 all), `accounts`, `plaintext-auth`, `starttls`, `size=`, `line=`, `recipients=`, `errors=`. Ann's password is `secret`.
+`lmtp` is LMTP in place of SMTP.
 It refuses by name: senders `refused@` and `later@`, recipients `unknown@` and `later@`, content that begins with
-`Subject: spam` or `Subject: later`.
+`Subject: spam` or `Subject: later`. Who hears of each recipient is told that `full@` and `closed@` take nothing.
 """
 
 import re
@@ -42,7 +43,18 @@ ANN = Credentials("ann", Secret("secret"))
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))|\{(.)\*([0-9]+)\}")
 _PLAIN = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
-_WORDS = {"submission", "trusted", "accounts", "plaintext-auth", "starttls", "size", "line", "recipients", "errors"}
+_WORDS = {
+    "submission",
+    "trusted",
+    "accounts",
+    "plaintext-auth",
+    "starttls",
+    "size",
+    "line",
+    "recipients",
+    "errors",
+    "lmtp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +222,17 @@ def decide(question: Question, content: bytes = b"") -> Reply:
             return accept(question)
 
 
+def verdict(recipient: Address) -> Reply | None:
+    """What becomes of content for one recipient, by name, when it is not what becomes of it for all."""
+    match recipient:
+        case Address("full"):
+            return reply(452, "4.2.2", "The mailbox is full")
+        case Address("closed"):
+            return reply(550, "5.2.1", "The mailbox is closed")
+        case _:
+            return None
+
+
 def limits(dialogue: Dialogue) -> Limits:
     """The limits that the options ask for."""
     names = {"size": "message_size", "line": "line_length", "recipients": "recipients", "errors": "errors"}
@@ -230,6 +253,7 @@ def listener_settings(dialogue: Dialogue, port: int, tls: ServerTls) -> Listener
         trusted_networks=(ip_network("127.0.0.0/8"),) if trusted else (),
         allow_plaintext_auth="plaintext-auth" in options,
         limits=limits(dialogue),
+        lmtp="lmtp" in options,
     )
 
 
@@ -247,6 +271,7 @@ def server_options(dialogue: Dialogue) -> ServerOptions:
         auth_required=submission and "trusted" not in options,
         allow_plaintext_auth="plaintext-auth" in options,
         repair_line_ends=submission,
+        lmtp="lmtp" in options,
     )
 
 

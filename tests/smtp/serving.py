@@ -1,6 +1,6 @@
 """A server engine with somebody behind it who answers: the whole of a server, without a socket."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +19,7 @@ GREETING = reply(220, None, "mx.example.org ESMTP Waypost")
 
 Question = c.Mail | c.Rcpt | c.Data | c.EndOfContent | e.Refused | e.Authenticate | c.StartTls
 Decide = Callable[[Question], Reply]
+Each = Callable[[Address], Reply | None]
 
 VERIFIER = Verifier.derive("secret", b"salt", 4096)
 """What is stored of everybody's password."""
@@ -63,7 +64,9 @@ class Serving:
         *,
         tls: bool = False,
         greeting: Reply | None = GREETING,
+        each: Each = lambda recipient: None,
     ) -> None:
+        self._each = each
         self.engine = ServerEngine(options, tls=tls)
         self.trace: list[object] = []
         self.messages: list[Arrived] = []
@@ -136,19 +139,38 @@ class Serving:
             case c.EndOfContent():
                 wire = self.wire
                 self.trace += [wire, event]
-                if answer.is_positive:
+                answers = answer_each(answer, self._recipients, self.engine, self._each)
+                took = took_it(answers, self._recipients)
+                if took:
                     assert self._mail is not None
                     content = b"".join(unstuffed([wire]))
-                    self.messages.append(Arrived(self._mail.reverse_path, tuple(self._recipients), content))
+                    self.messages.append(Arrived(self._mail.reverse_path, took, content))
                 self._pieces.clear()
+                self.engine.conclude(answers)
+                return
             case e.Refused():
                 # Which of several faults is named, and how much was let through before it, depends on how
                 # the octets were cut.
                 self.trace.append(e.Refused)
                 self._pieces.clear()
+                self.engine.conclude((answer,))
+                return
             case _:
                 self.trace.append(event)
         self.engine.answer(answer)
+
+
+def answer_each(answer: Reply, recipients: Sequence[Address], engine: ServerEngine, each: Each) -> Sequence[Reply]:
+    """The answer to content for each recipient, where the client hears that."""
+    if not answer.is_positive or not (engine.options.lmtp or engine.prdr):
+        return (answer,)
+    return [each(recipient) or answer for recipient in recipients]
+
+
+def took_it(answers: Sequence[Reply], recipients: Sequence[Address]) -> tuple[Address, ...]:
+    """Those who were told yes."""
+    told = answers if len(answers) > 1 else [*answers] * len(recipients)
+    return tuple(who for who, answer in zip(recipients, told, strict=True) if answer.is_positive)
 
 
 def codes(output: bytes) -> list[int]:

@@ -21,9 +21,10 @@ from smtp.dialogue import (
     listener_settings,
     read,
     server_options,
+    verdict,
 )
 from smtp.dialogue import octets as octets_of
-from smtp.serving import GREETING, Arrived, Question, Serving
+from smtp.serving import GREETING, Arrived, Question, Serving, took_it
 from waypost.mail.message import Client
 from waypost.net.authentication import Limited
 from waypost.net.client_certificates import ShownCertificate
@@ -46,7 +47,7 @@ class Engine:
     """The engine alone: what the client sends is answered at once."""
 
     def __init__(self, dialogue: Dialogue, cut: int | None) -> None:
-        self._serving = Serving(server_options(dialogue), self._decide, greeting=None)
+        self._serving = Serving(server_options(dialogue), self._decide, greeting=None, each=verdict)
         self._cut = cut
         self._serving.engine.receive(dialogue.early)
         self._said = self._serving.greet(GREETING)
@@ -93,14 +94,15 @@ class Handler:
         if not answer.is_positive:
             return answer
         self.open += 1
-        return Transaction(self, mail)
+        return Transaction(self, client, mail)
 
 
 class Transaction:
     """One transaction: keeps what comes and answers by the rules."""
 
-    def __init__(self, handler: Handler, mail: c.Mail) -> None:
+    def __init__(self, handler: Handler, client: Client, mail: c.Mail) -> None:
         self._handler = handler
+        self._hears_each = client.hears_each or mail.parameters.prdr
         self._mail = mail
         self._recipients: list[Address] = []
         self._pieces: list[bytes] = []
@@ -115,18 +117,22 @@ class Transaction:
         self._pieces.append(data)
         return None
 
-    async def finish(self) -> Reply:
+    async def finish(self) -> Sequence[Reply]:
         wire = b"".join(self._pieces)
         answer = decide(c.EndOfContent(), wire)
-        if answer.is_positive:
+        answers: Sequence[Reply] = (answer,)
+        if answer.is_positive and self._hears_each:
+            answers = [verdict(recipient) or answer for recipient in self._recipients]
+        took = took_it(answers, self._recipients)
+        if took:
             content = b"".join(unstuffed([wire]))
-            self._handler.arrived.append(Arrived(self._mail.reverse_path, tuple(self._recipients), content))
-        return answer
+            self._handler.arrived.append(Arrived(self._mail.reverse_path, took, content))
+        return answers
 
     def left(self) -> None:
         pass
 
-    def told(self, answer: Reply, *, lost: bool) -> None:
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         self._handler.open -= 1
 
     def refuse(self, answer: Reply) -> None:

@@ -9,7 +9,7 @@ from smtp.examples import clean_content, examples
 from smtp.serving import OPTIONS, Arrived, Question, Serving, accept, cut
 from smtp.test_parameters import mail_parameters, rcpt_parameters
 from waypost.smtp import commands as c
-from waypost.smtp.address import NULL, parse_mailbox
+from waypost.smtp.address import NULL, Address, parse_mailbox
 from waypost.smtp.client import ClientEngine, Extensions
 from waypost.smtp.content import Stuffer
 from waypost.smtp.order import ServerOptions
@@ -19,6 +19,7 @@ from waypost.smtp.state import State
 
 REFUSED = parse_mailbox("refused@example.org")
 UNKNOWN = reply(550, "5.1.1", "No such mailbox")
+FULL = reply(452, "4.2.2", "The mailbox is full")
 
 
 def decide(question: Question) -> Reply:
@@ -29,11 +30,16 @@ def decide(question: Question) -> Reply:
             return accept(question)
 
 
+def verdict(recipient: Address) -> Reply | None:
+    """What becomes of content for one recipient, where that is heard."""
+    return FULL if recipient.local == "x" * 80 else None
+
+
 class Pair:
     """Two engines and the wire between them; `places` says where it cuts what passes."""
 
     def __init__(self, options: ServerOptions, places: list[int]) -> None:
-        self.serving = Serving(options, decide, greeting=None)
+        self.serving = Serving(options, decide, greeting=None, each=verdict)
         self.client = ClientEngine()
         self._places = places
         self.back(self.serving.greet())
@@ -65,7 +71,7 @@ class Transaction:
     content: bytes
     chunks: list[int] | None  # where to cut for BDAT; None for DATA
     grouped: bool
-    ending: str  # sent, reset, or hello: EHLO in the middle
+    ending: str  # sent, reset, or hello and lhlo: EHLO or LHLO in the middle
 
 
 mailboxes = st.sampled_from(["a@example.com", '"q u"@example.org', "b@[192.0.2.1]", "x" * 80 + "@example.com"])
@@ -88,6 +94,10 @@ def transactions(draw: st.DrawFn) -> Transaction:
     )
 
 
+AGAIN = {"reset": c.Rset(), "hello": c.Ehlo("again.example"), "lhlo": c.Lhlo("again.example")}
+ACCEPTED = reply(250, "2.0.0", "Accepted")
+
+
 def perform(pair: Pair, wanted: Transaction) -> Arrived | None:
     """Carries a transaction out; what should have arrived."""
     say = pair.say if wanted.grouped else pair.say_each
@@ -97,10 +107,11 @@ def perform(pair: Pair, wanted: Transaction) -> Arrived | None:
     assert [answer.is_positive for answer in rest] == [rcpt.forward_path != REFUSED for rcpt in wanted.recipients]
     assert all(answer == UNKNOWN for answer in rest if not answer.is_positive)
     if wanted.ending != "sent":
-        pair.say(c.Rset() if wanted.ending == "reset" else c.Ehlo("again.example"))
+        pair.say(AGAIN[wanted.ending])
         return None
     if not accepted:
-        assert [answer.code for answer in pair.say(c.Data())] == [554]
+        nobody = 503 if pair.serving.engine.options.lmtp else 554
+        assert [answer.code for answer in pair.say(c.Data())] == [nobody]
         pair.say(c.Rset())
         return None
     content = wanted.content
@@ -116,8 +127,20 @@ def perform(pair: Pair, wanted: Transaction) -> Arrived | None:
         for chunk in chunks:
             answers += pair.say(c.Bdat(len(chunk)), behind=chunk)
         answers += pair.say(c.Bdat(len(last), last=True), behind=last)
-    assert all(answer.code == 250 for answer in answers)
-    return Arrived(wanted.mail.reverse_path, accepted, content)
+    *others, outcome = answers
+    assert all(answer.code == 250 for answer in others)
+    verdicts = pair.client.verdicts
+    told = [] if verdicts is None else [*verdicts.completed(outcome)]
+    if pair.serving.engine.options.lmtp or (wanted.mail.parameters.prdr and told):
+        assert told == [verdict(path) or ACCEPTED for path in accepted]
+        took = tuple(path for path in accepted if verdict(path) is None)
+    elif wanted.mail.parameters.prdr:  # one answer for all
+        took = accepted if outcome == ACCEPTED else ()
+        assert all((verdict(path) or ACCEPTED) == outcome for path in accepted)
+    else:
+        assert outcome == ACCEPTED
+        took = accepted
+    return Arrived(wanted.mail.reverse_path, took, content) if took else None
 
 
 @examples(150)
@@ -125,6 +148,24 @@ def perform(pair: Pair, wanted: Transaction) -> Arrived | None:
 def test_everything_arrives_as_it_was_sent(wanted: list[Transaction], places: list[int], repair: bool) -> None:
     pair = Pair(replace(OPTIONS, repair_line_ends=repair), places)
     pair.say(c.Ehlo("client.example"))
+    all_arrives(pair, wanted)
+
+
+@examples(100)
+@given(st.lists(transactions(), min_size=1, max_size=4), st.lists(st.integers(0, 300), max_size=10))
+def test_everything_arrives_by_lmtp_too(wanted: list[Transaction], places: list[int]) -> None:
+    pair = Pair(replace(OPTIONS, lmtp=True), places)
+    pair.say(c.Lhlo("client.example"))
+    all_arrives(pair, [without_prdr(each) for each in wanted])
+
+
+def without_prdr(wanted: Transaction) -> Transaction:
+    mail = wanted.mail
+    mail = c.Mail(mail.reverse_path, replace(mail.parameters, prdr=False))
+    return replace(wanted, mail=mail, ending="lhlo" if wanted.ending == "hello" else wanted.ending)
+
+
+def all_arrives(pair: Pair, wanted: list[Transaction]) -> None:
     assert pair.client.extensions.pipelining
     arrived = [perform(pair, each) for each in wanted]
     assert pair.serving.messages == [each for each in arrived if each is not None]
@@ -156,7 +197,9 @@ def test_the_client_understands_what_the_server_offers() -> None:
 
 
 def test_what_the_server_does_not_offer_the_client_does_not_see() -> None:
-    bare = ServerOptions("mx", pipelining=False, eightbitmime=False, smtputf8=False, chunking=False, dsn=False)
+    bare = ServerOptions(
+        "mx", pipelining=False, eightbitmime=False, smtputf8=False, chunking=False, dsn=False, prdr=False
+    )
     pair = Pair(bare, [])
     pair.say(c.Ehlo("client.example"))
     found = pair.client.extensions

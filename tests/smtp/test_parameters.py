@@ -26,6 +26,7 @@ from waypost.smtp.parameters import (
         ("BODY=7BIT", MailParameters(body="7BIT")),
         ("Body=8bitMIME", MailParameters(body="8BITMIME")),
         ("SMTPUTF8", MailParameters(smtputf8=True)),
+        ("prdr", MailParameters(prdr=True)),
         ("RET=full", MailParameters(ret="FULL")),
         ("RET=HDRS", MailParameters(ret="HDRS")),
         ("ENVID=QQ314159", MailParameters(envid="QQ314159")),
@@ -54,7 +55,7 @@ def test_mail(words: str, wanted: MailParameters) -> None:
         ("ENVID=ü", 501), (f"ENVID={'x' * 101}", 501), ("ENVID=a\r", 501), ("ENVID=a\x0b", 501), ("AUTH", 501),
         ("AUTH=", 501), ("AUTH=<a>=", 501), ("AUTH=a+zz", 501), ("XFOO", 555), ("XFOO=1", 555), ("NOTIFY=NEVER", 555),
         ("ORCPT=rfc822;a", 555), ("=", 555), ("=x", 555), ("ſIZE=1", 555), ("\r\n=x", 555),
-        ("BODY=7BIT BODY=7BIT", 501),
+        ("BODY=7BIT BODY=7BIT", 501), ("PRDR=1", 501), ("PRDR=", 501), ("PRDR PRDR", 501),
     ],
 )  # fmt: skip
 def test_mail_that_is_wrong(words: str, code: int) -> None:
@@ -124,6 +125,7 @@ mail_parameters = st.builds(
     ret=st.sampled_from([None, "FULL", "HDRS"]),
     envid=st.none() | xtext,
     auth=st.none() | st.just("<>") | xtext,
+    prdr=st.booleans(),
 )
 rcpt_parameters = st.builds(
     RcptParameters,

@@ -51,8 +51,14 @@ def test_421_closes_from_anywhere(state: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_a_refusal_leads_forward_nowhere(state: State) -> None:
-    """4yz and 5yz leave the state as it is, end a transaction or exchange, or the session; no more."""
-    for answers in TABLE[state].values():
+    """4yz and 5yz leave the state as it is, end a transaction or exchange, or the session; no more.
+
+    But what one recipient is told, of several, leads to what the next is told.
+    """
+    for kind, answers in TABLE[state].items():
+        if kind is Kind.VERDICT:
+            assert set(answers.values()) == {State.VERDICTS}
+            continue
         for severity in (4, 5):
             assert answers.get(severity, state) in (state, State.READY, State.CLOSED)
 
@@ -73,6 +79,9 @@ def test_what_is_not_in_the_table_is_illegal() -> None:
         (State.RCPT, Kind.DATA, 334),
         (State.READY, Kind.AUTH, 354),
         (State.CONTENT, Kind.END, 354),
+        (State.CONTENT, Kind.VERDICT, 353),
+        (State.VERDICTS, Kind.LAST_VERDICT, 353),
+        (State.VERDICTS, Kind.END, 250),
         (State.READY, Kind.MAIL, 150),
         (State.READY, Kind.MAIL, 650),
         (State.TLS, Kind.HANDSHAKE, 550),

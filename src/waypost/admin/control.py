@@ -17,25 +17,27 @@ import structlog
 
 from waypost.admin.filters import LanesOf
 from waypost.admin.queue import Altered, Queue
-from waypost.admin.unix_socket import listen
 from waypost.admin.upstreams import Upstreams
 from waypost.clock import Clock
 from waypost.delivery.spool import Spool
+from waypost.net.unix_socket import listen
 from waypost.observe.journal import Journal
+from waypost.routing.destination import Compass
 
 if TYPE_CHECKING:
     from waypost.admin.server import AdminServer
 
 log = structlog.get_logger()
 
-_WEB = ("waypost.admin.server", "waypost.admin.queue_api", "waypost.admin.trace_api", "waypost.admin.upstreams_api")
+_WEB = tuple(f"waypost.admin.{name}" for name in ("server", "queue_api", "trace_api", "upstreams_api", "replay_api"))
 
 
 class Control:
     """The control API of one Waypost. `journal` is None where none is kept.
 
     `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`), `lifetime` the seconds that a delivery of
-    a route is tried for, and `altered` is told of everything that is done by hand.
+    a route is tried for, and `altered` is told of everything that is done by hand. `compass` says where mail
+    would go as things are configured.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Control:
         lifetime: Callable[[str], float],
         altered: Altered,
         upstreams: Upstreams,
+        compass: Compass,
     ) -> None:
         self.path = path
         self._queue = Queue(spool, clock, lifetime, altered)
@@ -56,6 +59,7 @@ class Control:
         self._clock = clock
         self._lanes_of = lanes_of
         self._upstreams = upstreams
+        self._compass = compass
         self._listening: socket.socket | None = None
         self._server: AdminServer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +106,7 @@ class Control:
 
         from waypost.admin.answers import ERRORS
         from waypost.admin.queue_api import queue_routes
+        from waypost.admin.replay_api import replay_routes
         from waypost.admin.server import AdminServer
         from waypost.admin.trace_api import trace_routes
         from waypost.admin.upstreams_api import upstream_routes
@@ -110,5 +115,6 @@ class Control:
             *queue_routes(self._queue, self._lanes_of, self._clock.time),
             *trace_routes(self._journal, self._queue),
             *upstream_routes(self._upstreams),
+            *replay_routes(self._journal, self._compass),
         ]
         return AdminServer(Starlette(routes=routes, exception_handlers=ERRORS))

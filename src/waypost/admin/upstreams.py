@@ -8,7 +8,8 @@ from waypost.delivery.candidates import Candidates
 from waypost.observe.record import timestamp
 from waypost.routing.health import Health, State
 from waypost.routing.probing import Certificate, Finding
-from waypost.routing.route import Upstream
+from waypost.routing.route import Pool, Upstream
+from waypost.smtp.address import Address
 
 JsonLine = dict[str, Any]
 
@@ -26,6 +27,7 @@ class Upstreams:
         candidates: Candidates,
         clock: Clock,
         *,
+        pools: Mapping[str, Pool],
         connections: Callable[[], Mapping[str, tuple[int, int]]],
         found: Callable[[], Mapping[str, Finding]],
         certificates: Callable[[], Mapping[str, Certificate]],
@@ -33,6 +35,7 @@ class Upstreams:
         self._upstreams = upstreams
         self._candidates = candidates
         self._clock = clock
+        self._pools = pools
         self._connections = connections
         self._found = found
         self._certificates = certificates
@@ -45,22 +48,46 @@ class Upstreams:
         """One JSON object for each upstream, in the order of the configuration."""
         return [self._row(upstream) for upstream in self._upstreams.values()]
 
+    def order(self, name: str, reverse_path: Address, recipient: Address, account: str | None) -> list[JsonLine] | None:
+        """The upstreams of a pool as a message would find them now, best first; None when there is no such pool.
+
+        What is paused stands at the end, with `tried` false.
+        """
+        pool = self._pools.get(name)
+        if pool is None:
+            return None
+        places = self._candidates.ordering(pool, reverse_path, recipient, account).places
+        rows = [self._place(place.member.upstream, place.reason, tried=True) for place in places]
+        paused = self._candidates.availability.paused
+        held = [member.upstream for member in pool.members if member.upstream.name in paused]
+        if len(held) == len(pool.members):
+            rows = []
+        for upstream in held:
+            pause = paused[upstream.name]
+            since = timestamp(pause.since)
+            rows.append(self._place(upstream, f"paused by {pause.by} since {since}, so it is not tried", tried=False))
+        return rows
+
+    def _place(self, upstream: Upstream, reason: str, *, tried: bool) -> JsonLine:
+        states = self._candidates.quotas.states(upstream)
+        quotas = [f"{state.quota.label}: {state.used} of {state.limit} used" for state in states]
+        return {"upstream": upstream.name, "tried": tried, "reason": reason, "quotas": quotas}
+
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
         """Pauses or resumes; for each name, whether that changed anything."""
-        act = self._candidates.pause if action == "pause" else self._candidates.resume
+        availability = self._candidates.availability
+        act = availability.pause if action == "pause" else availability.resume
         return [{"upstream": name, "changed": act(name, by)} for name in names]
 
     def _row(self, upstream: Upstream) -> JsonLine:
         name, now, monotonic = upstream.name, self._clock.time(), self._clock.monotonic()
-        health = self._candidates.health.get(name) or Health()
+        health = self._candidates.availability.health.get(name) or Health()
         average = self._candidates.standings.average(name)
         busy, idle = self._connections().get(name, (0, 0))
         latency = average.latest
         row: JsonLine = {
             "upstream": name,
-            "address": f"[{upstream.host}]:{upstream.port}"
-            if ":" in upstream.host
-            else f"{upstream.host}:{upstream.port}",
+            "address": upstream.address,
             **self._state(name, health, now, monotonic),
             "busy": busy,
             "idle": idle,
@@ -82,7 +109,7 @@ class Upstreams:
         return row
 
     def _state(self, name: str, health: Health, now: float, monotonic: float) -> JsonLine:
-        pause = self._candidates.paused.get(name)
+        pause = self._candidates.availability.paused.get(name)
         if pause is not None:
             since = timestamp(pause.since) if pause.since else None
             return {"state": "paused", "reason": str(pause), "since": since, "next_trial_at": None}

@@ -38,5 +38,7 @@ class Admin:
 
 
 def listening(host: str, port: int) -> str:
-    """An address as it is written: IPv6 in brackets."""
+    """An address as it is written: IPv6 in brackets, the path of a socket behind `unix:`."""
+    if host.startswith("/"):
+        return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

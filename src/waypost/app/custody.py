@@ -13,6 +13,7 @@ from waypost.admin.upstreams import Upstreams
 from waypost.app.reports import DeliveryReports
 from waypost.app.stores import Stores
 from waypost.clock import Clock
+from waypost.config.compass import compass_of
 from waypost.config.control import control_path
 from waypost.config.settings import Settings
 from waypost.delivery.candidates import Candidates
@@ -70,7 +71,10 @@ class Responsibility:
             settings.notices.per_hour,
             self._lifetime,
             settings.notices.sender,
-            {name: upstream.host for name, upstream in settings.upstreams.items()},
+            {
+                name: settings.hostname if upstream.is_unix else upstream.host
+                for name, upstream in settings.upstreams.items()
+            },
             self._route_of_notice,
             sign,
         )
@@ -138,6 +142,7 @@ class Responsibility:
             lifetime=self._lifetime,
             altered=self._altered,
             upstreams=self._upstreams,
+            compass=compass_of(settings, self._router),
         )
         try:
             control.start()

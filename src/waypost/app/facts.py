@@ -56,7 +56,7 @@ async def gather(
     connections: dict[tuple[str, str], int] = {}
     for name, (busy, idle) in upstreams.counts().items():
         connections[name, "busy"], connections[name, "idle"] = busy, idle
-    health = {name: known.state(monotonic) is State.CLOSED for name, known in candidates.health.items()}
+    health = {name: known.state(monotonic) is State.CLOSED for name, known in candidates.availability.health.items()}
     return Facts(
         sessions={listener.settings.name: listener.sessions for listener in listeners},
         upstream_healthy={name: health.get(name, True) for name in settings.upstreams},

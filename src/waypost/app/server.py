@@ -22,7 +22,8 @@ from waypost.config.settings import Settings
 from waypost.delivery.advice import Advice
 from waypost.delivery.allowances import KIND as ALLOWANCE
 from waypost.delivery.allowances import Allowances
-from waypost.delivery.candidates import SLEEP, Candidates
+from waypost.delivery.availability import SLEEP, Availability
+from waypost.delivery.candidates import Candidates
 from waypost.delivery.desk import Desk
 from waypost.delivery.forming import Former, FormSettings
 from waypost.delivery.indoubt import KIND, Ledger
@@ -82,15 +83,16 @@ class Server:
         )
         quotas = Quotas(self._stores.quotas or self._own_count, self._clock)
         self._plugins = Plugins(settings.plugins, self._clock, self.metrics.plugin_answered)
+        self._availability = Availability(self._clock, self._slept)
+        self._availability.paused.on_change = self._paused
         self._candidates = Candidates(
             *(self._upstreams, self._clock, random.random),
-            on_sleep=self._slept,
+            availability=self._availability,
             quotas=quotas,
             in_flight=self._upstreams.busy,
             advice=Advice(self._plugins, self._maillog),
             former=self._former,
         )
-        self._candidates.paused.on_change = self._paused
         self._watch = Watch(settings, self._candidates, self._upstreams, logins, self.metrics, self._clock)
         self._ledger = Ledger(self._clock, self.spool)
         self._lists = ListKeeper(self._router, self._clock)
@@ -193,7 +195,7 @@ class Server:
         """Another instance has noted something, or an earlier run has."""
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
-        self._candidates.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
+        self._availability.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
         self._own_count.learn(notes)
 
     # -- life
@@ -222,7 +224,8 @@ class Server:
             for host, port in await listener.bind():
                 self.addresses[listener.settings.name] = (host, port)
                 where = listening(host, port)
-                log.info("listening", listener=listener.settings.name, address=where, mode=listener.settings.mode)
+                mode, protocol = listener.settings.mode, "lmtp" if listener.settings.lmtp else "smtp"
+                log.info("listening", listener=listener.settings.name, address=where, mode=mode, protocol=protocol)
         if settings.admin is not None:
             self._admin = Admin(self.readiness, self.metrics.scrape)
             self._admin.start(settings.admin.host, settings.admin.port)
@@ -269,7 +272,7 @@ class Server:
     @property
     def health(self) -> Mapping[str, Health]:
         """What is known of each upstream that was ever tried."""
-        return self._candidates.health
+        return self._availability.health
 
     async def readiness(self) -> Mapping[str, str | None]:
         """What must be right for mail to be taken: by name, why it is not, or None."""

@@ -35,16 +35,19 @@ class Watch:
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._candidates = candidates
+        self._paused = candidates.availability.paused
         self._upstreams = upstreams
         self._clock = clock
         prober = Prober(settings.hostname, logins, clock.time, upstreams)
-        self._probes = Probes(settings.upstreams.values(), prober, candidates, metrics, clock, random.random)
+        self._probes = Probes(
+            settings.upstreams.values(), prober, candidates.availability, metrics, clock, random.random
+        )
         self._expiry = Expiry()
         self._timer: Timer | None = None
         self._read: dict[str, tuple[bytes, Certificate | None]] = {}
         self.desk = Desk(
             *(settings.upstreams, candidates, clock),
+            pools=settings.pools,
             connections=upstreams.counts,
             found=lambda: self._probes.found,
             certificates=self.of_upstreams,
@@ -94,7 +97,7 @@ class Watch:
 
     def paused(self) -> Mapping[str, bool]:
         """Whether each upstream is paused."""
-        return {name: name in self._candidates.paused for name in self._settings.upstreams}
+        return {name: name in self._paused for name in self._settings.upstreams}
 
     def _of_listeners(self) -> list[Shown]:
         shown = []

@@ -127,7 +127,8 @@ def summary(settings: Settings) -> list[str]:
     lines = []
     for listener in settings.listeners:
         tls = "implicit TLS" if listener.implicit_tls else "STARTTLS" if listener.tls else "no TLS"
-        lines.append(f"  listens on {listener.name}: {listener.mode}, {tls}; {_trusts(listener)}")
+        protocol = "LMTP, " if listener.lmtp else ""
+        lines.append(f"  listens on {listener.name}: {protocol}{listener.mode}, {tls}; {_trusts(listener)}")
     for route in settings.routes.routes.values():
         lines.append(f"  route {route.name}: {_route(route)}; {_acceptance(route, settings)}")
     accounts, rules = len(settings.routes.accounts), len(settings.routes.rules)
@@ -143,6 +144,8 @@ def summary(settings: Settings) -> list[str]:
 
 def _trusts(listener: ListenerSettings) -> str:
     """Who may send, in a few words."""
+    if listener.is_unix:
+        return "for those who may open the socket"
     networks = ", ".join(map(str, listener.trusted_networks[:_SHOWN]))
     if len(listener.trusted_networks) > _SHOWN:
         networks += f" and {len(listener.trusted_networks) - _SHOWN} more"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from waypost.admin.unix_socket import connect
 from waypost.commands import FAILED, TEMPORARY, UNREACHABLE, USAGE, add_config_option
+from waypost.net.unix_socket import connect
 
 PATIENCE = 120.0
 """Seconds without a word after which we give up: looking through a million deliveries takes its time."""

@@ -54,5 +54,7 @@ def has_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool
 
 
 def shown_address(host: str, port: int) -> str:
-    """Host and port as they are typed: `127.0.0.1:25`, `[::1]:25`."""
+    """Host and port as they are typed: `127.0.0.1:25`, `[::1]:25`, `unix:/path`."""
+    if host.startswith("/"):
+        return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

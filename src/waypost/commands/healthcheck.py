@@ -7,11 +7,13 @@ import os
 import socket
 import ssl
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command, add_config_option
 from waypost.config.settings import Settings
 from waypost.net.settings import ListenerSettings
+from waypost.net.unix_socket import connect
 
 TIMEOUT = 3.0
 """Seconds for each step: connecting, and waiting for the answer."""
@@ -98,9 +100,9 @@ def _failing(body: bytes) -> str:
 def greet(listener: ListenerSettings) -> tuple[bool, str]:
     """Whether a listener greets with 220, and a line that says why."""
     host = _reachable(listener.host)
-    where = f"{_bracketed(host)}:{listener.port}"
+    where = listener.name if listener.is_unix else f"{_bracketed(host)}:{listener.port}"
     try:
-        with socket.create_connection((host, listener.port), timeout=TIMEOUT) as plain:
+        with _connected(listener, host) as plain:
             stream = _unverified().wrap_socket(plain) if listener.implicit_tls else plain
             with stream, stream.makefile("rb") as lines:
                 greeting = lines.readline(1000).decode("ascii", "backslashreplace").strip()
@@ -110,6 +112,12 @@ def greet(listener: ListenerSettings) -> tuple[bool, str]:
     if greeting.startswith("220"):
         return True, f"ready: {where} greets with 220"
     return False, f"not ready: {where} says {greeting!r}" if greeting else f"not ready: {where} closes at once"
+
+
+def _connected(listener: ListenerSettings, host: str) -> socket.socket:
+    if listener.is_unix:
+        return connect(Path(host), TIMEOUT)
+    return socket.create_connection((host, listener.port), timeout=TIMEOUT)
 
 
 def _unverified() -> ssl.SSLContext:

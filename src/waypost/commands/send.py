@@ -26,6 +26,7 @@ _EXAMPLES = """\
       --from me@example.com --to bob@example.net --subject Hello
   waypost send --server 127.0.0.1:2525 --to bob@example.net --data message.eml
   waypost send --server 127.0.0.1:2525 --to bob@example.net --quit-after rcpt
+  waypost send --server unix:/run/dovecot/lmtp --lmtp --to bob@example.net
 
 The password comes from --password-file, from $SMTP_PASSWORD, or is asked for;
 it is not sent without TLS, unless to this machine or with --tls off.
@@ -44,7 +45,8 @@ def register(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
     )
     add = parser.add_argument
-    add("--server", metavar="HOST:PORT", help="default: the first listener of the configuration")
+    add("--server", metavar="HOST:PORT", help="or unix:/path; default: the first listener of the configuration")
+    add("--lmtp", action="store_true", help="speak LMTP: each recipient is answered (default: as that listener does)")
     add_config_option(parser)
     add("--from", dest="sender", metavar="ADDRESS", help="reverse-path; <> is the null one (default: made up)")
     add("--to", dest="recipients", metavar="ADDRESS", action="append", required=True, help="may be given again")
@@ -132,7 +134,7 @@ def _request(arguments: argparse.Namespace) -> "Request":
     from waypost.commands.send_message import FieldError, compose, fresh_message_id, wire_form
     from waypost.routing.route import UpstreamTls
 
-    host, port, implicit = _server(arguments)
+    host, port, implicit, lmtp = _server(arguments)
     ehlo = arguments.ehlo or _own_name()
     sender = _address(f"waypost@{ehlo}" if arguments.sender is None else arguments.sender, null=True)
     recipients = tuple(_address(text) for text in arguments.recipients)
@@ -173,17 +175,21 @@ def _request(arguments: argparse.Namespace) -> "Request":
         arguments.mechanism,
         arguments.timeout,
         arguments.quit_after,
+        lmtp,
     )
 
 
-def _server(arguments: argparse.Namespace) -> tuple[str, int, bool]:
-    """Host, port, and whether TLS begins with the connection."""
+def _server(arguments: argparse.Namespace) -> tuple[str, int, bool, bool]:
+    """Host, port, and whether TLS begins with the connection, and whether LMTP is spoken."""
+    lmtp = arguments.lmtp
+    if arguments.server is not None and arguments.server.startswith("unix:/"):
+        return arguments.server.removeprefix("unix:"), 0, False, lmtp
     if arguments.server is not None:
         host, colon, port = arguments.server.rpartition(":")
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if not colon or not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
             raise _UsageError(f"--server takes HOST:PORT, such as 127.0.0.1:2525 or [::1]:25, not {arguments.server!r}")
-        return host, int(port), False
+        return host, int(port), False, lmtp
     from waypost.config import smtp_dup
     from waypost.config.environment import CONFIG
     from waypost.config.load import PLACES, load
@@ -193,7 +199,7 @@ def _server(arguments: argparse.Namespace) -> tuple[str, int, bool]:
         raise _UsageError("there is no configuration whose first listener could be used; name a --server HOST:PORT")
     listener = load(arguments.config, os.environ).listeners[0]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(listener.host, listener.host)
-    return host, listener.port, listener.implicit_tls
+    return host, listener.port, listener.implicit_tls, lmtp or listener.lmtp
 
 
 def _own_name() -> str:

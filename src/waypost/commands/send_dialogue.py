@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from waypost.commands import FAILED, FINE, TEMPORARY, UNREACHABLE
+from waypost.commands.foreground import shown_address
 from waypost.commands.send_transcript import Conversation, Line, Report
 from waypost.net.certificates import CertificateError, upstream_context
 from waypost.net.channel_binding import server_end_point
-from waypost.net.connect import ResolveError, connect, resolve
+from waypost.net.connect import ResolveError, connect, connect_unix, resolve
 from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import UpstreamTls
 from waypost.smtp import commands as c
@@ -23,6 +24,7 @@ from waypost.smtp.mechanisms import ClientExchange, Proof, mechanism, order
 from waypost.smtp.parameters import MailParameters
 from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
+from waypost.smtp.verdicts import overall
 
 PHASES = ("greeting", "ehlo", "starttls", "auth", "mail", "rcpt")
 """After which the session may be ended early, in their order."""
@@ -43,6 +45,12 @@ class Request:
     mechanism: str | None = None
     timeout: float = 30
     quit_after: str | None = None
+    lmtp: bool = False
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket."""
+        return self.host.startswith("/")
 
 
 class _Ended(Exception):  # noqa: N818 # it is how a session ends, not always an error
@@ -106,11 +114,14 @@ class Sending:
 
     async def _connect(self) -> None:
         request = self._request
-        where = f"[{request.host}]:{request.port}" if ":" in request.host else f"{request.host}:{request.port}"
+        where = shown_address(request.host, request.port)
         self._talk.say("note", f"connecting to {where}")
         try:
             async with asyncio.timeout(request.timeout):
-                self._talk.stream = await connect(await resolve(request.host, request.port))
+                if request.is_unix:
+                    self._talk.stream = await connect_unix(request.host)
+                else:
+                    self._talk.stream = await connect(await resolve(request.host, request.port))
         except TimeoutError:
             why = f"no connection within {request.timeout:g} s"
         except ResolveError as error:
@@ -118,14 +129,17 @@ class Sending:
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
         else:
-            host, port = self._talk.stream.peer
-            self._talk.say("note", f"connected to {f'[{host}]' if ':' in host else host}:{port}")
+            there = (request.host, 0) if request.is_unix else self._talk.stream.peer
+            self._talk.say("note", f"connected to {shown_address(*there)}")
             return
         self._talk.say("problem", why)
         raise _Ended(UNREACHABLE, f"{where} cannot be reached: {why}")
 
     async def _hello(self) -> None:
         name = self._request.ehlo
+        if self._request.lmtp:
+            await self._must(await self._talk.ask(c.Lhlo(name), "ehlo"), "lhlo")
+            return
         answer = await self._talk.ask(c.Ehlo(name), "ehlo")
         if answer.code in (500, 502, 504):  # RFC 5321 section 3.2
             answer = await self._talk.ask(c.Helo(name), "ehlo")
@@ -149,7 +163,7 @@ class Sending:
 
     async def _start_tls(self) -> None:
         request, stream = self._request, self._talk.connected
-        name = request.tls.server_name or request.host
+        name = request.tls.server_name or (None if request.is_unix else request.host)
         try:
             context = upstream_context(request.tls)
             await stream.start_tls(context, request.timeout, server=False, server_name=name)
@@ -206,7 +220,7 @@ class Sending:
             raise _Ended(FAILED, f"AUTH {names[0]} cannot be used: {error}") from None
 
     def _is_loopback(self) -> bool:
-        return ipaddress.ip_address(self._talk.connected.peer[0].partition("%")[0]).is_loopback
+        return self._request.is_unix or ipaddress.ip_address(self._talk.connected.peer[0].partition("%")[0]).is_loopback
 
     async def _transaction(self) -> None:
         request, offered = self._request, self._talk.engine.extensions
@@ -234,6 +248,12 @@ class Sending:
         if answer.code != 354:
             await self._must(answer, "data")
         answer = await self._talk.send_content(request.content)
+        verdicts = self._talk.engine.verdicts
+        told = () if verdicts is None else verdicts.completed(answer)
+        if told:
+            refused += [each for each in told if not each.is_positive]
+            accepted = [r for r, each in zip(accepted, told, strict=True) if each.is_positive]
+            answer = overall(told)
         await self._must(answer, "content")
         self._talk.report.accepted = accepted
         await self._quit()

@@ -15,11 +15,14 @@ _EXAMPLES = """\
   waypost sink --verbose --http 127.0.0.1:8080   the dialogue, and a page
   waypost sink --fault 'rcpt=550 5.1.1 No such user to:*@nowhere.example'
   waypost sink --fault 'mail=451 4.3.0 first:2' --fault 'data=delay 5'
+  waypost sink --lmtp --listen unix:/tmp/lmtp --fault 'verdict=452 4.2.2 Full'
   waypost sink --fault dot=hang --fault 'quit=close chance:10%'
 
 a fault is PHASE=ACTION CONDITION...
   phases:      connect greeting ehlo starttls auth mail rcpt data content dot
                after-dot (the message is kept, the answer not given) rset quit
+               verdict (dot, for each recipient, where each is answered: with
+               --lmtp, and for clients that say PRDR)
   actions:     CODE [ENHANCED] [TEXT]    this answer instead
                close-after [CODE ...]    an answer, then hang up
                delay SECONDS             a late answer
@@ -49,7 +52,13 @@ def register(subparsers: Subparsers) -> None:
         examples=_EXAMPLES,
     )
     add = parser.add_argument
-    add("--listen", metavar="HOST:PORT", action="append", help="default 127.0.0.1:2525; may be repeated; port 0: any")
+    add(
+        "--listen",
+        metavar="HOST:PORT",
+        action="append",
+        help="or unix:/path; default 127.0.0.1:2525; may be repeated; port 0: any",
+    )
+    add("--lmtp", action="store_true", help="speak LMTP, with an answer for each recipient, in place of SMTP")
     add("--http", metavar="HOST:PORT", help="show the messages over HTTP")
     add("--verbose", action="store_true", help="show every line that is said")
     add("--content", action="store_true", help="show the content of each message below its line")
@@ -66,7 +75,7 @@ def register(subparsers: Subparsers) -> None:
     offers.add_argument("--key", metavar="FILE", help="its key, PEM")
     offers.add_argument("--auth", metavar="USER:PASSWORD", action="append", default=[], help="then AUTH is required")
     offers.add_argument("--size", metavar="SIZE", type=_octets, default=50 * 2**20, help="largest (default: 50M)")
-    for name in ("pipelining", "8bitmime", "smtputf8", "chunking", "dsn"):
+    for name in ("pipelining", "8bitmime", "smtputf8", "chunking", "dsn", "prdr"):
         offers.add_argument(f"--no-{name}", action="store_true", help=f"do not offer {name.upper()}")
     parser.set_defaults(run=_sink)
 
@@ -143,6 +152,8 @@ def _settings(arguments: argparse.Namespace) -> "SinkSettings":
             smtputf8=not arguments.no_smtputf8,
             chunking=not arguments.no_chunking,
             dsn=not arguments.no_dsn,
+            prdr=not arguments.no_prdr,
+            lmtp=arguments.lmtp,
         ),
         tls=tls,
         implicit_tls=arguments.tls == "implicit",
@@ -154,6 +165,8 @@ def _settings(arguments: argparse.Namespace) -> "SinkSettings":
 
 
 def _address(option: str, text: str) -> tuple[str, int]:
+    if option == "--listen" and text.startswith("unix:/"):
+        return text.removeprefix("unix:"), 0
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not host or not (port.isascii() and port.isdecimal() and int(port) < 65536):

@@ -121,7 +121,7 @@ def summary_line(upstream: Upstream, finding: Finding) -> str:
 
 def address_of(upstream: Upstream) -> str:
     """Host and port, as they are written."""
-    return f"[{upstream.host}]:{upstream.port}" if ":" in upstream.host else f"{upstream.host}:{upstream.port}"
+    return upstream.address
 
 
 def as_row(upstream: Upstream, finding: Finding) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from waypost.config.errors import Origin, Path
 from waypost.config.fields import Section
 from waypost.config.logins import login_of
+from waypost.config.preset import preset
 from waypost.config.rules import rule_of
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.schema_accounts import AccountLimits, AccountSection
@@ -18,6 +19,7 @@ from waypost.config.schema_sending import (
     UpstreamSection,
     UpstreamTimeouts,
 )
+from waypost.config.schema_tls import ListenerTls, TlsSection
 from waypost.config.settings import (
     AdminSettings,
     DkimSettings,
@@ -32,6 +34,7 @@ from waypost.mail.address_map import AddressMap
 from waypost.mail.rewrite import Rewrite
 from waypost.net.settings import AccountsFile, Limits, ListenerSettings, LoginLimits, ServerTls, SessionTimeouts
 from waypost.routing.address_list import AddressList
+from waypost.routing.classify import BUILT_IN, ReplyRules
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
 from waypost.routing.route import (
@@ -69,7 +72,12 @@ def build(
 ) -> Settings:
     """The settings. `model` has passed every check; `origin` tells where a rule stands, `lists` what is in files."""
     upstreams = {
-        name: _upstream(name, section, None if section.auth is None else login_of(name, section.auth, secrets))
+        name: _upstream(
+            name,
+            section,
+            None if section.auth is None else login_of(name, section.auth, secrets),
+            _replies(name, section, model),
+        )
         for name, section in model.upstreams.items()
     }
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
@@ -128,21 +136,24 @@ def _allowances(section: AccountLimits) -> tuple[Allowance, ...]:
 
 
 def _listener(section: ListenerSection, model: Configuration) -> ListenerSettings:
-    tls = None
-    if section.tls.certificate is not None and section.tls.key is not None:
-        tls = ServerTls(section.tls.certificate, section.tls.key)
-    elif model.tls is not None and section.tls.mode != "off":
-        tls = ServerTls(model.tls.certificate, model.tls.key)
+    tls, own = None, section.tls
+    if own.certificate is not None and own.key is not None:
+        tls = ServerTls(own.certificate, own.key, minimum=own.minimum, by_name=_by_name(own))
+    elif model.tls is not None and own.mode != "off":
+        tls = ServerTls(model.tls.certificate, model.tls.key, minimum=own.minimum, by_name=_by_name(model.tls))
     if tls is not None and section.client_certificates is not None:
         tls = replace(
             tls, client_ca=section.client_certificates.ca_file, client_required=section.client_certificates.required
         )
-    trusted = section.trusted_networks or (LOOPBACK if section.mode == "relay" else ())
+    is_open = section.mode == "relay" and not section.address.is_unix
+    trusted = section.trusted_networks or (LOOPBACK if is_open else ())
     return ListenerSettings(
         name=section.address.text,
         host=section.address.host,
         port=section.address.port,
         mode=section.mode,
+        lmtp=section.protocol == "lmtp",
+        socket_mode=section.socket_mode,
         tls=tls,
         implicit_tls=section.tls.mode == "implicit",
         trusted_networks=trusted,
@@ -153,6 +164,10 @@ def _listener(section: ListenerSection, model: Configuration) -> ListenerSetting
         limits=_over(_same_named(Limits(), model.limits), section.limits),
         timeouts=_over(_same_named(SessionTimeouts(), model.timeouts), section.timeouts),
     )
+
+
+def _by_name(section: TlsSection | ListenerTls) -> tuple[tuple[str, str], ...]:
+    return tuple((further.certificate, further.key) for further in section.by_name)
 
 
 def _peers(peers: Sequence[Network | str], trusted: Sequence[Network]) -> tuple[Network, ...]:
@@ -171,13 +186,31 @@ def _over(value: V, section: Section) -> V:
     return replace(value, **{name: setting for name, setting in own.items() if setting is not None})
 
 
-def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstream:
+def _replies(name: str, section: UpstreamSection, model: Configuration) -> ReplyRules:
+    """The upstream's own rules, then the common ones, then those of its preset."""
+    known = 0 if section.preset is None else len(preset(section.preset).replies)
+    rules = [reply.rule(f"upstreams.{name}.replies[{index}]") for index, reply in enumerate(section.replies)]
+    common = [reply.rule(f"replies[{index}]") for index, reply in enumerate(model.replies)]
+    rules[len(rules) - known : len(rules) - known] = common
+    return ReplyRules(rules) if rules else BUILT_IN
+
+
+def _upstream(name: str, section: UpstreamSection, login: Login | None, replies: ReplyRules) -> Upstream:
     tls = section.tls
     return Upstream(
         name=name,
         host=section.address.host,
         port=section.address.port,
-        tls=UpstreamTls(tls.mode, tls.verify, tls.ca_file, tls.fingerprint, tls.server_name),
+        tls=UpstreamTls(
+            tls.mode,
+            tls.verify,
+            tls.ca_file,
+            tls.fingerprint,
+            tls.server_name,
+            tls.minimum,
+            tls.certificate,
+            tls.key,
+        ),
         credentials=login,
         allow_plaintext_auth=section.allow_plaintext_auth,
         max_connections=section.connections,
@@ -192,6 +225,8 @@ def _upstream(name: str, section: UpstreamSection, login: Login | None) -> Upstr
         quotas=_quotas(section),
         senders=section.senders,
         cost=section.cost,
+        lmtp=section.protocol == "lmtp",
+        replies=replies,
         probe=section.probe.value,
     )
 

@@ -12,6 +12,7 @@ from waypost.config import (
     check_logins,
     check_plugins,
     check_quotas,
+    check_replies,
     check_rewrite,
     check_rules,
     check_unused,
@@ -66,6 +67,7 @@ def check(validated: Validated[Configuration], tree: Tree, hostname: str) -> tup
     secrets |= check_dkim.check(model, report)
     check_unused.check(model, report)
     check_quotas.check(model, report)
+    check_replies.check(model, report)
     check_plugins.check(model, report)
     return report, secrets
 
@@ -128,7 +130,7 @@ def _check_everything_has_a_route(model: Configuration, report: Report) -> None:
     open_to_networks = [
         check_listeners.called(index, model, report)
         for index, listener in enumerate(model.listeners)
-        if listener.mode == "relay" or listener.trusted_networks
+        if listener.mode == "relay" or listener.trusted_networks or listener.address.is_unix
     ]
     if without:
         whose = without[0]

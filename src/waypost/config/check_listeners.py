@@ -1,21 +1,18 @@
 """Checks of listeners, accounts and certificates: who may send, and whether anybody can."""
 
 import ipaddress
-import ssl
-import time
 from collections.abc import Sequence
 
+from waypost.config.check_certificates import check_by_name, check_pair
+from waypost.config.endpoints import is_loopback
 from waypost.config.environment import read_secret
 from waypost.config.errors import Path, WrongValueError
 from waypost.config.report import Report
 from waypost.config.schema import Configuration, ListenerSection
 from waypost.config.trust import everybody, wide
-from waypost.config.values import TRUSTED, is_loopback
-from waypost.net.x509 import certificate_in
+from waypost.config.values import TRUSTED
 from waypost.routing.route import Network
 from waypost.smtp.sasl import Secret
-
-_SOON = 14  # days
 
 
 def check(model: Configuration, report: Report) -> None:
@@ -24,9 +21,11 @@ def check(model: Configuration, report: Report) -> None:
     if model.tls is not None:
         pairs.add((model.tls.certificate, model.tls.key))
         check_pair(("tls",), model.tls.certificate, model.tls.key, report)
+        check_by_name(("tls", "by_name"), model.tls.by_name, report)
     for index, listener in enumerate(model.listeners):
         _check_address(index, model, report)
         _check_tls(index, listener, model, report, pairs)
+        _check_protocol(index, listener, report)
         _check_trust(index, listener, report)
         _check_peers(("listeners", index, "proxy_protocol"), listener, listener.proxy_protocol, report)
         _check_peers(("listeners", index, "xclient"), listener, listener.xclient, report)
@@ -59,12 +58,37 @@ def _check_address(index: int, model: Configuration, report: Report) -> None:
         other = earlier.address
         if report.is_lost("listeners", number, "address"):
             continue
-        if address.text == other.text or (address.port == other.port != 0 and overlap(address.host, other.host)):
-            report.problem(path, f"{address} is taken by another listener, {other}", "give one of them another port")
+        if address.is_unix or other.is_unix:
+            same = address.host == other.host
+        else:
+            same = address.port == other.port != 0 and overlap(address.host, other.host)
+        if same or address.text == other.text:
+            other_place = "path" if address.is_unix else "port"
+            text = f"{address} is taken by another listener, {other}"
+            report.problem(path, text, f"give one of them another {other_place}")
             break
     admin = model.admin.address if model.admin else None
     if admin is not None and admin.port == address.port != 0 and overlap(admin.host, address.host):
         report.problem(("admin", "address"), f"{admin} is taken by the listener {address}", "use another port")
+
+
+def _check_protocol(index: int, listener: ListenerSection, report: Report) -> None:
+    here: Path = ("listeners", index)
+    if report.is_lost(*here, "address"):
+        return
+    address = listener.address
+    if listener.protocol == "lmtp" and address.port == 25:
+        text = "LMTP must not be on port 25, where servers expect SMTP (RFC 2033 section 5)"
+        report.warn((*here, "address"), text, "use another port, like 24, or `unix:/path`")
+    if not address.is_unix:
+        if listener.socket_mode != ListenerSection.model_fields["socket_mode"].default:
+            text = f"means nothing to {address}, which is not a unix socket"
+            report.problem((*here, "socket_mode"), text, "leave it out, or listen on `unix:/path`")
+        return
+    for key in ("trusted_networks", "proxy_protocol", "xclient", "allow_open_relay"):
+        if getattr(listener, key):
+            text = "means nothing to a unix socket: whoever may open its file may send"
+            report.problem((*here, key), text, "leave it out; `socket_mode` decides who may open it")
 
 
 def overlap(one: str, other: str) -> bool:
@@ -89,6 +113,10 @@ def _check_tls(
 ) -> None:
     here: Path = ("listeners", index, "tls")
     own = listener.tls
+    _check_minimum(index, listener, model, report)
+    if own.by_name and own.certificate is None and own.key is None and not report.is_lost(*here):
+        text = "has no effect without a `certificate` and `key` for everybody else"
+        report.problem((*here, "by_name"), text, "set them here, or move it to `tls`")
     if (own.certificate is None) != (own.key is None):
         missing = "key" if own.key is None else "certificate"
         if not report.is_lost(*here):
@@ -99,6 +127,7 @@ def _check_tls(
         if (own.certificate, own.key) not in pairs:
             pairs.add((own.certificate, own.key))
             check_pair(here, own.certificate, own.key, report)
+        check_by_name((*here, "by_name"), own.by_name, report)
     elif model.tls is None and own.mode in ("starttls", "implicit"):
         if report.given("tls") or report.is_lost(*here):
             return  # what there is of a certificate has a mistake, which has been said
@@ -106,46 +135,28 @@ def _check_tls(
         report.problem(here, f"{word} needs a certificate", "set `tls` with `certificate` and `key`")
 
 
-def check_pair(here: Path, certificate: str, key: str, report: Report) -> None:
-    """Reports a certificate and key that cannot be read or do not belong together."""
-    readable = True
-    for name, file in (("certificate", certificate), ("key", key)):
-        if report.is_lost(*here, name):
-            readable = False
-            continue
-        try:
-            with open(file, "rb"):
-                pass
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            report.problem((*here, name), f"cannot read {file}: {why}")
-            readable = False
-    if not readable:
+def _check_minimum(index: int, listener: ListenerSection, model: Configuration, report: Report) -> None:
+    here: Path = ("listeners", index, "tls", "minimum")
+    minimum = listener.tls.minimum
+    if report.is_lost(*here[:-1]):
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks the terminal
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            report.problem((*here, "key"), f"{key} is not the key of {certificate}")
-        else:
-            advice = "both must be PEM files, and the key must have no password"
-            report.problem(here, f"cannot use {certificate} with {key}", advice)
-        return
-    shown, now = certificate_in(certificate), time.time()
-    left = None if shown is None else shown.days_left(now)
-    if left is not None and left < 0:
+    if listener.tls.mode == "off" and report.given(*here):
+        report.problem(here, "means nothing where TLS is off", "leave it out, or change `mode`")
+    elif minimum in ("1.0", "1.1"):
         report.warn(
-            (*here, "certificate"), f"{certificate} has ended, {-left} days ago", "clients will refuse it; renew it"
+            here,
+            f"OLD TLS: {called(index, model, report)} takes TLS {minimum}, with ciphers that can be broken, so "
+            "passwords and mail may be read on the way",
+            "keep this listener to old devices in a network of their own, and take it away with the last of them",
         )
-    elif left is not None and left < _SOON:
-        report.warn((*here, "certificate"), f"{certificate} ends in {left} days", "renew it; the files are read again")
 
 
 def _check_trust(index: int, listener: ListenerSection, report: Report) -> None:
     here: Path = ("listeners", index)
     trusted: Path = (*here, "trusted_networks")
     own = "name the networks of your own clients"
+    if listener.address.is_unix:
+        return
     all_of_it, much_of_it = everybody(listener.trusted_networks), wide(listener.trusted_networks)
     if all_of_it and listener.allow_open_relay:
         text = "OPEN RELAY: this listener takes mail from everybody for everybody (`allow_open_relay` is set)"
@@ -190,7 +201,7 @@ def _check_access(index: int, listener: ListenerSection, model: Configuration, r
                 (*here, "allow_plaintext_auth"), "means nothing to a relay listener, where nobody authenticates"
             )
         return
-    if listener.trusted_networks or report.is_lost(*here, "trusted_networks"):
+    if listener.trusted_networks or listener.address.is_unix or report.is_lost(*here, "trusted_networks"):
         return
     if report.is_absent("accounts"):
         return

@@ -9,7 +9,8 @@ from waypost.config.logins import auth_path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.schema_login import Auth, OAuthSection
-from waypost.smtp.mechanisms import NO_DELEGATE, WITH_PASSWORD, WITH_TOKEN
+from waypost.config.schema_sending import UpstreamSection
+from waypost.smtp.mechanisms import NO_DELEGATE, WITH_CERTIFICATE, WITH_PASSWORD, WITH_TOKEN
 from waypost.smtp.sasl import Secret
 
 
@@ -20,6 +21,11 @@ def check(model: Configuration, report: Report) -> dict[Path, Secret]:
         if upstream.auth is None:
             continue
         here = auth_path(name)
+        if upstream.auth.mechanism == WITH_CERTIFICATE:
+            _check_certificate(name, upstream, report)
+            continue
+        if upstream.auth.username is None and not report.is_lost(*here):
+            report.problem((*here, "username"), "is required")
         if upstream.auth.oauth2 is not None:
             _check_oauth2(name, (*here, "oauth2"), upstream.auth.oauth2, report, found)
         _check_password(here, upstream.auth, report, found)
@@ -28,6 +34,17 @@ def check(model: Configuration, report: Report) -> dict[Path, Secret]:
             text = "would never be used: it is bound to TLS, which is off"
             report.problem((*here, "mechanism"), text, "set `tls: starttls`")
     return found
+
+
+def _check_certificate(name: str, upstream: UpstreamSection, report: Report) -> None:
+    """The certificate says who we are: it must be there, and nothing else is needed."""
+    here = auth_path(name)
+    for key in ("username", "password", "password_file", "oauth2"):
+        if report.given(*here, key):
+            report.problem((*here, key), f"means nothing to {WITH_CERTIFICATE}", "leave it out")
+    if upstream.tls.certificate is None and not report.is_lost("upstreams", name, "tls"):
+        text = f"{WITH_CERTIFICATE} takes the certificate that is shown, and there is none"
+        report.problem((*here, "mechanism"), text, "set `tls` with `certificate` and `key`")
 
 
 def _check_password(here: Path, auth: Auth, report: Report, found: dict[Path, Secret]) -> None:

@@ -3,11 +3,13 @@
 import ipaddress
 import ssl
 
+from waypost.config.check_certificates import check_pair
+from waypost.config.endpoints import Endpoint
 from waypost.config.errors import Path
 from waypost.config.report import Report
 from waypost.config.schema import Configuration
 from waypost.config.schema_sending import UpstreamSection
-from waypost.config.values import Endpoint
+from waypost.config.schema_tls import UpstreamTls
 
 _LOOPBACK = "loopback"
 _SHORTEST_INTERVAL = 5.0  # seconds between probes
@@ -20,12 +22,30 @@ def check(model: Configuration, report: Report, hostname: str) -> None:
         _check_loop(name, upstream.address, model, report, hostname)
         _check_tls(name, upstream, report)
         _check_probe(name, upstream, report)
+        if upstream.address.is_unix:
+            _check_unix(name, upstream, report)
+
+
+def _check_unix(name: str, upstream: UpstreamSection, report: Report) -> None:
+    here: Path = ("upstreams", name)
+    if upstream.client_address in ("proxy-v1", "proxy-v2"):
+        text = "a PROXY header is not said on a unix socket"
+        report.problem((*here, "client_address"), text, "use `xclient` or `xforward`, or an address with a port")
+    tls = upstream.tls
+    verifies = tls.mode in ("starttls", "implicit") and tls.verify and not tls.fingerprint
+    if verifies and tls.server_name is None and not report.is_lost(*here, "tls"):
+        text = "there is no host whose name the certificate could have"
+        report.problem((*here, "tls"), text, "set `server_name`, or `tls: off`: a unix socket stays on this machine")
 
 
 def _check_loop(name: str, address: Endpoint, model: Configuration, report: Report, hostname: str) -> None:
     for listener in model.listeners:
         ours = listener.address  # a stand-in has port 0, where no upstream is
-        if ours.port == address.port and _reaches(address.host, ours.host, hostname):
+        if address.is_unix or ours.is_unix:
+            same = address.host == ours.host
+        else:
+            same = ours.port == address.port and _reaches(address.host, ours.host, hostname)
+        if same:
             report.problem(
                 ("upstreams", name, "address"),
                 f"{address} is our own listener {ours}: mail would go round in circles",
@@ -44,6 +64,8 @@ def _reaches(target: str, bound: str, hostname: str) -> bool:
 
 def _canonical(host: str, hostname: str) -> str:
     """One form for all names of this machine that can be known without asking the network."""
+    if host.startswith("/"):  # a unix socket
+        return _LOOPBACK
     name = host.lower().rstrip(".")
     if name in ("", "localhost", "localhost.localdomain", "ip6-localhost", hostname.lower().rstrip(".")):
         return _LOOPBACK
@@ -99,6 +121,7 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
                     f"means nothing to the mode {tls.mode}, which verifies nothing",
                     "use `mode: starttls`",
                 )
+    _check_versions_and_certificate(here, tls, report)
     if tls.mode == "off" and upstream.auth is not None and not upstream.allow_plaintext_auth:
         report.problem(
             ("upstreams", name, "auth"),
@@ -123,3 +146,21 @@ def _check_tls(name: str, upstream: UpstreamSection, report: Report) -> None:
             report.problem((*here, "ca_file"), f"cannot use {tls.ca_file}: it has no certificate in PEM form")
         except OSError as error:
             report.problem((*here, "ca_file"), f"cannot read {tls.ca_file}: {error.strerror}")
+
+
+def _check_versions_and_certificate(here: Path, tls: UpstreamTls, report: Report) -> None:
+    if report.is_lost(*here):
+        return
+    if tls.mode == "off":
+        for key in ("minimum", "certificate", "key", "server_name"):
+            if report.given(*here, key):
+                report.problem((*here, key), "means nothing where TLS is off", "leave it out, or change `mode`")
+        return
+    if tls.minimum in ("1.0", "1.1"):
+        text = f"OLD TLS: {tls.minimum} and its ciphers can be broken, so passwords and mail may be read on the way"
+        report.warn((*here, "minimum"), text, "leave it out as soon as the server knows TLS 1.2")
+    if (tls.certificate is None) != (tls.key is None):
+        missing = "key" if tls.key is None else "certificate"
+        report.problem(here, f"has no {missing}", "certificate and key belong together")
+    elif tls.certificate is not None and tls.key is not None:
+        check_pair(here, tls.certificate, tls.key, report)

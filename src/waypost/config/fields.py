@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from waypost.config import database, values
+from waypost.config import database, endpoints, values
 from waypost.config.errors import WrongValueError, nearest
 from waypost.routing.route import Network as NetworkValue
 from waypost.smtp.address import Address
@@ -196,10 +196,28 @@ Spread = Annotated[
     float, _read(values.spread), _write(values.share_text), WithJsonSchema(_SHARE_SCHEMA), Words("share")
 ]
 BoundAddress = Annotated[
-    values.Endpoint, _read(values.bound_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
+    endpoints.Endpoint,
+    _read(endpoints.bound_address),
+    _write(str),
+    WithJsonSchema(_STRING),
+    Words("host:port or `unix:/path`"),
+]
+TcpAddress = Annotated[
+    endpoints.Endpoint, _read(endpoints.tcp_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
+]
+Permissions = Annotated[
+    int,
+    _read(values.permissions),
+    _write(values.permissions_text),
+    WithJsonSchema({"type": "string", "pattern": "^0?[0-7]{3}$"}),
+    Words("octal number"),
 ]
 UpstreamAddress = Annotated[
-    values.Endpoint, _read(values.upstream_address), _write(str), WithJsonSchema(_STRING), Words("host:port")
+    endpoints.Endpoint,
+    _read(endpoints.upstream_address),
+    _write(str),
+    WithJsonSchema(_STRING),
+    Words("host:port or `unix:/path`"),
 ]
 Network = Annotated[NetworkValue, _read(values.network), _write(str), WithJsonSchema(_STRING), Words("network")]
 Peers = Annotated[

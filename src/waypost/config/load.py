@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
-from waypost.config import ancestors, environment, smtp_dup, smtpmux
+from waypost.config import ancestors, environment, preset_fill, smtp_dup, smtpmux
 from waypost.config.ancestors import Format
 from waypost.config.build import build
 from waypost.config.check import check
@@ -67,6 +67,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     for name, value in (overrides or {}).items():
         if not environment.put(tree, tuple(name.split(".")), value, FLAG):
             problems.append(Problem(str(FLAG), name, "cannot be used: the file has no mapping where it belongs"))
+    problems += preset_fill.fill(tree)
     if kind == "smtpmux":
         warnings.append(smtpmux.settle_acceptance(tree, *lasting_folder(tree, environ)))
     validated = validate(Configuration, tree)

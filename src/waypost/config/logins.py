@@ -7,6 +7,7 @@ from waypost.config.errors import Path
 from waypost.config.oauth import DEFAULT_TENANT, PROVIDERS
 from waypost.config.schema_login import Auth, OAuthSection
 from waypost.routing.login import Login, OAuth2
+from waypost.smtp.mechanisms import WITH_CERTIFICATE
 from waypost.smtp.sasl import Secret
 
 
@@ -17,7 +18,9 @@ def auth_path(name: str, *more: str) -> Path:
 
 def login_of(name: str, auth: Auth, secrets: Mapping[Path, Secret]) -> Login:
     """How to authenticate with the upstream `name`; `secrets` by their paths. The section has passed every check."""
-    login = Login(auth.username, authorize_as=auth.authorize_as, mechanism=auth.mechanism)
+    login = Login(auth.username or "", authorize_as=auth.authorize_as, mechanism=auth.mechanism)
+    if auth.mechanism == WITH_CERTIFICATE:
+        return login
     if auth.oauth2 is None:
         return replace(login, password=secrets[auth_path(name, "password")])
     here = auth_path(name, "oauth2")

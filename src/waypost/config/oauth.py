@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from waypost.config.endpoints import is_loopback
 from waypost.config.errors import WrongValueError
-from waypost.config.values import is_loopback, line
+from waypost.config.values import line
 
 ProviderName = Literal["google", "microsoft"]
 

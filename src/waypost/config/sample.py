@@ -34,7 +34,8 @@ accounts:
     # may_send_as: ["*@example.com"]
 
 upstreams:
-  # Servers that take mail from us.
+  # Servers that take mail from us. Of many providers the rest is known: `preset: gmail` and `auth` are enough
+  # (docs/presets.md).
   first:
     address: smtp.example.com:587
     tls: starttls            # or implicit (port 465), opportunistic, off

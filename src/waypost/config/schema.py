@@ -20,10 +20,12 @@ from waypost.config.fields import (
     Name,
     Network,
     Peers,
+    Permissions,
     Section,
     Short,
     Size,
     StandIn,
+    TcpAddress,
     Words,
     listed,
     one_of,
@@ -32,14 +34,17 @@ from waypost.config.fields import (
 )
 from waypost.config.schema_accounts import AccountSection, AccountsFileSection, ClientCertificates, MechanismField
 from waypost.config.schema_plugins import PluginSection
+from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import DkimSection
 from waypost.config.schema_rules import RuleSection
-from waypost.config.schema_sending import PoolSection, RouteSection, UpstreamSection
+from waypost.config.schema_sending import PoolSection, ProtocolField, RouteSection, UpstreamSection
+from waypost.config.schema_tls import ListenerTls, TlsSection
 from waypost.config.settings import JournalSettings, LogSettings, NoticeSettings, Settings, SpoolSettings
-from waypost.net.settings import Limits, LoginLimits, SessionTimeouts
+from waypost.net.settings import Limits, ListenerSettings, LoginLimits, SessionTimeouts
 from waypost.routing.route import Routes
 
 _LIMITS = Limits()
+_LISTENER = ListenerSettings("", "", 0, "relay")
 _LOGIN = LoginLimits()
 _TIMEOUTS = SessionTimeouts()
 _LOG = LogSettings()
@@ -47,32 +52,6 @@ _SPOOL = SpoolSettings()
 _JOURNAL = JournalSettings()
 _NOTICES = NoticeSettings()
 _SETTINGS = Settings("", (), Routes((), {}, {}), {}, {}, spool=None, admin=None)
-
-
-class TlsSection(Section):
-    """The certificate that listeners show. Both files are read again when they change."""
-
-    certificate: Annotated[File, StandIn("unknown")] = Field(
-        description="PEM file with the certificate, followed by its chain."
-    )
-    key: Annotated[File, StandIn("unknown")] = Field(description="PEM file with the private key, without a password.")
-
-
-class ListenerTls(Section):
-    """How one listener speaks TLS."""
-
-    mode: Annotated[
-        Literal["auto", "starttls", "implicit", "off"],
-        one_of("auto", "starttls", "implicit", "off"),
-        WithJsonSchema({"type": "string", "enum": ["auto", "starttls", "implicit", "off"]}),
-        Words("`auto` or `starttls` or `implicit` or `off`"),
-    ] = Field(
-        "auto",
-        description="`starttls` offers it and needs a certificate; `auto` offers it where there is one; `implicit` "
-        "begins with TLS; `off` has none.",
-    )
-    certificate: File | None = Field(None, description="As `tls.certificate`, for this listener only.")
-    key: File | None = Field(None, description="As `tls.key`, for this listener only.")
 
 
 class ListenerLimits(Section):
@@ -99,7 +78,18 @@ class ListenerSection(Section):
 
     address: Annotated[BoundAddress, StandIn(":0")] = Field(
         description="`host:port`. Without a host (`:2525`) it is every interface; IPv6 stands in brackets, "
-        "`[::1]:2525`, and `[::]:2525` is IPv6 only. It is also the listener's name."
+        "`[::1]:2525`, and `[::]:2525` is IPv6 only. Or `unix:/path` for a socket on this machine: whoever may open "
+        "its file (`socket_mode`) may send, like a client in a trusted network. It is also the listener's name."
+    )
+    protocol: ProtocolField = Field(
+        "smtp",
+        description="`smtp`; or `lmtp` (RFC 2033), in which the client is answered for each recipient once it has sent "
+        "the content. Not on port 25.",
+    )
+    socket_mode: Permissions = Field(
+        _LISTENER.socket_mode,
+        description="Permissions of the socket's file, for `unix:/path`. The folder must be there, and its permissions "
+        "count too.",
     )
     mode: Annotated[
         Literal["submission", "relay"],
@@ -204,7 +194,7 @@ class NotificationsSection(Section):
 class AdminSection(Section):
     """The HTTP address for `/livez`, `/readyz` and `/metrics`."""
 
-    address: BoundAddress = Field(description="`host:port` to listen on, for example `127.0.0.1:8025`.")
+    address: TcpAddress = Field(description="`host:port` to listen on, for example `127.0.0.1:8025`.")
 
 
 class LogSection(Section):
@@ -288,6 +278,11 @@ class Configuration(Section):
         None, description="More accounts, in a file that other programs write. It is read again when it changes."
     )
     upstreams: dict[Name, UpstreamSection] = Field({}, description="The SMTP servers to which mail is handed, by name.")
+    replies: tuple[ReplySection, ...] = Field(
+        (),
+        description="What refusals of upstreams mean, where the rules that are built in, or those of a `preset`, do "
+        "not know or are wrong. An upstream can have `replies` of its own, which come before these.",
+    )
     pools: dict[Name, PoolSection] = Field({}, description="Several upstreams under one name.")
     plugins: dict[Name, PluginSection] = Field(
         {}, description="Programs and functions that choose among the upstreams of a pool, by name."

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from waypost.config.fields import Duration, File, Password, Section, StandIn, Text, Words, choice, one_of, scalar_text
 from waypost.config.oauth import ProviderName, endpoint_url
 from waypost.routing.login import Grant, OAuth2
-from waypost.smtp.mechanisms import CLIENT_MECHANISMS, WITH_PASSWORD, WITH_TOKEN
+from waypost.smtp.mechanisms import CLIENT_MECHANISMS, WITH_CERTIFICATE, WITH_PASSWORD, WITH_TOKEN
 
 _OAUTH2 = OAuth2("", "")
 
@@ -25,8 +25,9 @@ EndpointUrl = Annotated[
 ]
 ProviderField = Annotated[ProviderName, *choice("google", "microsoft")]
 GrantField = Annotated[Grant, *choice("refresh_token", "client_credentials")]
+_MECHANISMS = (*CLIENT_MECHANISMS, WITH_CERTIFICATE)
 MechanismField = Annotated[
-    str, one_of(*CLIENT_MECHANISMS), WithJsonSchema({"type": "string", "enum": list(CLIENT_MECHANISMS)}), Words("name")
+    str, one_of(*_MECHANISMS), WithJsonSchema({"type": "string", "enum": list(_MECHANISMS)}), Words("name")
 ]
 
 
@@ -67,10 +68,12 @@ class OAuthSection(Section):
 
 
 class Auth(Section):
-    """Credentials for an upstream: one of `password`, `password_file` and `oauth2`."""
+    """Credentials for an upstream: one of `password`, `password_file` and `oauth2`, or a certificate."""
 
-    username: Annotated[Text, StandIn("unknown")] = Field(
-        description="The user name. For a shared mailbox: that of the delegate."
+    username: Text | None = Field(
+        None,
+        description="The user name. For a shared mailbox: that of the delegate. Required, except for `EXTERNAL` and "
+        "where a `preset` knows it.",
     )
     password: Password | None = Field(None, description="The password.")
     password_file: File | None = Field(
@@ -86,5 +89,6 @@ class Auth(Section):
         None,
         description=f"The only mechanism to use. Not set: the best that is offered. With a password that is "
         f"{_listed(WITH_PASSWORD)}; `CRAM-MD5` comes before `PLAIN` where TLS is not verified, or not used. With "
-        f"`oauth2`: {_listed(WITH_TOKEN)}.",
+        f"`oauth2`: {_listed(WITH_TOKEN)}. `{WITH_CERTIFICATE}` is used only when it is set here: who we are is what "
+        "`tls.certificate` says.",
     )

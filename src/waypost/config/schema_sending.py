@@ -1,8 +1,8 @@
 """The schema of where mail goes: upstreams, pools, routes and rules. The descriptions are the manual."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from waypost.config import values
 from waypost.config.errors import WrongValueError
@@ -12,10 +12,7 @@ from waypost.config.fields import (
     Count,
     Duration,
     DurationOrOff,
-    File,
-    Fingerprint,
     Flag,
-    HostName,
     Name,
     Rate,
     Reference,
@@ -24,15 +21,19 @@ from waypost.config.fields import (
     Short,
     Spread,
     StandIn,
+    Text,
     UpstreamAddress,
     choice,
     listed,
     one_word,
 )
+from waypost.config.preset import preset_names
 from waypost.config.schema_login import Auth
 from waypost.config.schema_probe import ProbeSection
 from waypost.config.schema_quota import QuotaSection, WarmUpSection, quota_parts
+from waypost.config.schema_replies import ReplySection
 from waypost.config.schema_rewrite import Rewriting
+from waypost.config.schema_tls import UpstreamTls
 from waypost.routing.route import (
     BACKGROUND,
     Acceptance,
@@ -44,7 +45,6 @@ from waypost.routing.route import (
     StickyBy,
     StrategyName,
     Timeouts,
-    TlsMode,
     Upstream,
 )
 
@@ -54,33 +54,12 @@ _BACKOFF = Backoff()
 _ROUTE = Route(name="", primary=Pool(name="", members=()))
 
 
-TlsModeField = Annotated[TlsMode, *choice("opportunistic", "starttls", "implicit", "off")]
 StrategyField = Annotated[StrategyName, *choice(*get_args(StrategyName))]
 StickyField = Annotated[StickyBy, *choice(*get_args(StickyBy))]
 InDoubtField = Annotated[InDoubtPolicy, *choice("tempfail", "retry-same", "failover", "assume-sent")]
 AcceptanceField = Annotated[Acceptance, *choice("pass", "hybrid", "spool")]
+ProtocolField = Annotated[Literal["smtp", "lmtp"], *choice("smtp", "lmtp")]
 ClientAddressField = Annotated[ClientAddress, *choice("proxy-v1", "proxy-v2", "xclient", "xforward")]
-
-
-class UpstreamTls(Section):
-    """How to speak TLS to an upstream. One word, the mode, is enough in most cases."""
-
-    mode: TlsModeField = Field(
-        "opportunistic",
-        description="`opportunistic` takes STARTTLS when it is offered and verifies nothing; `starttls` insists on it, "
-        "`implicit` begins with TLS (port 465), and both verify the certificate; `off` never uses TLS.",
-    )
-    verify: Flag = Field(True, description="Whether `starttls` and `implicit` verify the certificate's chain and name.")
-    ca_file: File | None = Field(
-        None, description="PEM file with the certificate authorities to trust, instead of the system's."
-    )
-    fingerprint: Annotated[tuple[Fingerprint, ...], listed("SHA-256 fingerprint")] = Field(
-        (),
-        description="SHA-256 of the certificate in hexadecimal, or several. It takes the place of chain and name.",
-    )
-    server_name: HostName | None = Field(
-        None, description="The name to ask for and to verify, when it is not the host of `address`."
-    )
 
 
 PHASES = ("connect", "greeting", "command", "data", "block", "dot")
@@ -126,11 +105,38 @@ class BackgroundTimeouts(Section):
     dot: Duration = Field(BACKGROUND.dot, description="The reply to the end of content.")
 
 
+PresetField = Annotated[str, *choice(*preset_names())]
+
+
+def _address_or_preset(schema: dict[str, Any]) -> None:
+    """Editors, too, should know that a preset has an address."""
+    schema["required"] = [name for name in schema.get("required", ()) if name != "address"]
+    schema["anyOf"] = [{"required": ["address"]}, {"required": ["preset"]}]
+
+
 class UpstreamSection(Section):
     """One SMTP server to which mail is handed."""
 
+    model_config = ConfigDict(json_schema_extra=_address_or_preset)
+
+    preset: PresetField | None = Field(
+        None,
+        description="A provider whose settings are known, listed in docs/presets.md with their sources: they are the "
+        "defaults of `address`, `tls`, `quota`, `replies` and, in part, `auth`. Whatever is set here comes before "
+        "them; `quota: []` is none.",
+    )
+    region: Text | None = Field(
+        None, description="For presets with servers in several regions: which one, like `eu-west-1` or `eu`."
+    )
     address: Annotated[UpstreamAddress, StandIn("unknown.invalid:25")] = Field(
-        description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`."
+        description="`host:port`; an IPv6 address stands in brackets: `[2001:db8::25]:25`. Or `unix:/path` for a "
+        "socket on this machine. Required without a `preset`."
+    )
+    protocol: ProtocolField = Field(
+        "smtp",
+        description="`smtp`; or `lmtp` (RFC 2033), which answers for each recipient once it has the content, as "
+        "Dovecot and Cyrus do (port 24, or a unix socket). In `pass` a client that hears one reply for all, as in SMTP,"
+        " may then name one recipient at a time; for others it hears 452 4.5.3, and sends to them by itself.",
     )
     tls: Annotated[
         UpstreamTls,
@@ -190,6 +196,10 @@ class UpstreamSection(Section):
         "The null reverse-path may go everywhere.",
     )
     cost: Cost = Field(0.0, description="What one message costs here, in any currency, for the strategy `cheapest`.")
+    replies: tuple[ReplySection, ...] = Field(
+        (),
+        description="What its refusals mean, before the common `replies`, those of the `preset`, and what is built in.",
+    )
     probe: Annotated[
         ProbeSection,
         Short(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from waypost.config import values
+from waypost.config import endpoints, values
 from waypost.config.document import Data, Tree
 from waypost.config.environment import is_foreign
 from waypost.config.errors import Origin, Path, Problem, WrongValueError, did_you_mean, key_text
@@ -52,7 +52,7 @@ class SmtpSection(Section):
     """Where GoSMTP-dup listens."""
 
     listen: BoundAddress = Field(
-        values.bound_address("127.0.0.1:2525"), description="The listener's address; its mode is `relay`."
+        endpoints.bound_address("127.0.0.1:2525"), description="The listener's address; its mode is `relay`."
     )
     domain: HostName = Field("localhost", description="`hostname`.")
 
@@ -121,7 +121,7 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[Problem]]:
 
     native.put(("hostname",), old.smtp.domain, domain)
     listener: dict[str, Data] = {"address": old.smtp.listen.text, "mode": "relay"}
-    if not values.is_loopback(old.smtp.listen.host):
+    if not endpoints.is_loopback(old.smtp.listen.host):
         listener |= {"trusted_networks": ["0.0.0.0/0", "::/0"], "allow_open_relay": "true"}
         warnings.append(
             tree.problem(
@@ -139,7 +139,7 @@ def convert(old: SmtpDupFile, tree: Tree) -> tuple[Tree, list[Problem]]:
     names: dict[str, str] = {}
     timeout = origin(("relay", "timeout_seconds"))
 
-    def upstream(endpoint: values.Endpoint, where: Origin) -> str:
+    def upstream(endpoint: endpoints.Endpoint, where: Origin) -> str:
         if endpoint.text not in names:
             name = names[endpoint.text] = namer.name(host_of(endpoint.text), endpoint.text)
             native.put(("upstreams", name, "address"), endpoint.text, where)

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import date, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -18,7 +17,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+\-]*", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) */ *(second|minute|hour)", re.ASCII | re.IGNORECASE)
 _ALLOWANCE = re.compile(r"([0-9]{1,12}) */ *(second|minute|hour|day)", re.ASCII | re.IGNORECASE)
@@ -219,88 +218,9 @@ def host_name(text: str) -> str:
         except ValueError:
             raise WrongValueError("is not an address literal", "write [192.0.2.1] or [IPv6:2001:db8::1]") from None
         return text
-    if _HOST.fullmatch(text) is None or len(text) > 253:
+    if HOST.fullmatch(text) is None or len(text) > 253:
         raise WrongValueError("is not a host name", "write a name like mail.example.com")
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A host and a port. `text` is how it was written; `host` has no brackets and is empty for every interface."""
-
-    text: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def upstream_address(text: str) -> Endpoint:
-    """`host:port`, with IPv6 in brackets: `[2001:db8::25]:25`."""
-    endpoint = _endpoint(text, example="mail.example.com:25")
-    if not endpoint.host:
-        raise WrongValueError("has no host", f"write mail.example.com{text}")
-    if not endpoint.port:
-        raise WrongValueError("has port 0, where nobody can listen")
-    return endpoint
-
-
-def bound_address(text: str) -> Endpoint:
-    """`host:port` to listen on. No host, or `*`, is every interface; port 0 is any that is free."""
-    return _endpoint(text, example="127.0.0.1:2525")
-
-
-def _endpoint(text: str, example: str) -> Endpoint:
-    if "@" in text or "://" in text:  # not repeated in the message: there may be a password in it
-        raise WrongValueError("must be just a host and a port", f"write it like {example}")
-    host, colon, port = text.rpartition(":")
-    if text.startswith("["):
-        inside, bracket, rest = text[1:].partition("]")
-        if not bracket or not rest.startswith(":"):
-            raise WrongValueError(f"{text!r} has no port", f"write it like [{inside}]:25")
-        host, port = inside, rest[1:]
-        if not _is_ip(host, version=6):
-            raise WrongValueError(f"{host!r} is not an IPv6 address")
-    elif ":" in host:
-        advice = f"write [{text}]:25" if _is_ip(text, version=6) else f"write [{host}]:{port}"
-        raise WrongValueError("is an IPv6 address without brackets", advice)
-    elif not colon:
-        like = f"{text}:25" if _HOST.fullmatch(text) else example
-        raise WrongValueError(f"{text!r} has no port", f"write it like {like}")
-    elif host not in ("", "*") and not _is_ip(host, version=4):
-        _check_host(host)
-    if re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is None or int(port) > 65535:
-        raise WrongValueError(f"{port!r} is not a port", "a port is a number up to 65535")
-    return Endpoint(text, "" if host == "*" else host, int(port))
-
-
-def _check_host(host: str) -> None:
-    if re.fullmatch(r"[0-9.]+", host, re.ASCII):
-        raise WrongValueError(f"{host!r} is not an IPv4 address")
-    if not host.isascii():
-        try:
-            ascii_form = host.encode("idna").decode("ascii")
-        except UnicodeError:
-            ascii_form = "xn--..."
-        raise WrongValueError(f"{host!r} is not ASCII", f"write {ascii_form}")
-    if _HOST.fullmatch(host) is None or len(host) > 253:
-        raise WrongValueError(f"{host!r} is not a host name")
-
-
-def _is_ip(text: str, version: int) -> bool:
-    try:
-        return ipaddress.ip_address(text).version == version
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is bound to `host` can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
 
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -351,6 +271,21 @@ def address_glob(text: str) -> str:
     if " " in domain or "<" in domain or ">" in domain or (at and not domain) or (local.startswith("<")):
         raise WrongValueError(f"{text!r} matches no mail address", "write it like *@example.com, or example.com")
     return text
+
+
+_PERMISSIONS = re.compile(r"0?[0-7]{3}", re.ASCII)
+
+
+def permissions(text: str) -> int:
+    """Permissions of a file in octal digits: `0660`."""
+    if _PERMISSIONS.fullmatch(text) is None:
+        raise WrongValueError("are not permissions", "write three octal digits, like 0660")
+    return int(text, 8)
+
+
+def permissions_text(mode: int) -> str:
+    """The text of them."""
+    return f"{mode:04o}"
 
 
 def fingerprint(text: str) -> str:

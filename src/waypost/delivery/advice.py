@@ -152,7 +152,7 @@ def _facts(member: Member, known: Known) -> UpstreamFacts:
     word, reason = _health(upstream, known)
     return UpstreamFacts(
         name=upstream.name,
-        address=f"[{upstream.host}]:{upstream.port}" if ":" in upstream.host else f"{upstream.host}:{upstream.port}",
+        address=upstream.address,
         login="" if upstream.credentials is None else upstream.credentials.username,
         weight=member.weight,
         health=word,

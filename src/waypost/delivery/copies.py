@@ -2,12 +2,14 @@
 aborted, or held for as long as the primary's outcome is unknown."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from waypost.clock import Clock
 from waypost.delivery.indoubt import Ledger, key_of
+from waypost.delivery.sending import Relayed
 from waypost.delivery.spool import Planned, Prepared, Spool, SpoolError, SpoolFullError, copy_lane, read_lane
 from waypost.mail.message import Message, Recipient
 from waypost.mail.outcome import Role, Status
@@ -58,16 +60,16 @@ class Copies:
         self._chance = chance
         self._held: set[str] = set()  # messages whose copies wait; the ledger may forget, these may not be lost
 
-    async def prepare(self, message: Message, route: Route) -> bool | Reply:
-        """Makes the copies durable; whether there are any, or the refusal when they are required and cannot be."""
+    async def prepare(self, message: Message, route: Route) -> Sequence[Planned] | Reply:
+        """Makes the copies durable, and says which; or the refusal when they are required and cannot be."""
         planned = planned_copies(route, None, message.received_at, self._chance)
         if not planned:
-            return False
+            return ()
         try:
             await self._spool.prepare(message, planned)
         except SpoolError as error:
-            return self.not_stored(message, (route,), planned, error) or False
-        return True
+            return self.not_stored(message, (route,), planned, error) or ()
+        return planned
 
     def not_stored(
         self, message: Message, routes: Sequence[Route], planned: Sequence[Planned], error: SpoolError
@@ -79,16 +81,27 @@ class Copies:
         required = {copy_lane(copy.to.name) for route in routes for copy in route.copies if copy.required}
         return refusal_for(error) if lanes & required else None
 
-    async def conclude(self, message: Message, route: Route, status: Status) -> None:
+    async def conclude(self, message: Message, route: Route, relayed: Relayed, planned: Sequence[Planned]) -> None:
         """Copies go to those whom the primary accepted, and to nobody when it refused."""
-        match status:
+        match relayed.status:
             case Status.RELAYED:
-                self._spool.commit(message.id)
+                await self._commit(message, relayed, planned)
                 await self.supersede(message)
             case Status.IN_DOUBT:
                 self.hold(message, route.in_doubt_hold)
             case _:
                 await self.abort(message.id)
+
+    async def _commit(self, message: Message, relayed: Relayed, planned: Sequence[Planned]) -> None:
+        # Those who may have it get their copy with those who have: one too many beats one too few.
+        has = tuple(fate.recipient for fate in relayed.fates if fate.status in (Status.RELAYED, Status.IN_DOUBT))
+        if len(has) < len(relayed.fates):
+            try:
+                await self._spool.commit_as(message.id, [replace(plan, recipients=has) for plan in planned])
+                return
+            except SpoolError as error:
+                log.error("copies_for_all", id=message.id, reason=str(error))
+        self._spool.commit(message.id)
 
     def hold(self, message: Message, seconds: float) -> None:
         """The primary's outcome is unknown: the copies wait for the client to come again, but not for ever."""

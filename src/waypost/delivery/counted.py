@@ -64,6 +64,13 @@ class Counted:
         self._accepted += sum(map(_is_positive, answers))
         return answers
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        found = self._lent.verdicts(answer)
+        if found:
+            self._accepted = sum(is_taken(Phase.DOT, each) for each in found)
+            self._taken = True
+        return found
+
     async def send(self, content: Content) -> tuple[Phase, Answer]:
         self._taken = True  # whoever stops waiting now does not know
         phase, answer = await self._lent.send(content)

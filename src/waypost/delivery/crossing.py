@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Accepting, Budget, HybridLeg, Leg, SpoolLeg
-from waypost.delivery.relay import LiveRelay
+from waypost.delivery.relay import LiveRelay, LoneRelay
 from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.header import read_header
@@ -53,8 +53,9 @@ class Legs:
     did, in seconds since the epoch.
     """
 
-    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float) -> None:
+    def __init__(self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float, *, each: bool) -> None:
         self._desk = desk
+        self._each = each  # whether the client hears what becomes of each recipient
         self._client = client
         self._mail = mail
         self._told = mail.reverse_path  # what the client said, by which it is routed
@@ -158,8 +159,10 @@ class Legs:
         return HybridLeg(self._relay(route, policy), self._budget)
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
-        desk = self._desk
-        return LiveRelay(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy)
+        desk, each = self._desk, self._each
+        lone = self._passes and not each and route.primary.answers_each
+        kind = LoneRelay if lone else LiveRelay
+        return kind(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy, each=each)
 
     # -- what the content decides
 

@@ -12,7 +12,7 @@ from waypost.delivery.custody import Custody, CustodyLog
 from waypost.delivery.forming import Former
 from waypost.delivery.indoubt import Ledger
 from waypost.delivery.legs import Haste
-from waypost.delivery.relay import RelayLog
+from waypost.delivery.linking import RelayLog
 from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Message, Recipient
 from waypost.mail.outcome import Answer, Role

@@ -17,10 +17,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 from waypost.clock import Clock
 from waypost.delivery.spool import Note
+from waypost.delivery.told import Told
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope
 from waypost.smtp.reply import Reply
@@ -81,7 +82,7 @@ class Unanswered:
 class _Entry:
     digest: bytes
     until: float  # seconds since the epoch
-    reply: Reply | None = None  # that the client did not hear
+    told: Told | None = None  # what the client did not hear
     waiting: str | None = None  # the message whose copies wait
 
 
@@ -126,25 +127,28 @@ class Ledger:
         tries = self._unanswered.get(key, ())
         return [each.done for each in tries if each.digest == digest and each.number < number]
 
-    def unheard(self, key: str, digest: bytes, answer: Reply) -> None:
-        """The client had gone before it could be told `answer`."""
-        entry = _Entry(digest, self._clock.time() + WINDOW, reply=answer)
+    def unheard(self, key: str, digest: bytes, told: Told) -> None:
+        """The client had gone before it could be `told`."""
+        entry = _Entry(digest, self._clock.time() + WINDOW, told=told)
         self._add(key, entry)
         if self._notes is not None:
-            self._notes.put(Note(KIND, _note_key(key, entry), _written(answer), entry.until))
+            self._notes.put(Note(KIND, _note_key(key, entry), _written(told), entry.until))
 
     def waits(self, key: str, digest: bytes, message_id: str, seconds: float) -> None:
         """The copies of this message wait for an outcome, or for the client to come again."""
         self._add(key, _Entry(digest, self._clock.time() + seconds, waiting=message_id))
 
-    def recorded(self, key: str, digest: bytes) -> Reply | None:
-        """What this client should have heard, once: after that a repetition is a new message."""
+    def recorded(self, key: str, digest: bytes, *, each: bool = False) -> Told | None:
+        """What this client should have heard, once: after that a repetition is a new message.
+
+        What it should have heard of each recipient is for a client that hears `each`.
+        """
         for entry in self._live(key):
-            if entry.digest == digest and entry.reply is not None:
+            if entry.digest == digest and entry.told is not None and (each or not entry.told.each):
                 self._remove(key, entry)
                 if self._notes is not None:
                     self._notes.drop(KIND, _note_key(key, entry))
-                return entry.reply
+                return entry.told
         return None
 
     def superseded(self, key: str, digest: bytes) -> list[str]:
@@ -161,10 +165,10 @@ class Ledger:
             if note.kind != KIND:
                 continue
             for entry in list(self._entries.get(key, ())):
-                if entry.reply is not None and entry.digest.hex() == digest:
+                if entry.told is not None and entry.digest.hex() == digest:
                     self._remove(key, entry)
             if note.until > self._clock.time():
-                self._add(key, _Entry(bytes.fromhex(digest), note.until, reply=_read(note.value)))
+                self._add(key, _Entry(bytes.fromhex(digest), note.until, told=_read(note.value)))
 
     def _live(self, key: str) -> list[_Entry]:
         now = self._clock.time()
@@ -188,10 +192,20 @@ def _note_key(key: str, entry: _Entry) -> str:
     return f"{key}:{entry.digest.hex()}"
 
 
-def _written(answer: Reply) -> str:
-    return json.dumps([answer.code, answer.lines, answer.enhanced])
+def _written(told: Told) -> str:
+    one = _fields(told.reply)
+    return json.dumps([*one, {key: _fields(each) for key, each in told.each.items()}] if told.each else one)
 
 
-def _read(text: str) -> Reply:
-    code, lines, enhanced = json.loads(text)
-    return Reply(code, tuple(lines), None if enhanced is None else tuple(enhanced))
+def _fields(answer: Reply) -> list[Any]:
+    return [answer.code, answer.lines, answer.enhanced]
+
+
+def _read(text: str) -> Told:
+    code, lines, enhanced, *each = json.loads(text)
+    one = _reply(code, lines, enhanced)
+    return Told(one, {key: _reply(*fields) for key, fields in each[0].items()}) if each else Told(one)
+
+
+def _reply(code: int, lines: Sequence[str], enhanced: Sequence[int] | None) -> Reply:
+    return Reply(code, tuple(lines), None if enhanced is None else (enhanced[0], enhanced[1], enhanced[2]))

@@ -13,6 +13,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -23,17 +25,18 @@ from waypost.delivery.forming import Given
 from waypost.delivery.indoubt import Unanswered, digest_at_once, digest_of, key_of
 from waypost.delivery.legs import Accepting, close_after
 from waypost.delivery.metered import Metered
-from waypost.delivery.relay import LiveRelay, Relayed
+from waypost.delivery.relay import LiveRelay
 from waypost.delivery.spool import SpoolError
+from waypost.delivery.telling import tell
+from waypost.delivery.told import Told
 from waypost.delivery.vouching import vouched
 from waypost.mail.content import Content, MemoryContent
 from waypost.mail.ids import make_id
 from waypost.mail.message import Client, Envelope, Message, Recipient
-from waypost.mail.outcome import Role, Status
-from waypost.routing.route import Route
 from waypost.routing.rules import NOT_OWNED
 from waypost.smtp import commands as c
 from waypost.smtp.address import Address
+from waypost.smtp.parameters import NO_MAIL_PARAMETERS
 from waypost.smtp.reply import Reply
 
 log = structlog.get_logger()
@@ -57,11 +60,15 @@ class Intake:
         if isinstance(share, Reply):
             desk.log.refused(client, "mail", share, reverse_path=mail.reverse_path)
             return share
+        each = client.hears_each or mail.parameters.prdr
+        if mail.parameters.prdr:  # that is between the client and us
+            parameters = replace(mail.parameters, prdr=False)
+            mail = c.Mail(mail.reverse_path, NO_MAIL_PARAMETERS if parameters == NO_MAIL_PARAMETERS else parameters)
         if mail.parameters.auth is not None:
             mail = vouched(mail, client.account, desk.router)
         now = desk.clock.time()
         message_id = make_id(int(now * 1000), int(desk.chance() * 0x1_0000_0000))
-        reception = Reception(desk, client, mail, message_id, now, self._waiting)
+        reception = Reception(desk, client, mail, message_id, now, self._waiting, each=each)
         if not self._watching:
             self._watching = True
             desk.clock.call_later(1, self._watch)
@@ -81,14 +88,24 @@ class Reception:
     """One transaction: the `Transaction` of `waypost.net`."""
 
     def __init__(
-        self, desk: Desk, client: Client, mail: c.Mail, message_id: str, began: float, waiting: "set[Reception]"
+        self,
+        desk: Desk,
+        client: Client,
+        mail: c.Mail,
+        message_id: str,
+        began: float,
+        waiting: "set[Reception]",
+        *,
+        each: bool,
     ) -> None:
         self._desk = desk
+        self._heard: list[Recipient] | None = [] if each else None  # accepted, each of whom the client hears of
+        self._told: Told | None = None
         self._client = client
         self._mail = mail
         self._id = message_id
         self._waiting = waiting
-        self._legs = Legs(desk, client, mail, message_id, began)
+        self._legs = Legs(desk, client, mail, message_id, began, each=each)
         self._sink: ContentSink | None = None
         self._content: Content | None = None
         self._digest = b""
@@ -107,6 +124,7 @@ class Reception:
         """Routes each recipient, and asks its leg; those of one leg in one go."""
         answers: dict[int, Reply] = {}
         asked: dict[Accepting, list[int]] = {}
+        order: dict[int, Recipient] = {}
         for index, command in enumerate(commands):
             leg = self._legs.for_recipient(command.forward_path)  # or those who wait for the content
             if isinstance(leg, Reply):
@@ -116,7 +134,12 @@ class Reception:
         self._busy = True
         for leg, indexes in asked.items():
             recipients = [Recipient(commands[index].forward_path, commands[index].parameters) for index in indexes]
-            answers.update(zip(indexes, await leg.recipients(recipients), strict=True))
+            told = await leg.recipients(recipients)
+            answers.update(zip(indexes, told, strict=True))
+            if self._heard is not None:
+                order.update(zip(indexes, recipients, strict=True))
+        if self._heard is not None:
+            self._heard += [order[index] for index in sorted(order) if answers[index].is_positive]
         self._busy = False
         self._silent_since = self._desk.clock.monotonic()
         for index, answer in answers.items():
@@ -151,30 +174,30 @@ class Reception:
             self._fault = NO_ROOM  # the rest is drained, and refused at its end
             log.error("content_not_stored", id=self._id, reason=str(error))
 
-    async def finish(self) -> Reply:
+    async def finish(self) -> Sequence[Reply]:
         """Sees the message through and says what the client is told."""
         self._waiting.discard(self)
         try:
-            answer = await self._see_through()
+            told = self._told = await self._see_through()
         except BaseException:
             self._drop()  # nobody will be told
             raise
         for leg in self._legs:
             leg.release()
-        if not answer.is_positive:
-            self._log_refusal("content", answer, self._refused)
-        return answer
+        if not told.reply.is_positive:
+            self._log_refusal("content", told.reply, self._refused)
+        return (told.reply,) if self._heard is None else told.answers(self._heard)
 
-    async def _see_through(self) -> Reply:
+    async def _see_through(self) -> Told:
         desk = self._desk
         content = await self._kept()
         if content is None:
-            return NO_ROOM
+            return Told(NO_ROOM)
         if waiting := self._legs.undecided:
             refusal = await self._legs.decide(content)
             if refusal is not None:
                 self._refused = waiting[0].address
-                return self._with_id(refusal)
+                return self._with_id(Told(refusal))
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
         if known is not None:
@@ -184,7 +207,7 @@ class Reception:
         given = Given(self._id, self._client, self._mail.reverse_path, envelope, content, leg.route.name, rewrite)
         formed = await desk.former.accepted(given, desk.clock.time())
         if isinstance(formed, Reply):
-            return formed
+            return Told(formed)
         message = Message(self._id, desk.clock.time(), self._client, envelope, formed.content, self._digest)
         desk.log.received(message, *self._legs.words(), formed.signed)
         if formed.tell is not None:
@@ -192,16 +215,16 @@ class Reception:
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
-        return self._with_id(await desk.custody.take(message, list(self._legs)))
+        return self._with_id(await desk.custody.take(message, list(self._legs), each=self._heard is not None))
 
-    async def _pass_on(self, message: Message, relay: LiveRelay) -> Reply:
+    async def _pass_on(self, message: Message, relay: LiveRelay) -> Told:
         """The primary's answer is the client's; the copies follow it."""
         route, copies = relay.route, self._desk.copies
         if copies is None or not route.copies:
-            return self._told_of(message, route, await relay.send(message.content))
+            return self._with_id(tell(self._desk.log, message, route, await relay.send(message.content)))
         prepared = await copies.prepare(message, route)
         if isinstance(prepared, Reply):
-            return prepared
+            return Told(prepared)
         try:
             relayed = await relay.send(message.content)
         except BaseException:
@@ -209,8 +232,8 @@ class Reception:
                 copies.hold(message, route.in_doubt_hold)
             raise
         if prepared:
-            await copies.conclude(message, route, relayed.status)
-        return self._told_of(message, route, relayed)
+            await copies.conclude(message, route, relayed, prepared)
+        return self._with_id(tell(self._desk.log, message, route, relayed))
 
     def _envelope(self) -> Envelope:
         recipients = [recipient for leg in self._legs for recipient in leg.accepted]
@@ -227,7 +250,7 @@ class Reception:
                 return None
         return self._content
 
-    async def _recorded(self, envelope: Envelope, content: Content) -> Reply | None:
+    async def _recorded(self, envelope: Envelope, content: Content) -> Told | None:
         """The reply that this client did not hear when it sent the very same message before."""
         ledger = self._desk.ledger
         if self._desk.copies is not None:  # whoever stores messages knows them again
@@ -245,29 +268,15 @@ class Reception:
             for leg in self._legs:  # it may take minutes
                 leg.release()
             await asyncio.wait(earlier)
-        answer = ledger.recorded(key, self._digest)
-        if answer is not None:
-            self._desk.log.answered_from_ledger(self._client, envelope, self._id, answer)
-        return answer
+        told = ledger.recorded(key, self._digest, each=self._heard is not None)
+        if told is not None:
+            self._desk.log.answered_from_ledger(self._client, envelope, self._id, told.reply)
+        return told
 
     # -- the end
 
-    def _told_of(self, message: Message, route: Route, relayed: Relayed) -> Reply:
-        """Writes down what became of the primary delivery, and words it for the client, our id included."""
-        log, recipients, answer = self._desk.log, message.envelope.recipients, relayed.reply
-        match relayed.status:
-            case Status.RELAYED if relayed.attempt is not None:
-                log.relayed(message, relayed.attempt, recipients)
-            case Status.IN_DOUBT:
-                pass  # told of at once, before it could be sent again
-            case Status.FAILED:
-                log.failed(message, route.primary.name, recipients, answer, Role.PRIMARY)
-            case _:
-                log.deferred(message, route.primary.name, recipients, answer, None, Role.PRIMARY)
-        return self._with_id(answer)
-
-    def _with_id(self, answer: Reply) -> Reply:
-        return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {self._id})".lstrip()), answer.enhanced)
+    def _with_id(self, told: Told) -> Told:
+        return told.mapped(partial(_signed, self._id))
 
     def left(self) -> None:
         """The client has ended its side. If it comes again before this is over, that is the same message."""
@@ -277,14 +286,14 @@ class Reception:
             digest = self._digest or digest_at_once(content)
             self._unanswered = self._desk.ledger.left(key_of(self._client.account, self._envelope()), digest, number)
 
-    def told(self, answer: Reply, *, lost: bool) -> None:
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         """The client was told what `finish` said; or was `lost` before it could be."""
-        content = self._content
+        content, told = self._content, self._told
         # Of what is temporary nothing has to be remembered: the client comes again, and it is tried again. Nor of
         # what was refused before it was looked up: that is asked for again.
-        if lost and answer.severity != 4 and content is not None and self._number is not None:
+        if lost and told is not None and self._number is not None and content is not None and told.is_final:
             digest = self._digest or digest_at_once(content)
-            self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, answer)
+            self._desk.ledger.unheard(key_of(self._client.account, self._envelope()), digest, told)
         self._drop()
 
     def refuse(self, answer: Reply) -> None:
@@ -323,3 +332,7 @@ class Reception:
             recipient=recipient,
             message_id=self._id,
         )
+
+
+def _signed(message_id: str, answer: Reply) -> Reply:
+    return Reply(answer.code, (*answer.lines[:-1], f"{answer.lines[-1]} (id {message_id})".lstrip()), answer.enhanced)

@@ -6,10 +6,13 @@ refusals are ours to mend. In `spool` nobody is asked while the client waits.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from waypost.clock import Clock
-from waypost.delivery.relay import LiveRelay, Relayed
+from waypost.delivery.linking import Fate
+from waypost.delivery.relay import LiveRelay
+from waypost.delivery.sending import Relayed
 from waypost.mail.content import Content
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Status
@@ -205,17 +208,39 @@ class HybridLeg:
         running = _start(self.relay.send(content))
         if await self.budget.wait(running):
             relayed = running.result()
-            if relayed.status is Status.IN_DOUBT and relayed.attempt is not None:
-                self.unanswered = relayed.attempt.upstream
+            self.unanswered = _in_doubt_at(relayed)
             return relayed
         if self.relay.sending_to is None:
             await _cancelled(running)
             self.relay.release()
-            return _put_off(self.budget)
+            return self._put_off()
         self.unanswered = self.relay.sending_to
         self.relay.last_try = True
         self.running = running
         return None
+
+    def _put_off(self) -> Relayed:
+        """Nobody has answered in time; but for some recipients an upstream may have, before others were asked."""
+        late = _put_off(self.budget)
+        known = self.relay.fates
+        if not known:
+            return late
+        fates = tuple(known.get(id(each)) or Fate(each, late.status, late.reply, None) for each in self.live)
+        relayed = replace(late, fates=fates)
+        self.unanswered = _in_doubt_at(relayed)
+        return relayed
+
+    def having(self, relayed: Relayed | None, status: Status) -> Sequence[Recipient]:
+        """The recipients with this fate, of those whom an upstream had accepted.
+
+        Without `relayed`, while the answer is still awaited: as far as it is known.
+        """
+        if relayed is None:
+            known = self.relay.fates
+            return [each for each in self.live if id(each) in known and known[id(each)].status is status]
+        if relayed.fates:
+            return [fate.recipient for fate in relayed.having(status)]
+        return self.live if relayed.status is status else ()
 
     async def late(self) -> Outcome:
         """The outcome of an attempt that `send` has not waited for."""
@@ -224,6 +249,8 @@ class HybridLeg:
 
     def outcome(self, relayed: Relayed) -> Outcome:
         """What became of the recipients that an upstream had accepted."""
+        if relayed.fates:
+            return _outcome_of(relayed.fates)
         answer: Answer = relayed.reply
         upstream = ""
         attempts: tuple[Attempt, ...] = ()
@@ -236,6 +263,24 @@ class HybridLeg:
     def release(self) -> None:
         if self.running is None:
             self.relay.release()
+
+
+def _in_doubt_at(relayed: Relayed) -> str | None:
+    """The upstream that may have the message for somebody."""
+    if relayed.status is Status.IN_DOUBT and relayed.attempt is not None:
+        return relayed.attempt.upstream
+    doubts = (fate.attempt for fate in relayed.having(Status.IN_DOUBT))
+    return next((attempt.upstream for attempt in doubts if attempt is not None), None)
+
+
+def _outcome_of(fates: Sequence[Fate]) -> Outcome:
+    found: list[RecipientOutcome] = []
+    for fate in fates:
+        attempt = fate.attempt
+        answer = fate.reply if attempt is None or fate.status is Status.FAILED else attempt.answer
+        found.append(RecipientOutcome(fate.recipient, fate.status, answer, "" if attempt is None else attempt.upstream))
+    attempts = dict.fromkeys(fate.attempt for fate in fates if fate.attempt is not None)
+    return Outcome(tuple(found), tuple(attempts))
 
 
 def close_after(content: Content, running: "Sequence[asyncio.Future[Relayed]]") -> None:

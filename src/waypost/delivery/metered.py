@@ -19,13 +19,13 @@ class Metering(Protocol):
     def write(self, data: bytes) -> Awaitable[None] | None:
         """Takes a piece of content."""
 
-    async def finish(self) -> Reply:
+    async def finish(self) -> Sequence[Reply]:
         """The content is whole."""
 
     def left(self) -> None:
         """The client has ended its side meanwhile."""
 
-    def told(self, answer: Reply, *, lost: bool) -> None:
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         """The client was told, or lost."""
 
     def refuse(self, answer: Reply) -> None:
@@ -62,15 +62,17 @@ class Metered:
         answers = iter(told)
         return [spent[index] if index in spent else next(answers) for index in range(len(commands))]
 
-    async def finish(self) -> Reply:
-        """Sees the message through; it counts when that ends well."""
+    async def finish(self) -> Sequence[Reply]:
+        """Sees the message through; it counts when that ends well, for those for whom it does."""
         try:
-            answer = await self._inner.finish()
-            if answer.is_positive:
+            answers = await self._inner.finish()
+            refused = sum(not answer.is_positive for answer in answers)
+            if refused < len(answers):
+                self._share.give_back(refused)
                 self._share.accepted()
         finally:
             self._share.released()
-        return answer
+        return answers
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         """Takes a piece of content."""
@@ -80,9 +82,9 @@ class Metered:
         """The client has ended its side meanwhile."""
         self._inner.left()
 
-    def told(self, answer: Reply, *, lost: bool) -> None:
+    def told(self, answers: Sequence[Reply], *, lost: bool) -> None:
         """The client was told, or lost."""
-        self._inner.told(answer, lost=lost)
+        self._inner.told(answers, lost=lost)
 
     def refuse(self, answer: Reply) -> None:
         """The content is not fit to be passed on, so nothing counts."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from waypost.clock import Clock, Timer
-from waypost.delivery.candidates import Candidates
+from waypost.delivery.availability import Availability
 from waypost.mail.outcome import Phase
 from waypost.observe.metrics import Metrics
 from waypost.routing.advice import advice
@@ -40,14 +40,14 @@ class Probes:
         self,
         upstreams: Iterable[Upstream],
         prober: Prober,
-        candidates: Candidates,
+        availability: Availability,
         metrics: Metrics,
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
         self._upstreams = [upstream for upstream in upstreams if upstream.probe.interval]
         self._prober = prober
-        self._candidates = candidates
+        self._availability = availability
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
@@ -78,9 +78,9 @@ class Probes:
     def is_wanted(self, upstream: Upstream) -> bool:
         """Whether a probe would tell more than is known."""
         name = upstream.name
-        if name in self._candidates.paused:
+        if name in self._availability.paused:
             return False
-        last, health = self._found.get(name), self._candidates.health.get(name)
+        last, health = self._found.get(name), self._availability.health.get(name)
         if health is None:
             return True
         now = self._clock.monotonic()
@@ -106,7 +106,7 @@ class Probes:
             if finding is None:
                 log.debug("upstream_not_probed", upstream=upstream.name, reason="mail has all its connections")
                 return
-            self._candidates.probed(upstream, finding.stopped, began)
+            self._availability.probed(upstream.name, finding.stopped, began)
             self._take(upstream, finding)
         except Exception as error:  # a defect of ours must not end the probes, and nobody waits for this task
             log.error("a probe broke", upstream=upstream.name, exc_info=error)

@@ -92,5 +92,8 @@ class _Rewriting:
             return Phase.CONTENT, Failure(Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}")
         return await self._lent.send(content)
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        return self._lent.verdicts(answer)
+
     def release(self) -> None:
         self._lent.release()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from waypost.delivery.relay import AttemptLog
+from waypost.delivery.linking import AttemptLog
 from waypost.delivery.spool import Delivery
 from waypost.mail.message import Recipient
 from waypost.mail.outcome import Attempt, RecipientOutcome

@@ -1,6 +1,6 @@
 """The port to upstreams, and how a transaction is worded for what one of them offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -45,6 +45,12 @@ class Lent(Protocol):
     async def send(self, content: Content) -> tuple[Phase, Answer]:
         """The content; how far it came, and the answer."""
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        """What the content came to for each recipient that was accepted here, in their order.
+
+        `answer` is what it came to as a whole. Nothing, when that is everybody's: the upstream gave one answer for all.
+        """
+
     def release(self) -> None:
         """Gives the connection back, once. A transaction that is still open is reset."""
 
@@ -79,16 +85,27 @@ class Sender(Protocol):
         """
 
 
+def by_answer(
+    recipients: Sequence[Recipient], answers: Sequence[Answer]
+) -> Iterable[tuple[Answer, Sequence[Recipient]]]:
+    """Those who were given the same answer together, in the order of the first of them."""
+    groups: dict[Answer, list[Recipient]] = {}
+    for recipient, answer in zip(recipients, answers, strict=True):
+        groups.setdefault(answer, []).append(recipient)
+    return groups.items()
+
+
 _QUIET = RcptParameters(notify=("NEVER",))
 
 
 def fit(
-    envelope: Envelope, extensions: Extensions, *, quiet: bool = False
+    envelope: Envelope, extensions: Extensions, *, quiet: bool = False, each: bool = False
 ) -> tuple[c.Mail, Sequence[c.Rcpt]] | Failure:
     """MAIL and RCPT for an upstream with these extensions, or why it cannot carry the message.
 
     What only informs (SIZE, DSN, AUTH=) is left out where it is not offered; what changes what may be sent
-    (8BITMIME, SMTPUTF8) is not. `quiet` asks for no notification (RFC 3461 section 4.1), as copies do.
+    (8BITMIME, SMTPUTF8) is not. `quiet` asks for no notification (RFC 3461 section 4.1), as copies do. `each` asks
+    for an answer for each recipient, where that is offered (PRDR).
     """
     parameters = envelope.parameters
     failure = _lacking(envelope, parameters, extensions)
@@ -103,6 +120,8 @@ def fit(
             envid=parameters.envid if extensions.dsn else None,
             auth=parameters.auth if extensions.auth else None,
         )
+    if each and extensions.prdr:
+        parameters = replace(parameters, prdr=True)
     return c.Mail(envelope.reverse_path, parameters), fit_recipients(envelope.recipients, extensions, quiet=quiet)
 
 

@@ -17,13 +17,14 @@ from waypost.clock import Clock
 from waypost.delivery.authorship import foreign_author
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.choice import Choice
+from waypost.delivery.findings import Answered, Findings
 from waypost.delivery.pace import Pace
 from waypost.delivery.reporting import DeliveryLog
-from waypost.delivery.sender import fit, lacks_8bitmime
+from waypost.delivery.sender import by_answer, fit, lacks_8bitmime
 from waypost.delivery.spool import Delivery, SpoolError
 from waypost.mail.content import Content
 from waypost.mail.message import Envelope, Recipient
-from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Outcome, Phase, RecipientOutcome, Role, Status
+from waypost.mail.outcome import Answer, Outcome, Phase, Role, Status
 from waypost.routing.route import InDoubtPolicy, Member, Pool, Upstream
 from waypost.routing.verdict import Kind
 from waypost.smtp.reply import Reply
@@ -55,7 +56,7 @@ class Carrier:
 
     def pause(self, pool: Pool) -> float:
         """Seconds until an upstream of the pool that may be tried may be given another message."""
-        if self.candidates.paused.holds(pool):
+        if self.candidates.availability.paused.holds(pool):
             return _PAUSED
         if len(pool.members) == 1:
             return self._wait(pool.members[0].upstream)
@@ -68,7 +69,7 @@ class Carrier:
 
     def sleeps(self, pool: Pool) -> bool:
         """Whether all upstreams of the pool have said that they take nothing for a while."""
-        return self.candidates.sleeps(pool)
+        return self.candidates.availability.sleeps(pool)
 
     async def announce(self, deliveries: Sequence[Delivery], pool: Pool) -> None:
         """Records together the intents of copies that will be delivered to this pool. Does not raise.
@@ -123,45 +124,15 @@ class Carrier:
         return attempt.outcome(pending)
 
 
-class _Attempt:
-    """One attempt at one delivery, and what has been found out so far."""
+class _Attempt(Findings):
+    """One attempt at one delivery."""
 
-    __slots__ = (
-        "_attempts",
-        "_carrier",
-        "_delivery",
-        "_done",
-        "_doubt",
-        "_first",
-        "_in_doubt",
-        "_intended",
-        "_is_copy",
-        "_permanent",
-        "_policy",
-        "_pool",
-        "is_over",
-    )
+    __slots__ = ("_carrier", "_is_copy")
 
     def __init__(self, carrier: Carrier, delivery: Delivery, pool: Pool, policy: InDoubtPolicy) -> None:
+        super().__init__(delivery, pool, policy, carrier.log)
         self._carrier = carrier
-        self._delivery = delivery
-        self._pool = pool
-        self._policy = policy
         self._is_copy = delivery.role is Role.COPY
-        self._done: list[RecipientOutcome] = []
-        self._attempts: list[Attempt] = []
-        self._first: dict[Recipient, tuple[Answer, str]] = {}  # what the first-choice upstream said
-        self._permanent: dict[Recipient, bool] = {}
-        self._doubt = delivery.doubt  # the upstream that may have the message for `_in_doubt`
-        self._in_doubt: set[Recipient] = set() if delivery.doubt is None else set(delivery.message.envelope.recipients)
-        self._intended: str | None = None  # the upstream that content is going to now
-        self.is_over = False
-        """Whether no other upstream may be asked: what is in doubt waits for the one that may have it."""
-
-    @property
-    def _stays(self) -> bool:
-        """Whether what is in doubt is tried nowhere but at the same upstream."""
-        return self._policy != "failover"
 
     async def at(self, upstream: Upstream, pending: Sequence[Recipient]) -> Sequence[Recipient]:
         """One upstream, in as many transactions as it takes; the recipients that should go on to the next.
@@ -192,52 +163,20 @@ class _Attempt:
                     onward += crowded
                 return onward
             if link.dot is None:
-                judged = await self._content(content, link)
+                answered = await self._content(content, link, accepted)
             else:
-                judged = carrier.candidates.judge(upstream, Phase.DOT, link.dot, link.began, link.lent)
+                answered = self._judged(link, Phase.DOT, link.dot, accepted)
                 link.lent.release()
             self._intended = None
-            self._ended(judged)
-            match judged.verdict.kind:
-                case Kind.ACCEPTED:
-                    self._settle(accepted, Status.RELAYED, judged)
-                case Kind.IN_DOUBT:
-                    onward += self._doubted(accepted, judged)
-                    await carrier.log.recorded()  # before it is sent again
-                    if self.is_over:
-                        return [*onward, *crowded]
-                case _ if judged.verdict.fail_over:
-                    self._resolve(accepted, upstream.name)
-                    self._note(accepted, judged)
-                    return [*onward, *accepted, *crowded]
-                case _:
-                    self._settle(accepted, Status.FAILED, judged)
+            for recipients, judged in answered:
+                self._ended(judged, recipients)
+                onward += self._concluded(recipients, judged)
+            if any(judged.verdict.kind is Kind.IN_DOUBT for _, judged in answered):
+                await carrier.log.recorded()  # before it is sent again
+            if self.is_over or (len(answered) == 1 and answered[0][1].verdict.fail_over):
+                return [*onward, *crowded]
             group = tuple(crowded)
         return onward
-
-    def outcome(self, pending: Sequence[Recipient]) -> Outcome:
-        """What the attempt came to, when nobody is left who could be asked for those that are pending."""
-        for recipient in pending:
-            answer, upstream = self._first[recipient]
-            if recipient in self._in_doubt and self._doubt is not None:
-                status, upstream = Status.IN_DOUBT, self._doubt
-            else:
-                status = Status.FAILED if self._permanent[recipient] else Status.DEFERRED
-            self._done.append(RecipientOutcome(recipient, status, answer, upstream))
-        return Outcome(tuple(self._done), tuple(self._attempts))
-
-    def broken_off(self, status: Status, reason: str) -> Outcome:
-        """What the attempt came to, when it cannot go on for a reason of ours."""
-        doubt = self._intended or self._doubt
-        done = {each.recipient for each in self._done}
-        failure = Failure(Phase.CONTENT, Cause.LOCAL, reason)
-        for recipient in self._delivery.message.envelope.recipients:
-            if recipient not in done:
-                fate, upstream = status, ""
-                if doubt and status is Status.DEFERRED and (self._intended or recipient in self._in_doubt):
-                    fate, upstream = Status.IN_DOUBT, doubt
-                self._done.append(RecipientOutcome(recipient, fate, failure, upstream))
-        return Outcome(tuple(self._done), tuple(self._attempts))
 
     # -- steps
 
@@ -253,7 +192,7 @@ class _Attempt:
             await self._intend(upstream)
         if len(group) != len(envelope.recipients):
             envelope = Envelope(envelope.reverse_path, group, envelope.parameters)
-        worded = partial(fit, envelope, quiet=self._is_copy)
+        worded = partial(fit, envelope, quiet=self._is_copy, each=len(group) > 1)
         if upstream.rate is not None:
             carrier.pace.take(upstream)
         return await carrier.candidates.begin(
@@ -286,7 +225,7 @@ class _Attempt:
                 self._settle((recipient,), Status.FAILED, judged)
         return accepted, crowded
 
-    async def _content(self, content: Content, link: Link) -> Judged:
+    async def _content(self, content: Content, link: Link, accepted: Sequence[Recipient]) -> Answered:
         lent = link.lent
         try:
             answer: Answer
@@ -295,13 +234,24 @@ class _Attempt:
             else:
                 await self._intend(link.upstream)
                 phase, answer = await lent.send(content)
-            judged = self._carrier.candidates.judge(link.upstream, phase, answer, link.began, lent)
+            answered = self._judged(link, phase, answer, accepted)
         finally:
             lent.release()
-        if judged.verdict.kind is Kind.LOCAL:
+        if answered[0][1].verdict.kind is Kind.LOCAL:
             self._intended = None  # it was broken off before the dot
             raise OSError(str(answer))
-        return judged
+        return answered
+
+    def _judged(self, link: Link, phase: Phase, answer: Answer, accepted: Sequence[Recipient]) -> Answered:
+        """What the content came to: for all who were accepted, or for those who were given the same answer, each."""
+        judge, lent = self._carrier.candidates.judge, link.lent
+        verdicts = lent.verdicts(answer)
+        if not verdicts:
+            return ((accepted, judge(link.upstream, phase, answer, link.began, lent)),)
+        return [
+            (recipients, judge(link.upstream, phase, each, link.began, lent, each=True))
+            for each, recipients in by_answer(accepted, verdicts)
+        ]
 
     async def _intend(self, upstream: Upstream) -> None:
         name = upstream.name
@@ -311,48 +261,6 @@ class _Attempt:
                 await self._carrier.intend(delivery, name)
                 on_record[delivery.id] = name
             self._intended = name
-
-    # -- what is known
-
-    def _ended(self, judged: Judged) -> None:
-        """One attempt more."""
-        self._attempts.append(judged.attempt)
-        if judged.verdict.kind is Kind.IN_DOUBT:
-            self._carrier.log.in_doubt(self._delivery, judged.attempt)
-        elif judged.verdict.kind is not Kind.ACCEPTED:
-            self._carrier.log.attempted(self._delivery.message.id, judged.attempt, self._delivery.role)
-
-    def _settle(self, recipients: Sequence[Recipient], status: Status, judged: Judged) -> None:
-        """These recipients' fate is decided."""
-        attempt = judged.attempt
-        self._done += [RecipientOutcome(r, status, attempt.answer, attempt.upstream) for r in recipients]
-
-    def _note(self, recipients: Sequence[Recipient], judged: Judged) -> None:
-        """These recipients go on to the next upstream."""
-        attempt, permanent = judged.attempt, not judged.verdict.transient
-        if permanent and attempt.upstream == self._doubt:
-            # It does not want them, nor did it: the others may be asked, the next time if not at once.
-            self._resolve(recipients, attempt.upstream)
-            permanent = len(self._pool.members) == 1 or not self._stays
-        for recipient in recipients:
-            self._first.setdefault(recipient, (attempt.answer, attempt.upstream))
-            self._permanent[recipient] = self._permanent.get(recipient, True) and permanent
-
-    def _doubted(self, recipients: Sequence[Recipient], judged: Judged) -> Sequence[Recipient]:
-        """The upstream may have the message for these recipients; those of them who go on to the next."""
-        self._doubt = judged.attempt.upstream
-        self._in_doubt.update(recipients)
-        if self._stays:
-            self._settle(recipients, Status.IN_DOUBT, judged)
-            self.is_over = True
-            return ()
-        self._note(recipients, judged)
-        return recipients
-
-    def _resolve(self, recipients: Sequence[Recipient], upstream: str) -> None:
-        """This upstream has answered for these recipients: if they were in doubt there, they are no more."""
-        if upstream == self._doubt:
-            self._in_doubt.difference_update(recipients)
 
 
 def _fault_of(content: Content) -> OSError | None:

@@ -42,7 +42,7 @@ class Client:
     """The SMTP client of one session, as far as it is known when a transaction begins.
 
     `protocol` is the word for `Received` (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, with UTF8 forms
-    (RFC 6531 section 4.3). `tls` is `TLSv1.3 TLS_AES_256_GCM_SHA384`, or None.
+    (RFC 6531 section 4.3), or the same with LMTP. `tls` is `TLSv1.3 TLS_AES_256_GCM_SHA384`, or None.
     """
 
     listener: str
@@ -53,6 +53,11 @@ class Client:
     account: str | None = None
     tls: str | None = None
     submission: bool = False
+
+    @property
+    def hears_each(self) -> bool:
+        """Whether it speaks LMTP, so that it is told what became of each recipient."""
+        return "LMTP" in self.protocol
 
     def introduced(self, name: str, protocol: str, tls: str | None) -> "Client":
         """The same client after EHLO or HELO. Every session makes one, and `dataclasses.replace` takes its time."""

@@ -1,18 +1,30 @@
 """TLS contexts: ours, reread when its files change, and one for each way to trust an upstream."""
 
-import hashlib
-import os
 import ssl
-from functools import lru_cache
+import warnings
 
 import structlog
 
 from waypost.net.settings import ServerTls
-from waypost.routing.route import UpstreamTls
+from waypost.net.stamps import Stamp, fingerprint, stamp
+from waypost.net.x509 import certificate_in
+from waypost.routing.route import TlsVersion, UpstreamTls
 
 log = structlog.get_logger()
 
-Stamp = tuple[int, int, int] | None
+__all__ = ["CertificateError", "ServerCertificate", "check_authorities", "fingerprint", "stamp", "upstream_context"]
+
+_VERSIONS: dict[TlsVersion, ssl.TLSVersion] = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+_OLD = frozenset(("1.0", "1.1"))
+_OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
+"""What those versions need of OpenSSL 3: at any other level it has no signature for them, and Python's own list has no
+cipher."""
+_MOST = 256
 
 
 class CertificateError(Exception):
@@ -20,21 +32,21 @@ class CertificateError(Exception):
 
 
 class ServerCertificate:
-    """A certificate chain and its key. `context` rereads them when a file has changed.
+    """A certificate chain and its key, with further ones by name. `context` rereads them when a file has changed.
 
     A renewal that cannot be loaded, half written or not matching, is logged, and the old one stays in use.
     """
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
-        self._stamp = self._look()
+        self._stamps = self._look()
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
         """The context for the next handshake."""
-        stamp = self._look()
-        if stamp != self._stamp:
-            self._stamp = stamp  # a renewal in two steps changes it again
+        stamps = self._look()
+        if stamps != self._stamps:
+            self._stamps = stamps  # a renewal in two steps changes it again
             try:
                 self._context = self._load()
                 log.info("certificate_renewed", certificate=self._tls.certificate)
@@ -43,17 +55,26 @@ class ServerCertificate:
         return self._context
 
     def _look(self) -> tuple[Stamp, ...]:
-        files = (self._tls.certificate, self._tls.key, self._tls.client_ca)
-        return tuple(stamp(file) for file in files if file is not None)
+        further = (file for pair in self._tls.by_name for file in pair)
+        return _stamps(self._tls.certificate, self._tls.key, self._tls.client_ca, *further)
 
     def _load(self) -> ssl.SSLContext:
+        context = self._bare(self._tls.certificate, self._tls.key)
+        named: dict[str, ssl.SSLContext] = {}
+        for certificate, key in self._tls.by_name:
+            further = self._bare(certificate, key)
+            shown = certificate_in(certificate)
+            for name in () if shown is None else shown.names:
+                named.setdefault(name.lower(), further)
+        if named:
+            _show_by_name(context, named)
+        return context
+
+    def _bare(self, certificate: str, key: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        _set_minimum(context, self._tls.minimum)
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-        try:
-            context.load_cert_chain(self._tls.certificate, self._tls.key, password=_no_password)
-        except (OSError, ValueError) as error:
-            raise CertificateError(f"{self._tls.certificate} with {self._tls.key}: {error}") from error
+        _load_pair(context, certificate, key)
         if self._tls.client_ca is not None:
             try:
                 context.load_verify_locations(self._tls.client_ca)
@@ -61,6 +82,35 @@ class ServerCertificate:
                 raise CertificateError(f"{self._tls.client_ca}: {error}") from error
             context.verify_mode = ssl.CERT_REQUIRED if self._tls.client_required else ssl.CERT_OPTIONAL
         return context
+
+
+def _show_by_name(context: ssl.SSLContext, named: dict[str, ssl.SSLContext]) -> None:
+    """Whoever asks for one of the names (RFC 6066 section 3) is shown its certificate; everybody else our own."""
+
+    def choose(asking: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        asked = (name or "").lower().rstrip(".")
+        found = named.get(asked) or named.get(f"*.{asked.partition('.')[2]}")
+        if found is not None:
+            asking.context = found
+
+    context.sni_callback = choose
+
+
+def _set_minimum(context: ssl.SSLContext, minimum: TlsVersion) -> None:
+    if minimum not in _OLD:
+        context.minimum_version = _VERSIONS[minimum]
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # they are asked for in so many words
+        context.minimum_version = _VERSIONS[minimum]
+    context.set_ciphers(_OLD_CIPHERS)
+
+
+def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{certificate} with {key}: {error}") from error
 
 
 def _no_password() -> str:
@@ -77,16 +127,38 @@ def check_authorities(path: str) -> None:
         raise CertificateError(f"cannot read {path}: {error.strerror}") from None
 
 
+_contexts: dict[UpstreamTls, tuple[tuple[Stamp, ...], ssl.SSLContext]] = {}
+"""Remembered, because reading a system's certificates takes longer than a message does."""
+
+
 def upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
-    """The context for one upstream. Raises `CertificateError` when the CA file cannot be read."""
-    return _upstream_context(tls, None if tls.ca_file is None else stamp(tls.ca_file))
+    """The context for one upstream, made anew when one of its files has changed.
+
+    A change that cannot be read is logged, and what was read before stays in use; without that, `CertificateError`
+    is raised.
+    """
+    stamps = _stamps(tls.ca_file, tls.certificate, tls.key)
+    known = _contexts.get(tls)
+    if known is not None and known[0] == stamps:
+        return known[1]
+    try:
+        context = _upstream_context(tls)
+    except CertificateError as error:
+        if known is None:
+            raise
+        log.error("certificate_not_renewed", reason=str(error), advice="the old one stays in use")
+        context = known[1]
+    if len(_contexts) >= _MOST:
+        _contexts.clear()
+    _contexts[tls] = stamps, context
+    return context
 
 
-@lru_cache(maxsize=256)
-def _upstream_context(tls: UpstreamTls, stamp: Stamp) -> ssl.SSLContext:
-    # Remembered, because reading a system's certificates takes longer than a message does.
+def _upstream_context(tls: UpstreamTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _set_minimum(context, tls.minimum)
+    if tls.certificate is not None and tls.key is not None:
+        _load_pair(context, tls.certificate, tls.key)
     if tls.mode == "opportunistic" or tls.fingerprints or not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -101,15 +173,5 @@ def _upstream_context(tls: UpstreamTls, stamp: Stamp) -> ssl.SSLContext:
     return context
 
 
-def stamp(path: str) -> Stamp:
-    """What changes when a file does."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate in DER form, in hexadecimal digits."""
-    return hashlib.sha256(certificate).hexdigest()
+def _stamps(*paths: str | None) -> tuple[Stamp, ...]:
+    return tuple(stamp(path) for path in paths if path is not None)

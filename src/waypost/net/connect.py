@@ -6,8 +6,10 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
 
 from waypost.net.stream import Stream
+from waypost.net.unix_socket import short_name
 
 _STAGGER = 0.25  # seconds before the next address is tried beside the last (RFC 8305 section 5)
 
@@ -76,6 +78,13 @@ async def _connect(endpoint: Endpoint, tell: Tell) -> Stream:
         tell(f"{endpoint[0]}: {reason(error)}")
         raise
     tell(f"{endpoint[0]}: connected")
+    return stream
+
+
+async def connect_unix(path: str) -> Stream:
+    """A stream to the socket at a path. Raises `OSError`."""
+    with short_name(Path(path)) as name:
+        _, stream = await asyncio.get_running_loop().create_unix_connection(Stream, name)
     return stream
 
 

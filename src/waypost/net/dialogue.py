@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.stopwatch import Stopwatch
-from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError
+from waypost.net.stream import InterruptedReadError, Stream, StreamTimeoutError, complaint_of_tls
 from waypost.smtp import commands as c
 from waypost.smtp.client import ClientEngine
 from waypost.smtp.errors import ProtocolError
@@ -84,6 +84,8 @@ class Dialogue:
                 self.watch.lap(phases[0])
                 return answers
             cause, text = Cause.CLOSED, "the upstream closed the connection"
+            if self.stream is not None and (complaint := complaint_of_tls(self.stream)):
+                text += f": {complaint}"
         except StreamTimeoutError:
             cause, text = Cause.TIMEOUT, f"no answer within {timeout:g} s"
         except ProtocolError as error:

@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from waypost.mail.message import Client
 from waypost.net.accepted import Accepted
 from waypost.net.announcing import announced_client
 from waypost.net.certificates import ServerCertificate
 from waypost.net.driver import Driver
+from waypost.net.handler import MailHandler
 from waypost.net.proxy_protocol import ProxyError
-from waypost.net.session import Checker, MailHandler, Session, SessionLog
+from waypost.net.session import Checker, Session, SessionLog
 from waypost.net.settings import ListenerSettings
 from waypost.net.stream import StreamTimeoutError
+from waypost.net.unix_socket import listen, remove
 from waypost.routing.route import Network
 from waypost.smtp.order import ServerOptions
 from waypost.smtp.reply import Reply, reply
@@ -68,6 +71,7 @@ class Listener:
             tls_required=settings.tls is not None and settings.tls.client_required,
             allow_plaintext_auth=settings.allow_plaintext_auth,
             repair_line_ends=submission,
+            lmtp=settings.lmtp,
         )
         self._trusted = replace(self._untrusted, auth_required=False)
         self._trusts = _trust(settings.trusted_networks)
@@ -89,6 +93,10 @@ class Listener:
         settings = self.settings
         loop = asyncio.get_running_loop()
         try:
+            if settings.is_unix:
+                listening = listen(Path(settings.host), settings.socket_mode, own_folder=False)
+                self._server = await loop.create_unix_server(self._accept, sock=listening, backlog=_BACKLOG)
+                return [(settings.host, 0)]
             self._server = await loop.create_server(
                 self._accept, settings.host or None, settings.port, backlog=_BACKLOG, reuse_address=True
             )
@@ -100,6 +108,8 @@ class Listener:
         """Accepts nothing more, lets transactions end, and after `timeout` seconds ends them."""
         self._stopping = True
         if self._server is not None:
+            if self.settings.is_unix:  # before it is closed, while nobody can take the file for a stale one
+                remove(Path(self.settings.host))
             self._server.close()
         for session in tuple(self._sessions.values()):
             session.stop()
@@ -153,7 +163,8 @@ class Listener:
 
     def _begin(self, stream: Accepted) -> None:
         address = stream.peer[0]
-        trusted = self._trusts(address)
+        is_unix = self.settings.is_unix  # then whoever may open the file may send
+        trusted = is_unix or self._trusts(address)
         options = self._trusted if trusted else self._untrusted
         announces = self._may_announce is not None and self._may_announce(address)
         if announces:
@@ -161,7 +172,7 @@ class Listener:
         session = Session(
             stream, self.settings, options, self._handler, self._checker, self._log, self._certificate, self._move
         )
-        refusal = self._refusal(address, trusted, many=announces)
+        refusal = self._refusal(address, trusted, many=announces or is_unix)
         driver = Driver(session.run(refusal), self._ended)
         self._sessions[driver] = session
         if refusal is None:

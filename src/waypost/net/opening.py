@@ -7,7 +7,7 @@ from functools import partial
 from waypost.mail.message import Client
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.certificates import CertificateError, fingerprint, upstream_context
-from waypost.net.connect import ResolveError, connect, reason, resolve
+from waypost.net.connect import ResolveError, connect, connect_unix, reason, resolve
 from waypost.net.dialogue import Dialogue, is_positive
 from waypost.net.introducing import hello_name, proxy_header, xclient
 from waypost.net.login import Logins, is_refused
@@ -85,7 +85,7 @@ async def _greet(
     dialogue.watch.note(Phase.GREETING, str(greeting))
     if not is_positive(greeting):
         return Stopped(Phase.GREETING, greeting)
-    refused = await _hello(dialogue, hostname, timeouts)
+    refused = await _hello(dialogue, upstream, hostname, timeouts)
     if refused is None and upstream.tls.mode in ("opportunistic", "starttls"):
         refused = await _upgrade(dialogue, upstream, hostname, timeouts)
     return refused
@@ -102,7 +102,7 @@ async def introduce(
     answer = await dialogue.ask(command, Phase.MAIL, timeouts.command)
     if not is_positive(answer):
         return Stopped(Phase.MAIL, answer)
-    stopped = await _hello(dialogue, hello_name(client, hostname), timeouts)
+    stopped = await _hello(dialogue, upstream, hello_name(client, hostname), timeouts)
     login = upstream.credentials
     if stopped is not None or login is None:
         return stopped
@@ -118,6 +118,10 @@ async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -
     dialogue.watch.start()
     try:
         async with asyncio.timeout(timeouts.connect):
+            if upstream.is_unix:
+                phase = Phase.CONNECT
+                dialogue.stream = await connect_unix(upstream.host)
+                return None
             endpoints = await resolve(upstream.host, upstream.port)
             dialogue.watch.lap(phase)
             dialogue.watch.note(phase, ", ".join(host for host, _ in endpoints))
@@ -134,7 +138,10 @@ async def _connect(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -
     return None
 
 
-async def _hello(dialogue: Dialogue, hostname: str, timeouts: Timeouts) -> Stopped | None:
+async def _hello(dialogue: Dialogue, upstream: Upstream, hostname: str, timeouts: Timeouts) -> Stopped | None:
+    if upstream.lmtp:
+        answer = await dialogue.ask(c.Lhlo(hostname), Phase.EHLO, timeouts.command)
+        return None if is_positive(answer) else Stopped(Phase.EHLO, answer)
     answer = await dialogue.ask(c.Ehlo(hostname), Phase.EHLO, timeouts.command)
     if isinstance(answer, Reply) and answer.code in (500, 502, 504):  # RFC 5321 section 3.2
         answer = await dialogue.ask(c.Helo(hostname), Phase.EHLO, timeouts.command)
@@ -155,7 +162,7 @@ async def _upgrade(dialogue: Dialogue, upstream: Upstream, hostname: str, timeou
     problem = await _start_tls(dialogue, upstream, timeouts)
     if problem is not None:
         return Stopped(problem.phase, problem)
-    return await _hello(dialogue, hostname, timeouts)
+    return await _hello(dialogue, upstream, hostname, timeouts)
 
 
 async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts) -> Failure | None:
@@ -165,7 +172,7 @@ async def _start_tls(dialogue: Dialogue, upstream: Upstream, timeouts: Timeouts)
     dialogue.watch.start()
     try:
         context = upstream_context(tls)
-        name = tls.server_name or upstream.host
+        name = tls.server_name or (None if upstream.is_unix else upstream.host)
         await stream.start_tls(context, timeouts.greeting, server=False, server_name=name)
     except StreamTimeoutError:
         return dialogue.broken(Phase.TLS, Cause.TIMEOUT, "the TLS handshake did not end")

@@ -82,6 +82,10 @@ class LentConnection:
         """The content; how far it came, and the answer."""
         return self._connection.send(content, self._timeouts)
 
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        """What the content came to for each recipient that was accepted; nothing when `answer` is everybody's."""
+        return self._connection.verdicts(answer)
+
     def release(self) -> None:
         """Gives the connection back. A transaction that is still open is reset."""
         self._pool.give_back(self._connection)

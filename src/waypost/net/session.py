@@ -6,7 +6,7 @@ connection: time-outs, TLS, who the client is, and how a session ends.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -18,8 +18,10 @@ from waypost.net.announcing import told_client
 from waypost.net.authentication import Limited
 from waypost.net.certificates import ServerCertificate
 from waypost.net.client_certificates import ShownCertificate, shown
+from waypost.net.concluding import conclude
+from waypost.net.handler import MailHandler, Transaction
 from waypost.net.handshake import secure
-from waypost.net.parting import has_gone, linger
+from waypost.net.parting import linger
 from waypost.net.settings import ListenerSettings
 from waypost.net.stream import InterruptedReadError, StreamTimeoutError, names_of_peer
 from waypost.routing.route import Account
@@ -40,7 +42,6 @@ SessionEvent = Literal[
 _CLOSED, _TLS = State.CLOSED, State.TLS  # at hand: before Python 3.12 members are looked up by the metaclass
 _AT_ONCE = 16 * 1024  # octets of commands that are carried out before other sessions have their turn
 _LINGER = 2.0  # seconds for a client to read why it is being turned away
-_HEARD = 1.0  # seconds for a client that has closed to show that it cannot have heard the answer
 _MAX_FAILED_AUTH = 3
 _MAX_TOLD = 256  # characters of a user name in the log
 
@@ -62,44 +63,17 @@ def _protocol(esmtp: bool, secure: bool, known: bool, utf8: bool) -> str:
     return f"UTF8{ending}" if utf8 else f"E{ending}" if esmtp else "SMTP"
 
 
+def _lmtp_protocol(secure: bool, known: bool, utf8: bool) -> str:
+    return f"{'UTF8' if utf8 else ''}LMTP{'S' if secure else ''}{'A' if known else ''}"
+
+
 @lru_cache(maxsize=8)
-def _greeting(hostname: str) -> Reply:
-    return reply(220, None, f"{hostname} ESMTP Waypost")
+def _greeting(hostname: str, lmtp: bool) -> Reply:
+    return reply(220, None, f"{hostname} {'LMTP' if lmtp else 'ESMTP'} Waypost")
 
 
 _PROTOCOLS = {facts: _protocol(*facts) for facts in product((False, True), repeat=4)}
-
-
-class Transaction(Protocol):
-    """One transaction, from an accepted MAIL on."""
-
-    async def recipients(self, commands: Sequence[c.Rcpt]) -> Sequence[Reply]:
-        """The answer to each RCPT."""
-
-    def write(self, data: bytes) -> Awaitable[None] | None:
-        """Takes a piece of content in wire form; what comes back must be awaited before the next."""
-
-    async def finish(self) -> Reply:
-        """The content is whole: sees it through and says what the client is told."""
-
-    def left(self) -> None:
-        """While `finish` is at work the client has ended its side: it may not be there to be told."""
-
-    def told(self, answer: Reply, *, lost: bool) -> None:
-        """The client was told what `finish` said; or was `lost` before it could be."""
-
-    def refuse(self, answer: Reply) -> None:
-        """The content has come to its end and is not fit to be passed on; the client is told `answer`."""
-
-    def abandon(self, why: str) -> None:
-        """The transaction ends without content: RSET, or the client has gone."""
-
-
-class MailHandler(Protocol):
-    """What a session needs to know about mail. One handler serves all sessions."""
-
-    def begin(self, client: Client, mail: c.Mail) -> Transaction | Reply:
-        """Opens a transaction, or says why not."""
+_LMTP_PROTOCOLS = {facts: _lmtp_protocol(*facts[1:]) for facts in _PROTOCOLS}
 
 
 class SessionLog(Protocol):
@@ -207,7 +181,7 @@ class Session:
         await asyncio.sleep(0)
         if stream.has_data:
             engine.receive(await stream.read())
-        engine.greet(refusal or _greeting(engine.options.hostname))
+        engine.greet(refusal or _greeting(engine.options.hostname, engine.options.lmtp))
         while True:
             while (event := engine.next_event()) is not None:
                 # What comes with every message is handled here, the rest by `_handle`.
@@ -224,7 +198,8 @@ class Session:
                     if (waiting := transaction.write(event.data)) is not None:
                         await waiting
                 elif isinstance(event, c.EndOfContent):
-                    await self._finish(transaction)
+                    self._transaction = None
+                    await conclude(engine, stream, transaction)
                 else:
                     await self._handle(event)
             if self._stopping and self._transaction is None:
@@ -257,31 +232,13 @@ class Session:
 
     # -- events
 
-    async def _finish(self, transaction: Transaction) -> None:
-        """The content is whole."""
-        engine, stream = self._engine, self._stream
-        self._transaction = None
-        stream.on_end = transaction.left
-        if stream.has_ended:
-            transaction.left()
-        try:
-            answer = await transaction.finish()
-        finally:
-            stream.on_end = None
-        engine.answer(answer)
-        lost = stream.lost
-        if stream.has_ended and not lost:
-            stream.write(engine.take_output())
-            lost = await has_gone(stream, _HEARD)
-        transaction.told(answer, lost=lost)
-
     async def _handle(self, event: e.Event) -> None:
         engine, transaction = self._engine, self._transaction
         match event:
             case e.Refused(answer) if transaction is not None:
                 self._transaction = None
                 transaction.refuse(answer)
-                engine.answer(answer)
+                engine.conclude((answer,))
             case e.Abandoned():
                 self._give_up("the client reset the transaction")
             case e.Authenticate(mechanism, claim):
@@ -295,7 +252,8 @@ class Session:
 
     def _begin(self, mail: c.Mail) -> Reply:
         engine, client = self._engine, self._client
-        protocol = _PROTOCOLS[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
+        protocols = _LMTP_PROTOCOLS if engine.options.lmtp else _PROTOCOLS
+        protocol = protocols[engine.esmtp, engine.tls, engine.authenticated, mail.parameters.smtputf8]
         if client.name != engine.client_name or client.protocol != protocol:
             tls = self._stream.tls if engine.tls else None
             self._client = client = client.introduced(engine.client_name, protocol, tls)
@@ -315,7 +273,7 @@ class Session:
             engine.close(options)
         else:
             engine.options = options
-            engine.answer(_greeting(options.hostname))
+            engine.answer(_greeting(options.hostname, options.lmtp))
             engine.authenticated = client.account is not None
             self._client, self._certified, self._was_told, self._failed_auth = client, None, True, 0  # nothing is left
             self._log.session(client, "told", proxy=self._stream.proxy or self._stream.peer[0])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from waypost.routing.route import Network
+from waypost.routing.route import Network, TlsVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,9 @@ class ServerTls:
     """PEM file with the authorities whose certificates clients may show; None: nobody is asked for one."""
     client_required: bool = False
     """Whether the handshake fails without one."""
+    minimum: TlsVersion = "1.2"
+    by_name: tuple[tuple[str, str], ...] = ()
+    """Further certificates and keys, for clients that ask for one of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,17 @@ class ListenerSettings:
     """Peers whose connections begin with a PROXY header; nobody else's may."""
     announcers: tuple[Network, ...] = ()
     """Clients that may say, by XCLIENT, who the client is."""
+    lmtp: bool = False
+    """LMTP is spoken here, not SMTP."""
+    socket_mode: int = 0o660
+    """Permissions of the socket file of a unix socket, where they decide who may send."""
     allow_plaintext_auth: bool = False
     mechanisms: tuple[str, ...] = ()
     """What AUTH offers; empty: what every account can use."""
     limits: Limits = Limits()
     timeouts: SessionTimeouts = SessionTimeouts()
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket, and there is no port."""
+        return self.host.startswith("/")

@@ -280,7 +280,13 @@ class Stream(asyncio.Protocol):
                 future.set_exception(StreamTimeoutError())
 
 
-def _endpoint(name: tuple[str, int] | None) -> tuple[str, int]:
+UNIX = "unix"
+"""What stands for the address of whoever is at the other end of a unix socket."""
+
+
+def _endpoint(name: tuple[str, int] | str | None) -> tuple[str, int]:
+    if isinstance(name, str | bytes):
+        return UNIX, 0
     address, port, *_ = name or ("", 0)
     return address.removeprefix("::ffff:") if "." in address else address, port
 
@@ -288,3 +294,8 @@ def _endpoint(name: tuple[str, int] | None) -> tuple[str, int]:
 def names_of_peer(stream: Stream) -> Mapping[str, Any]:
     """The names in the other side's certificate, as `ssl` tells them; nothing when it was not verified."""
     return {} if stream._tls is None else stream._tls.names
+
+
+def complaint_of_tls(stream: Stream) -> str | None:
+    """Why TLS was broken off after the handshake, by either side, in OpenSSL's words."""
+    return None if stream._tls is None else stream._tls.complaint

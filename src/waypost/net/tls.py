@@ -9,7 +9,11 @@ _RECORD = 256 * 1024
 
 
 class TlsLayer:
-    """TLS between a transport and its stream. `done` is when the handshake ends, one way or the other."""
+    """TLS between a transport and its stream. `done` is when the handshake ends, one way or the other.
+
+    `complaint` is why TLS broke off afterwards: with TLS 1.3 a client learns only then that its certificate is not
+    wanted.
+    """
 
     def __init__(
         self,
@@ -25,6 +29,7 @@ class TlsLayer:
         self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=server_name)
         self.done = done
         self.closed = False
+        self.complaint: str | None = None
 
     @property
     def description(self) -> str:
@@ -65,8 +70,9 @@ class TlsLayer:
             self.closed = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLError:
+        except ssl.SSLError as error:
             self.closed = True
+            self.complaint = (error.reason or "").lower().replace("_", " ") or None
         self._flush()
         return plain[0] if len(plain) == 1 else b"".join(plain)
 

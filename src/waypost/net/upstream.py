@@ -4,27 +4,26 @@ Everything here returns a `Reply`, or a `Failure` when there was none; nothing r
 does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from waypost.mail.content import Content
 from waypost.mail.message import Client
-from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
+from waypost.mail.outcome import Answer, Phase, Stopped
 from waypost.net.dialogue import Dialogue, is_positive
+from waypost.net.handing_over import hand_over
 from waypost.net.introducing import is_same
 from waypost.net.login import Logins
 from waypost.net.opening import introduce, open_session
-from waypost.net.stream import StreamTimeoutError
 from waypost.routing.route import Timeouts, Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.client import Extensions
 from waypost.smtp.content import unstuffed
-from waypost.smtp.reply import Reply
 from waypost.smtp.state import State
 
 _OPEN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 _GROUP = 100  # recipients in one write, so that neither side's buffers fill while it is still writing
-_MIN_CHUNK = 64 * 1024  # for BDAT
 _MAX_AT_ONCE = 64 * 1024  # octets of content that are sent with MAIL and RCPT
 
 
@@ -68,6 +67,11 @@ class UpstreamConnection:
     def tls(self) -> str | None:
         """Version and cipher, or None."""
         return None if self._dialogue.stream is None else self._dialogue.stream.tls
+
+    def verdicts(self, answer: Answer) -> Sequence[Answer]:
+        """What content came to for each recipient that was accepted; nothing when `answer` is everybody's."""
+        verdicts = self._dialogue.engine.verdicts
+        return () if verdicts is None else verdicts.completed(answer)
 
     @property
     def certificate(self) -> bytes | None:
@@ -184,79 +188,9 @@ class UpstreamConnection:
             answers += await self._dialogue.exchange(group, (Phase.RCPT,) * len(group), timeouts.command)
         return answers
 
-    async def send(self, content: Content, timeouts: Timeouts) -> tuple[Phase, Answer]:
+    def send(self, content: Content, timeouts: Timeouts) -> Coroutine[Any, Any, tuple[Phase, Answer]]:
         """The content. Tells how far it came: at `Phase.DOT` the upstream may have accepted, answer or not."""
-        if not content.ends_line and self.extensions.chunking:
-            return await self._send_chunks(content, timeouts)
-        answer = await self._dialogue.ask(c.Data(), Phase.DATA, timeouts.data)
-        if isinstance(answer, Failure) or answer.code != 354:
-            return Phase.DATA, answer
-        end = (b"" if content.ends_line else b"\r\n") + self._dialogue.engine.send(c.EndOfContent())
-        return await self._send_all(content, end, timeouts)
-
-    async def _send_all(self, content: Content, end: bytes, timeouts: Timeouts) -> tuple[Phase, Answer]:
-        stream = self._dialogue.stream
-        assert stream is not None  # noqa: S101 # a transaction is under way
-        held = b""
-        sent = False
-        try:
-            # One piece is held back, so that the last one and the dot leave in one write.
-            for piece in content.chunks():
-                if held:
-                    sent = True
-                    stream.write_all((held,))
-                    if stream.must_drain:
-                        await stream.drain(timeouts.block)
-                    if stream.at_eof or stream.is_broken or stream.has_data:
-                        return Phase.CONTENT, await self._early_answer(timeouts)
-                held = piece
-        except StreamTimeoutError:
-            return _broken_off(self._dialogue, Cause.TIMEOUT, "the upstream takes no more content")
-        except OSError as error:
-            return _broken_off(self._dialogue, Cause.LOCAL, f"the content cannot be read: {error}")
-        if sent:
-            self._dialogue.watch.lap(Phase.CONTENT)
-        return await self._end((held, end), timeouts)
-
-    async def _end(self, last: Sequence[bytes], timeouts: Timeouts) -> tuple[Phase, Answer]:
-        """The last octets of the content. Until they have left this process, nothing can have been accepted."""
-        stream = self._dialogue.stream
-        if stream is None or stream.at_eof or stream.is_broken or stream.has_data:
-            return Phase.CONTENT, await self._early_answer(timeouts)
-        stream.write_all(last)
-        try:
-            if stream.must_drain:
-                await stream.drain(timeouts.block)
-        except StreamTimeoutError:
-            return _broken_off(self._dialogue, Cause.TIMEOUT, "the upstream takes no more content")
-        if stream.is_broken and stream.must_drain:
-            return Phase.CONTENT, await self._early_answer(timeouts)
-        (answer,) = await self._dialogue.answers((Phase.DOT,), timeouts.dot)
-        return Phase.DOT, answer
-
-    async def _early_answer(self, timeouts: Timeouts) -> Answer:
-        """Why the upstream does not want the rest of the content. The connection is of no more use."""
-        (answer,) = await self._dialogue.answers((Phase.CONTENT,), timeouts.command)
-        if isinstance(answer, Reply) and answer.is_positive:
-            return self._dialogue.broken(
-                Phase.CONTENT, Cause.PROTOCOL, f"an answer before the end of the content: {answer}"
-            )
-        self.abort()
-        return answer
-
-    async def _send_chunks(self, content: Content, timeouts: Timeouts) -> tuple[Phase, Answer]:
-        """By BDAT, for content whose last line has no end: DATA would have to add one."""
-        self._dialogue.watch.start()
-        pending = b""
-        for piece in unstuffed(content.chunks()):
-            if len(pending) >= _MIN_CHUNK:
-                answer = await self._dialogue.ask(c.Bdat(len(pending)), Phase.CONTENT, timeouts.block, behind=pending)
-                if not is_positive(answer):
-                    self.abort()  # whether that ended the transaction, servers see differently
-                    return Phase.CONTENT, answer
-                pending = b""
-            pending += piece
-        return await self._end((self._dialogue.engine.send(c.Bdat(len(pending), last=True)), pending), timeouts)
+        return hand_over(self._dialogue, content, timeouts)
 
     def reset(self) -> None:
         """Ends a transaction that did not come to its content. The answer is read by whoever comes next."""
@@ -277,8 +211,3 @@ class UpstreamConnection:
     def abort(self) -> None:
         """Closes without a word."""
         self._dialogue.abort()
-
-
-def _broken_off(dialogue: Dialogue, cause: Cause, text: str) -> tuple[Phase, Answer]:
-    """Content that did not come to its end."""
-    return Phase.CONTENT, dialogue.broken(Phase.CONTENT, cause, text)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from waypost.net.certificates import fingerprint, stamp
 from waypost.net.der import element, identifier
+from waypost.net.stamps import fingerprint, stamp
 from waypost.routing.probing import Certificate
 
 _ALTERNATIVE_NAME = "2.5.29.17"

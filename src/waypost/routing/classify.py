@@ -6,13 +6,17 @@ dot without an answer that makes sense leaves it in doubt.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from waypost.mail.outcome import Answer, Cause, Failure, Phase
 from waypost.routing.failover import FAILURE_RULES, REPLY_RULES
 from waypost.routing.verdict import HealthEffect, Kind, ReplyRule, Verdict, verdict
 from waypost.smtp.reply import MAX_TEXT, EnhancedCode, Reply, printable, reply
 
-__all__ = ["HealthEffect", "Kind", "Verdict", "classify", "quota_reset_in", "summarise"]
+__all__ = [
+    "BUILT_IN", "HealthEffect", "Kind", "ReplyRules", "Verdict", "classify", "classify_verdict", "quota_reset_in",
+    "summarise",
+]  # fmt: skip
 
 _ACCEPTED = verdict(Kind.ACCEPTED, "accepted")
 _PROCEED = verdict(Kind.PROCEED, "proceed")
@@ -31,6 +35,11 @@ _POSITIVE: dict[tuple[Phase, int], Verdict] = {
     (Phase.DATA, 3): _PROCEED,
     (Phase.CONTENT, 2): _PROCEED,  # one chunk of several (RFC 3030)
     (Phase.DOT, 2): _ACCEPTED,
+}
+_OF_A_RECIPIENT = {
+    2: _ACCEPTED,
+    4: verdict(Kind.TRANSIENT, "recipient-transient"),
+    5: verdict(Kind.PERMANENT, "recipient-permanent"),
 }
 _FAILURES = {cause: rule.verdict for rule in FAILURE_RULES for cause in rule.causes}
 
@@ -57,12 +66,43 @@ _AGAIN = re.compile(
 )
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _MAX_RESET = 86400.0
+_REMEMBERED = 512  # replies of at most 400 octets each
 _NOBODY = reply(451, "4.3.0", "No upstream is available")
 _OF_THE_MESSAGE = (Kind.TRANSIENT, Kind.QUOTA, Kind.TOO_MANY_RECIPIENTS)
 
 
-def classify(phase: Phase, answer: Answer, rules: Sequence[ReplyRule] = ()) -> Verdict:
-    """The verdict on an upstream's answer in a phase. `rules` come before the built-in ones.
+class ReplyRules:
+    """Ordered rules on refusals: those of one's own, then the built-in ones.
+
+    Upstreams say the same few things again and again, and a put-off message hears one for every attempt: what was
+    judged lately is remembered, since some rules look into the text.
+    """
+
+    __slots__ = ("_rules", "judge", "own")
+
+    def __init__(self, own: Sequence[ReplyRule] = ()) -> None:
+        self.own = tuple(own)
+        self._rules = (*self.own, *REPLY_RULES)
+        self.judge = lru_cache(maxsize=_REMEMBERED)(self._judge)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReplyRules) and self.own == other.own
+
+    def __hash__(self) -> int:
+        return hash(self.own)
+
+    def __repr__(self) -> str:
+        return f"ReplyRules({self.own!r})"
+
+    def _judge(self, phase: Phase, answer: Reply) -> Verdict:
+        return next((rule.verdict for rule in self._rules if rule.matches(phase, answer)), _NONSENSE)
+
+
+BUILT_IN = ReplyRules()
+
+
+def classify(phase: Phase, answer: Answer, rules: ReplyRules = BUILT_IN) -> Verdict:
+    """The verdict on an upstream's answer in a phase.
 
     Whether a reused connection was merely stale is the caller's to find out first.
     """
@@ -74,10 +114,17 @@ def classify(phase: Phase, answer: Answer, rules: Sequence[ReplyRule] = ()) -> V
         return positive
     if severity != 4 and severity != 5:
         return _NONSENSE_AT_DOT if phase is Phase.DOT else _NONSENSE
-    for rule in (*rules, *REPLY_RULES):
-        if rule.matches(phase, answer):
-            return rule.verdict
-    return _NONSENSE
+    return rules.judge(phase, answer)
+
+
+def classify_verdict(answer: Answer) -> Verdict:
+    """The verdict on what an upstream says of one recipient after the content (LMTP, PRDR).
+
+    It is about that recipient: a mailbox that is full says nothing about the upstream. No rule changes that.
+    """
+    if isinstance(answer, Failure):
+        return _UNANSWERED
+    return _OF_A_RECIPIENT.get(answer.severity, _NONSENSE_AT_DOT)
 
 
 def quota_reset_in(answer: Answer) -> float | None:

@@ -29,7 +29,7 @@ class OAuth2:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user name with a password or a source of access tokens.
+    """A user name with a password or a source of access tokens; for the mechanism EXTERNAL neither.
 
     `authorize_as` is the identity to act for, when it is another: a shared mailbox, whose delegate logs in.
     `mechanism` is the only one to use; None takes the strongest that is offered.

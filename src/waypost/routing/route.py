@@ -8,6 +8,7 @@ from typing import Literal
 
 from waypost.mail.rewrite import Rewrite
 from waypost.routing.address_list import AddressList
+from waypost.routing.classify import BUILT_IN, ReplyRules
 from waypost.routing.condition import Condition
 from waypost.routing.condition import Network as Network
 from waypost.routing.login import Login
@@ -15,6 +16,7 @@ from waypost.routing.probing import NO_PROBE, ProbeSettings
 from waypost.routing.quota import Quota
 
 TlsMode = Literal["off", "opportunistic", "starttls", "implicit"]
+TlsVersion = Literal["1.0", "1.1", "1.2", "1.3"]
 StrategyName = Literal[
     "ordered",
     "round_robin",
@@ -38,7 +40,7 @@ class UpstreamTls:
 
     `opportunistic` takes STARTTLS when offered and verifies nothing (RFC 7435). The other modes verify the
     chain and the name unless `verify` is off; `fingerprints` (SHA-256 of the certificate, hexadecimal, lower
-    case, no colons) replace both checks.
+    case, no colons) replace both checks. `certificate` and `key` are PEM files with what we show.
     """
 
     mode: TlsMode = "opportunistic"
@@ -46,6 +48,9 @@ class UpstreamTls:
     ca_file: str | None = None
     fingerprints: tuple[str, ...] = ()
     server_name: str | None = None
+    minimum: TlsVersion = "1.2"
+    certificate: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,23 @@ class Upstream:
     senders: tuple[str, ...] = ()  # globs over addresses; empty: it sends for everybody
     cost: float = 0.0
     """What one message costs there, in any currency."""
+    replies: ReplyRules = BUILT_IN
+    """What its refusals mean."""
     probe: ProbeSettings = NO_PROBE
+    lmtp: bool = False
+    """It speaks LMTP (RFC 2033), and so answers for each recipient."""
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether `host` is the path of a socket, and there is no port."""
+        return self.host.startswith("/")
+
+    @property
+    def address(self) -> str:
+        """Where it is, as configurations write it."""
+        if self.is_unix:
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +138,13 @@ class Pool:
     """The name of the plugin that is asked for the order; the strategy's holds when it has no answer."""
     is_plain: bool = field(init=False, repr=False, compare=False)
     """Whether its order depends on nothing but turns and health."""
+    answers_each: bool = field(init=False, repr=False, compare=False)
+    """Whether one of them answers for each recipient though nobody asked for that (LMTP)."""
 
     def __post_init__(self) -> None:
         limited = any(member.upstream.quotas or member.upstream.senders for member in self.members)
         object.__setattr__(self, "is_plain", self.strategy in _PLAIN and not limited)
+        object.__setattr__(self, "answers_each", any(member.upstream.lmtp for member in self.members))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class Verdict:
     health: HealthEffect
     alert: bool  # somebody has to repair something
     rule: str
+    sleep: float | None = None
+    """Seconds that a spent quota lasts when the reply does not say; None: as long as the health policy says."""
 
 
 _YES, _NO = True, False
@@ -72,10 +74,14 @@ _CONSEQUENCES: dict[Kind, tuple[bool, bool, HealthEffect, bool]] = {
 }
 
 
-def verdict(kind: Kind, rule: str) -> Verdict:
+def verdict(kind: Kind, rule: str, sleep: float | None = None) -> Verdict:
     """The verdict of a kind, with all that follows from it, found by the rule of this name."""
     fail_over, transient, health, alert = _CONSEQUENCES[kind]
-    return Verdict(kind, fail_over, transient, health, alert, rule)
+    return Verdict(kind, fail_over, transient, health, alert, rule, sleep)
+
+
+Phrase = tuple[str, ...]
+"""What a text has in it, piece after piece, with anything between: in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ class ReplyRule:
     codes: frozenset[int]
     enhanced: frozenset[EnhancedCode]
     text: re.Pattern[str] | None
+    phrases: tuple[Phrase, ...] = ()
+    """The user's own words for `text`: one of them is enough. No pattern that costs more than reading the text."""
 
     def matches(self, phase: Phase, answer: Reply) -> bool:
         """Whether the rule speaks of this reply in this phase."""
@@ -95,7 +103,22 @@ class ReplyRule:
             and (not self.codes or answer.code in self.codes)
             and (not self.enhanced or answer.enhanced in self.enhanced)
             and (self.text is None or self.text.search(answer.text) is not None)
+            and (not self.phrases or _has_one_of(self.phrases, answer.text.lower()))
         )
+
+
+def _has_one_of(phrases: tuple[Phrase, ...], text: str) -> bool:
+    return any(_has(phrase, text) for phrase in phrases)
+
+
+def _has(phrase: Phrase, text: str) -> bool:
+    at = 0
+    for piece in phrase:
+        found = text.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 def reply_rule(
@@ -109,10 +132,20 @@ def reply_rule(
     return ReplyRule(
         verdict(kind, name),
         phases,
-        frozenset(code for word in codes.split() for code in _codes(word)),
-        frozenset(code for word in enhanced.split() for code in _enhanced(word)),
+        codes_of(codes),
+        enhanced_of(enhanced),
         re.compile(text, re.IGNORECASE) if text else None,
     )
+
+
+def codes_of(words: str) -> frozenset[int]:
+    """The reply codes in `452 5yz`. Raises `ValueError`."""
+    return frozenset(code for word in words.split() for code in _codes(word))
+
+
+def enhanced_of(words: str) -> frozenset[EnhancedCode]:
+    """The enhanced codes in `x.5.3 5.7.60`. Raises `ValueError`."""
+    return frozenset(code for word in words.split() for code in _enhanced(word))
 
 
 def _codes(word: str) -> range:

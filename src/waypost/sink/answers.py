@@ -88,6 +88,7 @@ class Transaction:
     mail: c.Mail
     recipients: list[c.Rcpt] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
+    kept: bool = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -145,11 +146,23 @@ class Answers:
                 self._write(_NOISE[Garbage.UNSOLICITED])
                 return said
             case Babble(kind):
-                self._engine.answer(_STAND_IN)
+                self._answer(_STAND_IN)
                 self._engine.take_output()
                 await self._babble(kind)
                 return _STAND_IN
         return self.tell(proper)
+
+    async def say_one(self, ordered: Action | None, answer: Reply) -> None:
+        """Says one of the replies that follow content, of which the engine will be told when all are known."""
+        match ordered:
+            case Babble(kind) if kind is not Garbage.UNSOLICITED:
+                await self._babble(kind)
+            case Babble():
+                self._write(answer.encode() + _NOISE[Garbage.UNSOLICITED])
+            case _:
+                self._write(answer.encode())
+        if isinstance(ordered, CloseAfter):
+            raise HangUp("hung up after the answer, as ordered")
 
     async def confirm(self, ordered: Action | None) -> None:
         """Lets out what the engine has answered by itself, or says in its place what was ordered."""
@@ -172,14 +185,21 @@ class Answers:
         """Answers; a code that makes no sense is said all the same, and counts as a refusal."""
         self.flush()
         try:
-            self._engine.answer(answer)
+            self._answer(answer)
         except LocalProtocolError:
-            self._engine.answer(_STAND_IN)
+            self._answer(_STAND_IN)
             self._engine.take_output()
             self._write(answer.encode())
             return _STAND_IN
         self.flush()
         return answer
+
+    def _answer(self, answer: Reply) -> None:
+        engine = self._engine
+        if engine.is_concluding:
+            engine.conclude((answer,))
+        else:
+            engine.answer(answer)
 
     def interject(self, answer: Reply) -> None:
         """Says something that the engine knows nothing of."""
@@ -213,6 +233,16 @@ class Answers:
             await self._stream.drain(self._house.timeout)
             await asyncio.sleep(0)
         raise HangUp("the client had enough of an endless line, as ordered")
+
+
+def verdict(ordered: Action | None, proper: Reply) -> Reply:
+    """The reply that counts for one recipient, after the content."""
+    match ordered:
+        case Say(said) | CloseAfter(Reply() as said):
+            return said
+        case Babble(kind) if kind is not Garbage.UNSOLICITED:
+            return _STAND_IN
+    return proper
 
 
 def is_positive(ordered: Action | None) -> bool:

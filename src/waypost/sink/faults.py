@@ -26,6 +26,7 @@ class Phase(StrEnum):
     CONTENT = "content"  # after the 354 and some content, before the dot
     DOT = "dot"  # the content has ended; the message is not kept yet
     AFTER_DOT = "after-dot"  # the message is kept; the client has no answer yet
+    VERDICT = "verdict"  # the same for each recipient, where each is answered (LMTP, PRDR)
     RSET = "rset"
     QUIT = "quit"
 

@@ -30,7 +30,7 @@ _CODE = re.compile(r"[2-5][0-9][0-9]", re.ASCII)
 _WHOLE = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?|\.[0-9]{1,6}", re.ASCII)
 
-_KNOW_SENDER = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.CONTENT, Phase.DOT, Phase.AFTER_DOT)
+_KNOW_SENDER = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.CONTENT, Phase.DOT, Phase.AFTER_DOT, Phase.VERDICT)
 _KNOW_RECIPIENT = _KNOW_SENDER[1:]
 _UNANSWERED = {
     Phase.CONNECT: "nothing is answered there; the first answer is the greeting",

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from waypost.net.certificates import ServerCertificate
 from waypost.net.settings import ServerTls
 from waypost.net.stream import Stream
+from waypost.net.unix_socket import listen, remove
 from waypost.sink.answers import House, Watcher
 from waypost.sink.faults import Fault, Faults
 from waypost.sink.grammar import parse_fault
@@ -22,7 +24,8 @@ _OPTIONS = ServerOptions("sink.example")
 class SinkSettings:
     """What a sink is like. `accounts` are passwords by user name; with any, AUTH is offered and required.
 
-    A port 0 is chosen by the system, and kept when the sink is started again.
+    A port 0 is chosen by the system, and kept when the sink is started again. A host that begins with a slash is the
+    path of a unix socket.
     """
 
     addresses: tuple[tuple[str, int], ...] = (("127.0.0.1", 0),)
@@ -108,6 +111,11 @@ class Sink:
         bound = []
         try:
             for host, port in self._addresses:
+                if host.startswith("/"):
+                    listening = listen(Path(host), 0o666, own_folder=False)
+                    self._servers.append(await loop.create_unix_server(self._accept, sock=listening))
+                    bound.append((host, 0))
+                    continue
                 server = await loop.create_server(self._accept, host or None, port, reuse_address=True)
                 self._servers.append(server)
                 bound.append((host, server.sockets[0].getsockname()[1]))
@@ -118,6 +126,9 @@ class Sink:
 
     async def stop(self) -> None:
         """Closes the addresses and every session at once. What was kept stays; `start` binds the same ports."""
+        for host, _ in self._addresses if self._servers else ():
+            if host.startswith("/"):
+                remove(Path(host))
         for server in self._servers:
             server.close()
         self._servers.clear()

@@ -6,14 +6,14 @@ from ssl import SSLError
 
 from waypost.net.parting import linger
 from waypost.net.stream import Stream, StreamTimeoutError
-from waypost.sink.answers import Answers, HangUp, House, Transaction, is_positive
+from waypost.sink.answers import Answers, HangUp, House, Transaction, is_positive, verdict
 from waypost.sink.faults import CloseAfter, Phase
 from waypost.sink.pieces import Pieces
 from waypost.sink.stored import StoredMessage
 from waypost.smtp import commands as c
 from waypost.smtp import events as e
 from waypost.smtp.content import unstuffed
-from waypost.smtp.reply import reply
+from waypost.smtp.reply import Reply, reply
 from waypost.smtp.sasl import Credentials
 from waypost.smtp.server import ServerEngine
 from waypost.smtp.state import State
@@ -27,8 +27,18 @@ _START_TLS = reply(220, "2.0.0", "Start TLS")
 _WELCOME = reply(235, "2.7.0", "Welcome")
 _WRONG = reply(535, "5.7.8", "User name or password is wrong")
 
-_ANSWERED_BY_ENGINE = {b"EHLO": Phase.EHLO, b"HELO": Phase.EHLO, b"RSET": Phase.RSET, b"QUIT": Phase.QUIT}
+_ANSWERED_BY_ENGINE = {
+    b"EHLO": Phase.EHLO,
+    b"HELO": Phase.EHLO,
+    b"LHLO": Phase.EHLO,
+    b"RSET": Phase.RSET,
+    b"QUIT": Phase.QUIT,
+}
 """Commands that the engine does not ask about, and the phase of a fault that comes before its answer."""
+
+
+def _kept_as(message: StoredMessage) -> Reply:
+    return reply(250, "2.0.0", f"Kept as message {message.id}")
 
 
 class SinkSession:
@@ -86,7 +96,8 @@ class SinkSession:
 
     async def _greet(self) -> None:
         # The engine asks nothing here: it is told to greet. So what is no proper greeting goes past it.
-        proper = reply(220, None, f"{self._engine.options.hostname} ESMTP Waypost sink")
+        protocol = "LMTP" if self._engine.options.lmtp else "ESMTP"
+        proper = reply(220, None, f"{self._engine.options.hostname} {protocol} Waypost sink")
         ordered = await self._answers.ordered(Phase.GREETING, None)
         await asyncio.sleep(0)  # one turn of the loop, so that a client that speaks first is caught doing it
         if self._stream.has_data:
@@ -179,17 +190,63 @@ class SinkSession:
         """The content is whole: keeps it, unless ordered otherwise, and answers."""
         answers = self._answers
         ordered = await answers.ordered(Phase.DOT, transaction)
-        message = self._message(transaction)
         self._transaction = None
+        if ordered is None and (self._engine.options.lmtp or self._engine.prdr):
+            await self._answer_each(transaction)
+            return
+        message = self._message(transaction)
         if is_positive(ordered):
-            try:
-                self._house.watcher.kept(message)
-            except OSError as error:
-                answers.tell(reply(452, "4.3.1", f"The message cannot be kept: {error.strerror or error}"))
+            problem = self._kept(message)
+            if problem is not None:
+                answers.tell(problem)
                 return
-            self._house.mailbox.keep(message)
             ordered = await answers.ordered(Phase.AFTER_DOT, transaction) or ordered
-        await answers.give(ordered, reply(250, "2.0.0", f"Kept as message {message.id}"))
+        await answers.give(ordered, _kept_as(message))
+
+    async def _answer_each(self, transaction: Transaction) -> None:
+        """Keeps the message for those of whom nothing else was ordered, and answers for each."""
+        engine, answers, lmtp = self._engine, self._answers, self._engine.options.lmtp
+        replies: list[Reply] = []
+        has: list[c.Rcpt] = []
+        try:
+            for command in transaction.recipients:
+                ordered = await answers.ordered(Phase.VERDICT, transaction, [str(command.forward_path)])
+                answer = verdict(ordered, reply(250, "2.0.0", f"Kept for {command.forward_path}"))
+                replies.append(answer)
+                if answer.is_positive:
+                    has.append(command)
+                if lmtp and len(replies) == len(transaction.recipients):
+                    self._keep_for(transaction, has)  # before the last is told, as in SMTP
+                if lmtp:
+                    await answers.say_one(ordered, answer)
+        except HangUp:
+            self._keep_for(transaction, has)  # who was told yes has it
+            raise
+        if not lmtp:
+            self._keep_for(transaction, has)
+        engine.conclude(replies)
+        if lmtp:
+            engine.take_output()  # it was said one by one
+        answers.flush()
+
+    def _keep_for(self, transaction: Transaction, has: list[c.Rcpt]) -> None:
+        """Keeps the message for these, once. Raises `HangUp` when it cannot be kept."""
+        if not has or transaction.kept:
+            return
+        transaction.kept = True
+        transaction.recipients = has
+        problem = self._kept(self._message(transaction))
+        if problem is not None:
+            raise HangUp(problem.text)
+
+    def _kept(self, message: StoredMessage) -> Reply | None:
+        """Keeps a message; why that is not possible, or None."""
+        try:
+            self._house.watcher.kept(message)
+        except OSError as error:
+            return reply(452, "4.3.1", f"The message cannot be kept: {error.strerror or error}")
+        self._house.mailbox.keep(message)
+        return None
 
     def _message(self, transaction: Transaction) -> StoredMessage:
         engine, mail = self._engine, transaction.mail

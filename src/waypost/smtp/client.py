@@ -16,6 +16,7 @@ from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError, RemoteProtocolError
 from waypost.smtp.reply import Reply, from_wire
 from waypost.smtp.state import TABLE, State, after, is_allowed
+from waypost.smtp.verdicts import Verdicts
 from waypost.smtp.wire import encode
 
 MAX_REPLY_LINE = 4096  # octets; RFC 5321 section 4.5.3.1.5 says 512, and real servers say more
@@ -48,10 +49,13 @@ class Extensions:
     xclient: tuple[str, ...] = ()
     """The attributes that XCLIENT may have here."""
     xforward: tuple[str, ...] = ()
+    prdr: bool = False
+    """Whether it can be asked to answer for each recipient (draft-hall-prdr)."""
 
 
 NONE = Extensions()
-_HELLO = Kind.HELLO  # at hand: before Python 3.12 members are looked up by the metaclass
+_MAIL, _RCPT, _ENDS = Kind.MAIL, Kind.RCPT, frozenset({Kind.END, Kind.LAST_CHUNK})
+_HELLO, _VERDICTS = Kind.HELLO, State.VERDICTS  # at hand: before Python 3.12 members are looked up by the metaclass
 
 
 class ClientEngine:
@@ -66,6 +70,8 @@ class ClientEngine:
         self._data = b""
         self._lines: list[bytes] = []  # of a reply that is not complete
         self._code = b""
+        self.verdicts: Verdicts | None = None
+        """What was answered for each recipient, where that is the way: in LMTP, and when PRDR was said with MAIL."""
 
     @property
     def is_idle(self) -> bool:
@@ -100,6 +106,8 @@ class ClientEngine:
             self.state = State.CLOSED
             self._waiting.clear()
             self._data, self._lines = b"", []
+            if self.verdicts is not None:
+                self.verdicts.replies.clear()  # they may have been paired with the wrong recipients
             raise
 
     def _replies(self, data: bytes) -> list[tuple[c.Command, Reply]]:
@@ -112,7 +120,9 @@ class ClientEngine:
             if answer is None:
                 answer = self._line(line)
             if answer is not None:
-                found.append((self._answered(answer), answer))
+                command = self._answered(answer)
+                if command is not None:
+                    found.append((command, answer))
         self._data = data = data[at:]
         if len(data) > MAX_REPLY_LINE:
             raise RemoteProtocolError("a line of the reply is endless")
@@ -140,26 +150,49 @@ class ClientEngine:
                 raise RemoteProtocolError("a reply has too many lines")
             return None
         lines, self._lines = self._lines, []
-        if self._waiting and type(self._waiting[0]) is c.Ehlo and code == b"250":
+        if self._waiting and type(self._waiting[0]) in (c.Ehlo, c.Lhlo) and code == b"250":
             self._offered = parse_extensions(lines)
         return from_wire(int(code), lines)
 
-    def _answered(self, answer: Reply) -> c.Command:
-        """Pairs a reply with the command that it answers, and draws the consequences."""
+    def _answered(self, answer: Reply) -> c.Command | None:
+        """Pairs a reply with the command that it answers, and draws the consequences.
+
+        None when more replies to that command are to come.
+        """
         if not self._waiting:
             raise RemoteProtocolError(f"a reply that nobody asked for: {answer}")
         command = self._waiting.popleft()
         kind = command.kind
+        verdicts = self.verdicts
+        if verdicts is not None and kind in _ENDS:
+            kind = verdicts.next(kind, self.state)
         state = after(self.state, kind, answer.code)
         # What was pipelined behind a command that was refused is refused too, and changes nothing.
         if state is None and answer.severity in (4, 5) and not is_allowed(self.state, kind):
             state = self.state
-        if state is None:
+        if state is None or (state is _VERDICTS and verdicts is None):
             raise RemoteProtocolError(f"a reply to {kind.name} that makes no sense: {answer}")
         self.state = state
-        if kind is _HELLO:
+        if kind is _MAIL:
+            self._begun(command)
+        elif kind is _HELLO:
             self.extensions, self._offered = self._offered, NONE
+            self.verdicts = Verdicts(lmtp=True) if type(command) is c.Lhlo else None
+        elif verdicts is not None:
+            if kind is _RCPT:
+                verdicts.recipients += answer.code < 300
+            verdicts.heard(kind, answer)
+            if state is _VERDICTS:
+                self._waiting.appendleft(command)
+                return None
         return command
+
+    def _begun(self, mail: c.Command) -> None:
+        """A transaction has begun, or not; whether its recipients will be answered one by one is known now."""
+        if self.verdicts is not None:
+            self.verdicts = Verdicts(lmtp=True) if self.verdicts.lmtp else None
+        if isinstance(mail, c.Mail) and mail.parameters.prdr:
+            self.verdicts = Verdicts(lmtp=False)
 
 
 @lru_cache(maxsize=1024)
@@ -201,4 +234,5 @@ def parse_extensions(lines: list[bytes]) -> Extensions:
         auth=tuple(dict.fromkeys(words.get("AUTH", ()))),
         xclient=tuple(words.get("XCLIENT", ())),
         xforward=tuple(words.get("XFORWARD", ())),
+        prdr="PRDR" in words,
     )

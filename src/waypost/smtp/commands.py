@@ -19,13 +19,15 @@ class Kind(Enum):
     """Commands, as far as the table in `state` tells them apart."""
 
     CONNECT = auto()
-    HELLO = auto()  # EHLO and HELO
+    HELLO = auto()  # EHLO, HELO and LHLO
     MAIL = auto()
     RCPT = auto()
     DATA = auto()
     END = auto()  # the final dot
     CHUNK = auto()  # BDAT
     LAST_CHUNK = auto()  # BDAT LAST
+    VERDICT = auto()  # what becomes of the content for one recipient, of whom others follow
+    LAST_VERDICT = auto()
     RSET = auto()
     NOOP = auto()  # NOOP, HELP, VRFY, EXPN
     QUIT = auto()
@@ -57,6 +59,14 @@ class Ehlo:
 @dataclass(frozen=True, slots=True)
 class Helo:
     """HELO: the same without extensions."""
+
+    kind: ClassVar[Kind] = Kind.HELLO
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lhlo:
+    """LHLO: the same where LMTP is spoken (RFC 2033)."""
 
     kind: ClassVar[Kind] = Kind.HELLO
     name: str
@@ -206,6 +216,6 @@ class Xforward:
 
 
 Command = (
-    Connect | Ehlo | Helo | Mail | Rcpt | Data | EndOfContent | Bdat | Rset | Noop | Help | Vrfy | Expn | Quit
+    Connect | Ehlo | Helo | Lhlo | Mail | Rcpt | Data | EndOfContent | Bdat | Rset | Noop | Help | Vrfy | Expn | Quit
     | StartTls | Auth | AuthResponse | Xclient | Xforward
 )  # fmt: skip

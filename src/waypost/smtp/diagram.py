@@ -28,6 +28,7 @@ _STATES = {
     State.RCPT: "a transaction with one recipient at least",
     State.CONTENT: "between 354 and the final dot",
     State.CHUNKS: "between the first BDAT and the last",
+    State.VERDICTS: "the content has ended, and its recipients are answered one by one (LMTP, PRDR)",
     State.AUTH: "a challenge waits for its response",
     State.TLS: "STARTTLS was accepted; the handshake is due",
     State.CLOSED: "nothing more is said",
@@ -35,10 +36,12 @@ _STATES = {
 
 _COMMANDS = {
     Kind.CONNECT: "connection",
-    Kind.HELLO: "EHLO, HELO",
+    Kind.HELLO: "EHLO, HELO, LHLO",
     Kind.END: "final dot",
     Kind.CHUNK: "BDAT",
     Kind.LAST_CHUNK: "BDAT LAST",
+    Kind.VERDICT: "content, for one recipient",
+    Kind.LAST_VERDICT: "content, the last reply",
     Kind.NOOP: "NOOP, HELP, VRFY, EXPN",
     Kind.HANDSHAKE: "handshake",
     Kind.RESPONSE: "response",

@@ -1,7 +1,7 @@
 """The client's side of AUTH: which mechanism, and what it says. Pure: nonces and channel bindings are arguments.
 
-PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), SCRAM-SHA-256 and its -PLUS (`scram`), OAUTHBEARER (RFC 7628), and
-XOAUTH2, which Google and Microsoft describe.
+EXTERNAL (RFC 4422), PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), SCRAM-SHA-256 and its -PLUS (`scram`), OAUTHBEARER
+(RFC 7628), and XOAUTH2, which Google and Microsoft describe.
 """
 
 import base64
@@ -20,7 +20,9 @@ from waypost.smtp.scram import Binding, Scram
 WITH_PASSWORD = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5")
 WITH_TOKEN = ("OAUTHBEARER", "XOAUTH2")
 CLIENT_MECHANISMS = (*WITH_PASSWORD, *WITH_TOKEN)
-"""All that may be configured."""
+"""All that prove a secret."""
+WITH_CERTIFICATE = "EXTERNAL"
+"""The one that points to the certificate that TLS has shown (RFC 4422 appendix A). It is never chosen by itself."""
 
 NO_DELEGATE = frozenset({"LOGIN", "CRAM-MD5"})
 """Those that cannot say for whom one acts."""
@@ -83,13 +85,15 @@ def order(
 
 
 def mechanism(name: str, proof: Proof, nonce: str, binding: Binding | None = None) -> Mechanism:
-    """A new exchange by the mechanism `name`, one of `CLIENT_MECHANISMS`.
+    """A new exchange by the mechanism `name`, one of `CLIENT_MECHANISMS` or `WITH_CERTIFICATE`.
 
     Raises `SaslError` when it cannot carry these names or this secret.
     """
     match name:
         case "PLAIN":
             return _Plain(proof)
+        case "EXTERNAL":
+            return _External(proof)
         case "LOGIN":
             return _Login(proof)
         case "CRAM-MD5":
@@ -169,6 +173,15 @@ class _Plain(_Script):
         parts = (proof.authorize_as or "", proof.username, proof.secret.reveal())
         self._message = _octets("\0".join(parts), parts, "\0")
         super().__init__(iter((self._message,)))  # once more, for servers that overlook the initial response
+
+    def first(self) -> bytes:
+        return self._message
+
+
+class _External(_Script):
+    def __init__(self, proof: Proof) -> None:
+        self._message = (proof.authorize_as or "").encode()
+        super().__init__(iter((self._message,)))
 
     def first(self) -> bytes:
         return self._message

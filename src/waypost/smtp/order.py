@@ -43,14 +43,22 @@ class ServerOptions:
     smtputf8: bool = True
     chunking: bool = True
     dsn: bool = True
+    prdr: bool = True
+    lmtp: bool = False
+    """LMTP is spoken, not SMTP (RFC 2033)."""
 
 
 _NONE_ACCEPTED = State.MAIL
 IN_TRANSACTION = (State.MAIL, State.RCPT, State.CHUNKS)
 
 _NO_HELLO = reply(503, "5.5.1", "Say EHLO first")
+_NO_LHLO = reply(503, "5.5.1", "Say LHLO first")
+_NOT_SMTP = reply(500, "5.5.1", "This is LMTP, not SMTP: say LHLO")
+_NOT_LMTP = reply(500, "5.5.1", "Command not recognised")
 _NO_MAIL = reply(503, "5.5.1", "Say MAIL first")
 _NO_RECIPIENT = reply(554, "5.5.1", "No recipient was accepted")
+NO_LMTP_RECIPIENT = reply(503, "5.5.1", "No recipient was accepted")
+"""The same by RFC 2033 section 4.2."""
 _NESTED = reply(503, "5.5.1", "A transaction is under way; RSET ends it")
 _NO_AUTH = reply(502, "5.5.1", "AUTH is not offered here")
 _NO_TLS = reply(502, "5.5.1", "STARTTLS is not offered here")
@@ -83,6 +91,9 @@ _ANSWERS: dict[type[c.Command], Reply] = {
 }
 
 
+_LMTP_HELP = reply(214, "2.0.0", "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
+
+
 class Standing(Protocol):
     """What of a session decides whether a command may be carried out."""
 
@@ -99,9 +110,15 @@ def objection(command: c.Command, session: Standing) -> Reply | None:
     """Why this command cannot be carried out now, or None."""
     kind = command.kind
     if kind not in TABLE[session.state]:
-        return _out_of_order(session.state, kind)
+        return _out_of_order(session, kind)
     check = _CHECKS.get(kind)
     return None if check is None else check(command, session)
+
+
+def _check_hello(hello: c.Ehlo | c.Helo | c.Lhlo, session: Standing) -> Reply | None:
+    if session.options.lmtp:
+        return None if isinstance(hello, c.Lhlo) else _NOT_SMTP
+    return _NOT_LMTP if isinstance(hello, c.Lhlo) else None
 
 
 def _check_mail(mail: c.Mail, session: Standing) -> Reply | None:
@@ -124,7 +141,11 @@ def _check_rcpt(rcpt: c.Rcpt, session: Standing) -> Reply | None:
 
 
 def _check_data(data: c.Data, session: Standing) -> Reply | None:
-    return _NO_RECIPIENT if session.state is _NONE_ACCEPTED else None
+    return _nobody(session) if session.state is _NONE_ACCEPTED else None
+
+
+def _nobody(session: Standing) -> Reply:
+    return NO_LMTP_RECIPIENT if session.options.lmtp else _NO_RECIPIENT
 
 
 def _check_bdat(bdat: c.Bdat, session: Standing) -> Reply | None:
@@ -165,6 +186,7 @@ def _check_xforward(xforward: c.Xforward, session: Standing) -> Reply | None:
 
 
 _CHECKS: dict[Kind, Callable[[Any, Standing], Reply | None]] = {
+    Kind.HELLO: _check_hello,
     Kind.MAIL: _check_mail,
     Kind.RCPT: _check_rcpt,
     Kind.DATA: _check_data,
@@ -187,15 +209,17 @@ def _objection_to_parameters(parameters: MailParameters, session: Standing) -> R
         (parameters.body is not None, options.eightbitmime),
         (parameters.smtputf8, options.smtputf8),
         (parameters.ret is not None or parameters.envid is not None, options.dsn),
+        (parameters.prdr, options.prdr and not options.lmtp),
     )
     return _NO_PARAMETER if any(used and not offered for used, offered in wanted) else None
 
 
-def _out_of_order(state: State, kind: Kind) -> Reply:
+def _out_of_order(session: Standing, kind: Kind) -> Reply:
+    state = session.state
     if state is State.GREETED:
-        return _NO_HELLO
+        return _NO_LHLO if session.options.lmtp else _NO_HELLO
     if state in IN_TRANSACTION:
-        return _NO_RECIPIENT if kind in (Kind.CHUNK, Kind.LAST_CHUNK) else _NESTED
+        return _nobody(session) if kind in (Kind.CHUNK, Kind.LAST_CHUNK) else _NESTED
     return _NO_MAIL
 
 
@@ -210,6 +234,7 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
         ("CHUNKING", options.chunking),
         ("ENHANCEDSTATUSCODES", True),
         ("DSN", options.dsn),
+        ("PRDR", options.prdr and not options.lmtp),
     )
     lines = [options.hostname, *(keyword for keyword, offered in extensions if offered)]
     if options.starttls and not tls and not authenticated:
@@ -224,9 +249,11 @@ def offers(options: ServerOptions, tls: bool, authenticated: bool) -> Reply:
 def own_answer(command: c.Command, session: Standing) -> Reply:
     """The answer to a command that needs nobody's decision."""
     match command:
-        case c.Ehlo():
+        case c.Ehlo() | c.Lhlo():
             return offers(session.options, session.tls, session.authenticated)
         case c.Helo():
             return reply(250, None, session.options.hostname)
+        case c.Help() if session.options.lmtp:
+            return _LMTP_HELP
         case _:
             return _ANSWERS[type(command)]

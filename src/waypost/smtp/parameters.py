@@ -1,7 +1,8 @@
 """The parameters of MAIL and RCPT, typed and checked.
 
 SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH= (RFC 4954 section 5), RET, ENVID, NOTIFY and
-ORCPT (RFC 3461). Values that are only carried, ENVID, ORCPT and AUTH=, keep their xtext form.
+ORCPT (RFC 3461), PRDR (draft-hall-prdr-00). Values that are only carried, ENVID, ORCPT and AUTH=, keep their xtext
+form.
 """
 
 import re
@@ -29,6 +30,7 @@ class MailParameters:
     ret: str | None = None  # FULL or HDRS
     envid: str | None = None  # xtext
     auth: str | None = None  # xtext mailbox, or <>
+    prdr: bool = False  # a reply for each recipient is asked for (draft-hall-prdr)
 
     def encode(self) -> str:
         """The parameters as they follow the path: each with a space in front, nothing when there are none."""
@@ -47,6 +49,8 @@ class MailParameters:
             words.append(f" ENVID={self.envid}")
         if self.auth is not None:
             words.append(f" AUTH={self.auth}")
+        if self.prdr:
+            words.append(" PRDR")
         return "".join(words)
 
 
@@ -93,13 +97,15 @@ def parse_mail_parameters(words: Iterable[str], *, dsn: bool = True, smtputf8: b
                 found["body"] = value.upper()
             case "SMTPUTF8" if value is None and smtputf8:
                 found["smtputf8"] = True
+            case "PRDR" if value is None:
+                found["prdr"] = True
             case "RET" if value is not None and dsn and _upper(value) in ("FULL", "HDRS"):
                 found["ret"] = value.upper()
             case "ENVID" if value is not None and dsn and len(value) <= _MAX_ENVID and _XTEXT.fullmatch(value):
                 found["envid"] = value
             case "AUTH" if value is not None and (value == "<>" or _XTEXT.fullmatch(value)):
                 found["auth"] = value
-            case "SIZE" | "BODY" | "AUTH":
+            case "SIZE" | "BODY" | "AUTH" | "PRDR":
                 raise _bad_value(name)
             case "RET" | "ENVID" if dsn:
                 raise _bad_value(name)

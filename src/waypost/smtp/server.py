@@ -20,11 +20,12 @@ from waypost.smtp.buffer import Buffer, Fault, LineReader
 from waypost.smtp.commands import Kind
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.incoming import Chunk, IncomingContent
-from waypost.smtp.order import IN_TRANSACTION, ServerOptions, objection, own_answer
+from waypost.smtp.order import IN_TRANSACTION, NO_LMTP_RECIPIENT, ServerOptions, objection, own_answer
 from waypost.smtp.parameters import NO_RCPT_PARAMETERS
 from waypost.smtp.reply import Reply, reply
 from waypost.smtp.scram_server import Sought, Verifier
-from waypost.smtp.state import State, after
+from waypost.smtp.speaking import Speaking
+from waypost.smtp.state import State
 from waypost.smtp.wire import CommandError, parse
 
 # Command lines may be 512 octets, MAIL and RCPT longer by what their parameters add (RFC 5321 section
@@ -36,8 +37,6 @@ _LINE_STATES = frozenset({State.GREETED, State.READY, State.MAIL, State.RCPT, St
 # Before Python 3.12 a member is looked up by the metaclass, which takes as long as what is done with it here.
 _OPENING, _READY, _CONTENT, _CHUNKS = State.OPENING, State.READY, State.CONTENT, State.CHUNKS
 _AUTH, _TLS, _CLOSED = State.AUTH, State.TLS, State.CLOSED
-_RCPT = Kind.RCPT
-_WITH_CONSEQUENCES = frozenset({Kind.MAIL, Kind.AUTH, Kind.RESPONSE, Kind.STARTTLS, Kind.XCLIENT})
 _MAX_PIPELINED = 100  # recipients that are handed out as one event
 
 _FAULTS = {
@@ -54,23 +53,18 @@ _NO_PROXY = reply(421, "4.7.0", "A PROXY header is taken from trusted proxies on
 _BLAMELESS = frozenset({452, 552, 554})  # limits reached, and DATA pipelined behind recipients that were refused
 
 
-class ServerEngine:
+class ServerEngine(Speaking):
     """One session, seen from the server."""
 
     def __init__(self, options: ServerOptions, *, tls: bool = False) -> None:
-        self.options = options
-        self.state = State.OPENING
+        super().__init__(options)
         self.tls = tls
         self.authenticated = False
         self.client_name = ""
         self.esmtp = self.has_quit = False
         self._buffer = Buffer()
         self._lines = LineReader(self._buffer)
-        self._output: list[bytes] = []
-        self._pending: Kind | None = None  # what `answer` answers
-        self._unanswered = 0
         self._queued: tuple[e.Event, Kind] | None = None  # the end of content, behind its last piece
-        self.recipients = 0  # accepted in this transaction
         self.smtputf8 = False  # said with MAIL
         self._errors = 0
         self._exchange: sasl_server.Exchange | None = None
@@ -91,25 +85,6 @@ class ServerEngine:
         self._pending, self._unanswered = Kind.CONNECT, 1
         self.answer(_EARLY if self._early else answer)
 
-    def answer(self, *replies: Reply) -> None:
-        """Answers the last event, with one reply for each thing it asked."""
-        kind = self._pending
-        if kind is None or len(replies) > self._unanswered:
-            raise LocalProtocolError("there is nothing to answer")
-        for each in replies:
-            state = after(self.state, kind, each.code)
-            if state is None:
-                raise LocalProtocolError(f"{each.code} makes no sense for {kind.name} in {self.state.name}")
-            self.state = state
-            self._output.append(each.encode())
-            if kind is _RCPT and each.code < 300:
-                self.recipients += 1
-        self._unanswered -= len(replies)
-        if self._unanswered == 0 or self.state is _CLOSED:
-            self._pending = None
-            if kind in _WITH_CONSEQUENCES:
-                self._settle(kind, replies[-1])
-
     def _settle(self, kind: Kind, last: Reply) -> None:
         """What an answer brings with it besides the state."""
         if kind is Kind.MAIL:
@@ -123,20 +98,6 @@ class ServerEngine:
             self._output[-1] = _INJECTED.encode()
             self.state = State.CLOSED
 
-    def close(self, answer: Reply) -> None:
-        """Says 421 on our own account, and ends the session."""
-        if self.state not in (State.CLOSED, State.TLS):
-            self._output.append(answer.encode())
-        self.state = State.CLOSED
-        self._pending = None
-
-    def take_output(self) -> bytes:
-        """What is to be written now."""
-        output = self._output
-        data = output[0] if len(output) == 1 else b"".join(output)
-        output.clear()
-        return data
-
     def tls_started(self) -> None:
         """The handshake after STARTTLS is done: the session begins anew (RFC 3207 section 4.2)."""
         if self.state is not State.TLS:
@@ -147,7 +108,7 @@ class ServerEngine:
 
     def _refuse(self, answer: Reply, unparsed: bytes = b"") -> None:
         """Answers a command that cannot be carried out, and counts it unless the client could not know."""
-        self._errors += answer.code not in _BLAMELESS
+        self._errors += answer.code not in _BLAMELESS and answer is not NO_LMTP_RECIPIENT
         self._output.append(answer.encode())
         if self._errors >= self.options.max_errors:
             self.close(_ERRORS)
@@ -228,7 +189,7 @@ class ServerEngine:
         if isinstance(command, c.Rcpt):
             return self._recipients_event(command) if self._buffer else e.Recipients((command,))
         if isinstance(command, c.Mail):
-            self.smtputf8 = command.parameters.smtputf8
+            self.smtputf8, self.prdr = command.parameters.smtputf8, command.parameters.prdr
             return command
         if isinstance(command, (c.Data, c.StartTls, c.Xclient)):
             return command
@@ -241,8 +202,8 @@ class ServerEngine:
         """Carries out what needs nobody's decision."""
         in_transaction = self.state in IN_TRANSACTION
         self.answer(own_answer(command, self))
-        if isinstance(command, (c.Ehlo, c.Helo)):
-            self.client_name, self.esmtp = command.name, isinstance(command, c.Ehlo)
+        if isinstance(command, (c.Ehlo, c.Helo, c.Lhlo)):
+            self.client_name, self.esmtp = command.name, not isinstance(command, c.Helo)
         elif not isinstance(command, c.Rset):
             self.has_quit = isinstance(command, c.Quit) and not self._buffer
             return None

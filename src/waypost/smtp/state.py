@@ -25,6 +25,7 @@ class State(Enum):
     RCPT = auto()  # a transaction with one at least
     CONTENT = auto()  # between 354 and the final dot
     CHUNKS = auto()  # between the first BDAT and the last
+    VERDICTS = auto()  # the content has ended, and its recipients are answered one by one (LMTP, PRDR)
     AUTH = auto()  # a challenge waits for its response
     TLS = auto()  # STARTTLS was accepted, the handshake is due
     CLOSED = auto()
@@ -44,6 +45,19 @@ def _in_session(here: State, after_hello: State, after_reset: State) -> dict[Kin
         Kind.NOOP: _always(here, 2, 4, 5),
         Kind.QUIT: _always(State.CLOSED, 2, 4, 5),
     }
+
+
+# What one recipient is told ends nothing: the next is to be told. In LMTP the last reply is the last recipient's, with
+# PRDR it is the message's.
+_VERDICTS: dict[Kind, dict[int, State]] = {
+    Kind.VERDICT: _always(State.VERDICTS, 2, 4, 5),
+    Kind.LAST_VERDICT: _always(State.READY, 2, 4, 5),
+}
+
+
+def _at_the_end(end: Kind) -> dict[Kind, dict[int, State]]:
+    """The end of content: one reply for all, or 353 for PRDR, or at once one for each recipient, as in LMTP."""
+    return {end: {2: State.READY, 3: State.VERDICTS, 4: State.READY, 5: State.READY}, **_VERDICTS}
 
 
 _S = State
@@ -73,20 +87,21 @@ TABLE: dict[State, dict[Kind, dict[int, State]]] = {
         Kind.RCPT: _always(_S.RCPT, 2, 4, 5),
         Kind.DATA: {3: _S.CONTENT, 4: _S.RCPT, 5: _S.RCPT},
         Kind.CHUNK: {2: _S.CHUNKS, 4: _S.READY, 5: _S.READY},
-        Kind.LAST_CHUNK: _always(_S.READY, 2, 4, 5),
+        **_at_the_end(Kind.LAST_CHUNK),
     },
-    _S.CONTENT: {Kind.END: _always(_S.READY, 2, 4, 5)},
+    _S.CONTENT: _at_the_end(Kind.END),
     _S.CHUNKS: {
         **_in_session(_S.CHUNKS, after_hello=_S.READY, after_reset=_S.READY),
         Kind.CHUNK: {2: _S.CHUNKS, 4: _S.READY, 5: _S.READY},
-        Kind.LAST_CHUNK: _always(_S.READY, 2, 4, 5),
+        **_at_the_end(Kind.LAST_CHUNK),
     },
+    _S.VERDICTS: _VERDICTS,
     _S.AUTH: {Kind.RESPONSE: {2: _S.READY, 3: _S.AUTH, 4: _S.READY, 5: _S.READY}},
     _S.TLS: {Kind.HANDSHAKE: {2: _S.GREETED}},
     _S.CLOSED: {},
 }
 
-_THREE_HUNDREDS = {Kind.DATA: 354, Kind.AUTH: 334, Kind.RESPONSE: 334}
+_THREE_HUNDREDS = {Kind.DATA: 354, Kind.END: 353, Kind.LAST_CHUNK: 353, Kind.AUTH: 334, Kind.RESPONSE: 334}
 
 
 def is_allowed(state: State, kind: Kind) -> bool:

@@ -86,6 +86,10 @@ def _helo(argument: str) -> c.Command:
     return c.Helo(_client_name("HELO", argument))
 
 
+def _lhlo(argument: str) -> c.Command:
+    return c.Lhlo(_client_name("LHLO", argument))
+
+
 def _client_name(verb: str, argument: str) -> str:
     # Whatever a client calls itself is only ever shown, so only what could not be shown is refused.
     if not argument or " " in argument or not argument.isprintable():
@@ -167,6 +171,7 @@ def _alone(verb: str, command: c.Command) -> Callable[[str], c.Command]:
 _PARSERS: dict[str, Callable[[str], c.Command]] = {
     "EHLO": _ehlo,
     "HELO": _helo,
+    "LHLO": _lhlo,
     "MAIL": _mail,
     "RCPT": _rcpt,
     "BDAT": _bdat,
@@ -211,6 +216,7 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     c.Connect: _no_line,
     c.Ehlo: lambda ehlo: f"EHLO {ehlo.name}",
     c.Helo: lambda helo: f"HELO {helo.name}",
+    c.Lhlo: lambda lhlo: f"LHLO {lhlo.name}",
     c.Auth: lambda auth: f"AUTH {auth.mechanism}" + ("" if auth.initial is None else f" {auth.initial or '='}"),
     c.AuthResponse: lambda response: response.text,
     c.StartTls: lambda starttls: "STARTTLS",

@@ -1,4 +1,4 @@
-"""Unix sockets for the control API: bound so that nobody else can open them, reached by paths of any length.
+"""Unix sockets: bound so that none but those who may can open them, reached by paths of any length.
 
 A socket's name has room for some hundred octets, and folders of spools and of tests can be longer. Linux lets us
 name such a folder by a descriptor instead.
@@ -17,23 +17,26 @@ MAX_NAME = 107 if sys.platform == "linux" else 103
 """Octets that the name of a socket may have (sun_path of unix(7), without the NUL)."""
 
 _CONNECT = 5.0  # seconds
+_BACKLOG = 1024
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening socket that only our user, and root, can open. Makes the folder when it is missing.
+def listen(path: Path, permissions: int = 0o600, *, own_folder: bool = True) -> socket.socket:
+    """A listening socket, unless told otherwise one that only our user, and root, can open.
 
-    What a process that has died left there is removed. Raises `OSError` with the path in it: also when somebody
-    answers there, or when what is there is no socket.
+    With `own_folder` the folder is made when it is missing, for our user only. What a process that has died left
+    there is removed. Raises `OSError` with the path in it: also when somebody answers there, or when what is there is
+    no socket.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if own_folder:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _naming(path), short_name(path) as name:
             listening.bind(name)
-            os.chmod(name, 0o600)  # before anybody can connect, which begins with `listen`
-            listening.listen(64)
+            os.chmod(name, permissions)  # before anybody can connect, which begins with `listen`
+            listening.listen(_BACKLOG)
         listening.setblocking(False)
     except BaseException:
         listening.close()
@@ -53,6 +56,11 @@ def connect(path: Path, patience: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def remove(path: Path) -> None:
+    """Takes the file of a socket away, if it is there."""
+    path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -85,7 +93,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:  # gone in the meantime
         return
     else:
-        raise OSError(errno.EADDRINUSE, "another Waypost answers there", str(path))
+        raise OSError(errno.EADDRINUSE, "somebody answers there already", str(path))
 
 
 @contextlib.contextmanager
