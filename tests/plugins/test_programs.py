@@ -201,6 +201,22 @@ if not os.path.exists(sys.argv[0] + ".hung"):
         await wait_until(lambda: not is_running(pid))
 
 
+async def test_who_waited_for_one_that_hangs_is_told_that_and_not_that_it_crashed(program: MakeProgram) -> None:
+    async with asking(program("time.sleep(600)", timeout=0.2)) as asker:
+        for _ in range(2):
+            with pytest.raises(LateError):
+                await asker.ask(question())
+        answers = await asyncio.gather(*(ask_in(asker, number * 0.05) for number in range(3)), return_exceptions=True)
+    assert isinstance(answers[0], LateError)
+    assert [str(each) for each in answers[1:]] == ["it is not running: 3 answers in a row came too late"] * 2
+    assert all(isinstance(each, BusyError) for each in answers[1:])
+
+
+async def ask_in(asker: Asker, seconds: float) -> object:
+    await asyncio.sleep(seconds)
+    return await asker.ask(question())
+
+
 async def test_an_answer_that_comes_too_late_is_not_for_the_next_question(program: MakeProgram) -> None:
     slow = """
 for number, line in enumerate(sys.stdin):

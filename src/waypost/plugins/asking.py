@@ -80,6 +80,7 @@ class Asker:
         self._put: set[asyncio.Task[Answer] | None] = set()
         self._late = 0
         self._answered_at = 0.0
+        self._hung: Plugin | None = None
         self._rest = 0.0
         self._again: Timer | None = None
         self._fault = "it is being started"
@@ -121,6 +122,8 @@ class Asker:
             try:
                 return await plugin.choose(question)
             except CrashedError as error:
+                if plugin is self._hung:  # it has not ended, it was ended
+                    raise BusyError(f"it is not running: {self._fault}") from None
                 self._replace(plugin, str(error))
                 raise
             except PluginError:
@@ -239,6 +242,7 @@ class Asker:
             return
         self._late += 1
         if self._late >= MAX_LATE:
+            self._hung = plugin
             self._replace(plugin, f"{self._late} answers in a row came too late")
 
     # -- its file
