@@ -14,7 +14,6 @@ from waypost.mail.message import Client, Envelope
 from waypost.plugins.header_fields import HeaderFields
 from waypost.plugins.port import (
     Answer,
-    Definition,
     Order,
     PluginError,
     Question,
@@ -39,9 +38,6 @@ _WORDS: Mapping[State, Word] = {
 
 class Advisers(Protocol):
     """Whoever asks plugins: `waypost.plugins.asking`."""
-
-    def definition(self, name: str) -> Definition:
-        """How a plugin is configured."""
 
     async def ask(self, name: str, question: Question) -> Answer:
         """Its answer. Raises `PluginError`, which has been counted."""
@@ -91,10 +87,7 @@ class Advice:
 
         `default` is the order of the pool's strategy, which holds when the plugin has no answer.
         """
-        needs_content = self._advisers.definition(name).needs == "content"
-        if needs_content and case.content is None:
-            return default
-        question = question_of(pool, default, case, known, with_header=needs_content)
+        question = question_of(pool, default, case, known)
         try:
             answer = await self._advisers.ask(name, question)
         except PluginError as error:
@@ -120,10 +113,10 @@ def in_order(order: Order, question: Question, pool: Pool) -> Sequence[Member]:
     return [members[name] for name in [*well, *unwell] or order.upstreams]
 
 
-def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known, *, with_header: bool) -> Question:
+def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known) -> Question:
     """The question for one message, which may go to `members` of the pool.
 
-    `with_header` shows the header fields, if the content is there.
+    Header fields are shown to a plugin that needs the content.
     """
     envelope, client, content = case.envelope, case.client, case.content
     return Question(
@@ -141,7 +134,7 @@ def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known,
         upstreams=tuple(_facts(member, known) for member in members),
         unavailable=tuple(member.upstream.name for member in pool.members if member not in members),
         size=None if content is None else content.size,
-        header=HeaderFields.of(content) if with_header and content is not None else None,
+        header=HeaderFields.of(content) if pool.needs_content and content is not None else None,
     )
 
 
