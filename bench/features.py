@@ -28,6 +28,7 @@ from bench.arrivals import Arrivals
 from bench.instance import Instance
 from bench.load import Load, Sent
 from bench.matrix import Cell
+from bench.plugins import PLUGINS, Measured
 from bench.report import about_machine, markdown_table
 from bench.systems.base import Place
 from bench.systems.waypost import WaypostPass, program
@@ -123,26 +124,13 @@ def _strategy(name: str) -> Change:
     return change
 
 
-def _plugin(kind: str, text: str) -> Change:
+def _plugin(measured: Measured) -> Change:
     def change(config: Config, place: Place) -> None:
-        place.directory.mkdir(parents=True, exist_ok=True)
-        file = place.directory / ("plugin.py" if kind == "python" else "plugin")
-        file.write_text(text)
-        file.chmod(0o755)
-        config["plugins"] = {"mine": {kind: str(file), "timeout": "5s"}}
+        file = measured.write(place.directory)
+        config["plugins"] = {"mine": {measured.kind: str(file), "timeout": "5s"}}
         config["pools"]["pair"]["plugin"] = "mine"
 
     return change
-
-
-_FUNCTION = "def choose(question):\n    return [upstream.name for upstream in question.upstreams]\n"
-_PROGRAM = f"""#!{sys.executable} -IS
-import json, sys
-for line in sys.stdin:
-    asked = json.loads(line)
-    order = [upstream["name"] for upstream in asked["question"]["upstreams"]]
-    print(json.dumps({{"id": asked["id"], "order": order}}), flush=True)
-"""
 
 
 def _spool(config: Config, place: Place) -> None:
@@ -309,12 +297,8 @@ FEATURES: dict[str, Feature] = {
             )
         ),
         *(
-            Feature(Setup(f"plugin-{name}", f"plugin, {title}", (_two, _plugin(kind, text))), _PAIR)
-            for name, title, kind, text in (
-                ("python", "Python function", "python", _FUNCTION),
-                ("async", "Python coroutine", "python", f"async {_FUNCTION}"),
-                ("exec", "program in lines of JSON", "exec", _PROGRAM),
-            )
+            Feature(Setup(f"plugin-{name}", f"plugin, {each.title}", (_two, _plugin(each))), _PAIR)
+            for name, each in PLUGINS.items()
         ),
         Feature(Setup("client-nothing", "nothing, with our own client", (_plain_listener,), _NEW), _CLIENT),
         Feature(Setup("auth-cached", "AUTH PLAIN, argon2id, password remembered", (_accounts(1),), _login(1)), _CLIENT),

@@ -8,57 +8,20 @@ What a message with a plugin costs more than one without is for `bench.features`
 
 import argparse
 import asyncio
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from bench.plugins import PLUGINS
 from bench.report import about_machine, markdown_table
 from waypost.plugins.kinds import opened
 from waypost.plugins.port import Definition, Question, UpstreamFacts
 
-_EXEC = """#!{python}
-import json, sys
-for line in sys.stdin:
-    asked = json.loads(line)
-    names = [upstream["name"] for upstream in asked["question"]["upstreams"]]
-    print(json.dumps({{"id": asked["id"], "order": names[::-1]}}), flush=True)
-"""
-_FUNCTION = "def choose(question):\n    return [upstream.name for upstream in reversed(question.upstreams)]\n"
-_SELECTOR = "def selector(downstreams):\n    for ds in reversed(downstreams):\n        send(ds=ds)\n"
-_GO = Path(__file__).parent.parent / "examples" / "plugins" / "rotate" / "main.go"
-
 
 def definitions(folder: Path) -> dict[str, Definition]:
     """A plugin of each kind, written to `folder`; without Go where that cannot be compiled."""
-    program = folder / "program"
-    program.write_text(_EXEC.format(python=sys.executable))
-    program.chmod(0o755)
-    texts = {"choose.py": _FUNCTION, "choose.star": _FUNCTION, "selector.star": _SELECTOR}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    found = {
-        "exec (in Python)": Definition("exec", "exec", (str(program),)),
-        "python": Definition("python", "python", (str(folder / "choose.py"),)),
-        "starlark, `choose`": Definition("choose", "starlark", (str(folder / "choose.star"),)),
-        "starlark, `selector`": Definition("selector", "starlark", (str(folder / "selector.star"),)),
-    }
-    if _compiled(folder / "rotate"):
-        found["go"] = Definition("go", "go", (str(folder / "rotate"),))
-    return found
-
-
-def _compiled(program: Path) -> bool:
-    """Whether the example in Go could be compiled, with Debian's packages."""
-    if shutil.which("go") is None:
-        return False
-    more = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "CGO_ENABLED": "0"}
-    built = subprocess.run(["go", "build", "-o", program, _GO], env={**os.environ, **more}, check=False)
-    return built.returncode == 0
+    return {each.title: Definition(name, each.kind, (str(each.write(folder)),)) for name, each in PLUGINS.items()}
 
 
 def _question() -> Question:

@@ -22,7 +22,8 @@ def test_every_set_up_is_a_good_configuration(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "auth-cached", "tls-in-kept", "tls-out", "proxy", "plugin-python", "plugin-exec"]
+    "name",
+    ["nothing", "auth-cached", "tls-in-kept", "tls-out", "proxy", *(name for name in FEATURES if "plugin" in name)],
 )
 def test_a_set_up_carries_its_load(name: str, tmp_path: Path) -> None:
     setup = FEATURES[name].setup

@@ -73,3 +73,29 @@ def test_it_may_need_the_content(load_text, acceptance):
     settings = load_text(text + "spool: spool\n").settings
     assert settings.plugins["mine"].needs == "content"
     assert settings.pools["p"].needs_content
+
+
+def test_a_plugin_in_go_is_asked_one_thing_at_a_time(load_text, folder):
+    (folder / "rotate").write_text("no program\n")
+    (folder / "rotate").chmod(0o755)
+    text = BASE.replace("python: ./mine.py", "go: ./rotate")
+    settings = load_text(text).settings
+    assert settings.plugins["mine"].at_once == 1
+    assert settings.warnings == ()
+    settings = load_text(text.replace("rotate}", "rotate, at_once: 4}")).settings
+    assert settings.plugins["mine"].at_once == 1
+    (warning,) = settings.warnings
+    assert "plugins.mine.at_once: a plugin in Go is asked one thing at a time; leave it out" in warning
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("timeout", "acceptance", "warnings"), [("1s", "hybrid", 1), ("1s", "pass", 0), ("900ms", "hybrid", 0)]
+)
+def test_a_plugin_that_may_think_longer_than_the_client_waits(load_text, timeout, acceptance, warnings):
+    text = BASE.replace(".py}", f".py, timeout: {timeout}}}").replace(
+        "{primary: p}", f"{{primary: p, acceptance: {acceptance}, sync_budget: 1s}}"
+    )
+    said = [each for each in load_text(text + "spool: spool\n").settings.warnings if "routes.r.primary" in each]
+    assert len(said) == warnings
+    assert all("may think longer than `sync_budget` lasts (1 s): mine" in each for each in said)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from rig.client import RawClient
-from rig.faults import say
+from rig.faults import close, say
 from rig.ports import free_port
 from rig.running import RunningServer, settings, upstream
 from rig.sink import StoringSink
 from rig.waiting import wait_until
 from waypost.config.settings import Settings, SpoolSettings
+from waypost.delivery.spool import Filter
 from waypost.plugins.port import Definition
 from waypost.routing.login import Login
 from waypost.routing.quota import Quota
@@ -130,6 +131,31 @@ def test_who_is_left_out_is_not_tried(
     assert second.commands == []
 
 
+def test_an_upstream_that_is_not_for_this_sender_may_be_named_and_is_passed_over(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition]
+) -> None:
+    """A plugin may have its names fixed; what it says of the others holds all the same."""
+    port = free_port()
+    other = ("*@other.example",)
+    made = settings(port, upstream("first", sink.port), upstream("second", second.port, senders=other))
+    with RunningServer(with_plugin(made, plugin())) as server:
+        assert send(port).startswith("250 ")
+        assert [each["order"] for each in server.told("advised")] == [["first"]]
+    assert (len(sink.messages), len(second.commands)) == (1, 0)
+
+
+def test_when_all_that_it_names_are_unavailable_no_other_is_tried(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition]
+) -> None:
+    port = free_port()
+    made = settings(port, upstream("first", sink.port), upstream("second", second.port))
+    with RunningServer(with_plugin(made, plugin())) as server:
+        server.call(lambda: server.server._availability.pause("first", "me"))  # type: ignore[union-attr]
+        assert send(port, "first@example.com") == "451 4.3.2 first is paused"
+        assert send(port).startswith("250 ")
+    assert (len(sink.commands), len(second.messages)) == (0, 1)
+
+
 def test_a_refusal_and_a_deferral_are_what_the_client_hears(
     sink: StoringSink, plugin: Callable[..., Definition]
 ) -> None:
@@ -203,6 +229,51 @@ def test_from_the_spool_a_refusal_is_final_and_a_deferral_waits(
             [notified] = server.wait_for("notified")
             assert notified["action"] == "failed"
     assert not any(b"refuse@" in message.content for message in sink.messages if message.reverse_path)
+
+
+def test_what_is_in_doubt_goes_to_nobody_else_whatever_the_plugin_says(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition], tmp_path: Path
+) -> None:
+    """It is not asked: `second` may have the message, and an order of now could make two of one."""
+    text = "def choose(question):\n    return ['first'] if question.background else ['second', 'first']\n"
+    port = free_port()
+    second.on("stored", close())
+    made = settings(port, upstream("first", sink.port), upstream("second", second.port), acceptance="hybrid")
+    with RunningServer(stored(with_plugin(made, plugin(text)), tmp_path)) as server:
+        assert send(port).startswith("250 ")
+        server.wait_for("deferred")
+        server.put_forward(3700)
+        [relayed] = server.wait_for("relayed")
+        assert relayed["upstream"] == "second"
+    assert sink.commands == []
+
+
+@pytest.mark.parametrize("said", ["refuse", "defer"])
+def test_what_is_in_doubt_stays_so_when_the_plugin_stops_it(
+    sink: StoringSink, second: StoringSink, plugin: Callable[..., Definition], tmp_path: Path, said: str
+) -> None:
+    """Nobody is told that it failed, for it may have arrived; by `failover` the plugin is asked again."""
+    text = f"""
+from waypost.plugins import defer, refuse
+def choose(question):
+    return {said}("Not now") if question.background else ["second"]
+"""
+    port = free_port()
+    second.on("stored", close())
+    members = upstream("first", sink.port), upstream("second", second.port)
+    made = settings(port, *members, acceptance="hybrid", in_doubt="failover")
+    with RunningServer(stored(with_plugin(made, plugin(text)), tmp_path)) as server:
+        assert send(port).startswith("250 ")
+        server.wait_for("deferred")
+        for round_ in (2, 3):
+            server.put_forward(3700)
+            server.wait_for("deferred", round_)
+        assert server.told("failed") == []
+        assert server.told("notified") == []
+        spool = server.server.spool  # type: ignore[union-attr]
+        assert spool is not None
+        [entry] = server.call(lambda: spool.find(Filter()))
+        assert entry.doubt == "second"
 
 
 def test_copies_are_chosen_for_too(

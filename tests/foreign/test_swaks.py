@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rig.go_programs import build
 from rig.programs import lacking, run, transcript
 from rig.sink import StoringSink
 from rig.waypost import WaypostProcess
@@ -101,6 +102,37 @@ def test_the_second_command_line_of_smtpmux(providers: tuple[StoringSink, Storin
     [message] = [message for provider in providers for message in provider.messages]
     assert message.recipients == ("recipient@example.com",)
     assert b"\r\n\r\nmaaaa\r\n" in message.content
+
+
+SELECTORS = {
+    "plugins/rotate/rotate-plugin": None,  # the example in Go
+    "last.star": "def selector(downstreams):\n    for ds in reversed(downstreams):\n        send(ds=ds)\n",
+    "last.py": "def choose(question):\n    return [each.name for each in reversed(question.upstreams)]\n",
+}
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_the_command_line_with_a_selector_of_each_kind(
+    selector: str, tmp_path: Path, providers: tuple[StoringSink, StoringSink]
+) -> None:
+    """As the file has it: a path from the working directory, with and without a leading dot."""
+    text, path = SELECTORS[selector], tmp_path / selector
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if text is None:
+        build(Path(__file__).parents[2] / "examples" / "plugins" / "rotate" / "main.go", path)
+    else:
+        path.write_text(text)
+    file = QUICK_START.format(first=providers[0].address, second=providers[1].address)
+    written = f"./{selector}" if "/" in selector else selector
+    (tmp_path / "config.yaml").write_text(file.replace("./plugins/round_robin/round-robin-plugin", written))
+    environment = {"USE_INSECURE_AUTH": "true", "STATE_DIRECTORY": str(tmp_path / "state")}
+    with WaypostProcess(tmp_path, None, ports=[PORT], env=environment) as process:
+        for _ in range(4):
+            result = run(f"{SUBMIT} {LOGIN} password123")
+            assert result.returncode == 0, transcript(result)
+        assert len(process.wait_for_record("advised", count=4)) == 4
+    assert [len(provider.messages) for provider in providers] == ([2, 2] if text is None else [0, 4])
+    assert all(message.username == "any" for provider in providers for message in provider.messages)
 
 
 SUBMIT = f"swaks --to hello@smtpmux.what --from curious@user.com --server localhost:{PORT}"

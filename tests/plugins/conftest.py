@@ -1,4 +1,4 @@
-"""Plugins for tests: programs and functions in a temporary folder, and questions for them."""
+"""Plugins for tests: programs and functions in a temporary folder. Questions for them are in `rig`."""
 
 import sys
 from collections.abc import Callable
@@ -6,31 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from waypost.plugins.port import Definition, Question, UpstreamFacts
+from waypost.plugins.port import Definition
 
 MakeProgram = Callable[[str], Definition]
-
-
-def question(message_id: str = "06H0", **more: object) -> Question:
-    """A message for one of three upstreams."""
-    upstreams = tuple(
-        UpstreamFacts(name, f"{name}.example:25", "me", 1, "healthy", "", 0, None, 0.0, 0.0, None, 0.0)
-        for name in ("a", "b", "c")
-    )
-    facts = {
-        "listener": "127.0.0.1:25",
-        "account": None,
-        "client_address": "192.0.2.7",
-        "helo": "client.example",
-        "reverse_path": "ann@example.com",
-        "recipients": ("bob@example.org",),
-        "declared_size": None,
-        "route": "all",
-        "pool": "providers",
-        "background": False,
-        "upstreams": upstreams,
-    }
-    return Question(message_id, **(facts | more))  # type: ignore[arg-type]
 
 
 @pytest.fixture

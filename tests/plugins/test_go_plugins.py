@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import structlog
 from rig.go_programs import build
 from rig.plugin_questions import facts, question
 from waypost.clock import SystemClock
-from waypost.plugins.asking import Plugins
+from waypost.config.schema_plugins import PluginSection
+from waypost.plugins.asking import Asker, Plugins
 from waypost.plugins.goplugin.host import LEAST_MEMORY, GoPlugin, go_fault
 from waypost.plugins.port import CrashedError, Definition, NonsenseError, Order, PluginError
 
@@ -83,13 +85,6 @@ async def test_it_lives_on_between_messages(start: Start) -> None:
     plugin = await start("turn")
     firsts = [(await plugin.choose(question())) for _ in range(4)]
     assert [order.upstreams[0] for order in firsts if isinstance(order, Order)] == ["b", "c", "a", "b"]
-
-
-async def test_many_questions_at_once_are_asked_one_after_the_other(start: Start) -> None:
-    plugin = await start("turn")
-    answers = await asyncio.gather(*(plugin.choose(question()) for _ in range(50)))
-    firsts = [answer.upstreams[0] for answer in answers if isinstance(answer, Order)]
-    assert firsts == list("bca" * 16 + "bc")
 
 
 async def test_it_sees_no_password_and_its_answer_is_found_by_address_and_user(start: Start) -> None:
@@ -227,6 +222,62 @@ async def test_one_that_hangs_or_dies_costs_the_deadline_and_is_replaced(called:
             assert ("timeout" if mode == "hang" else "crash") in reasons
     finally:
         await plugins.close()
+
+
+async def test_one_that_is_too_slow_is_asked_one_thing_at_a_time_all_the_same(called: Callable[[str], Path]) -> None:
+    """Whoever has stopped waiting for an answer has not stopped the plugin."""
+    definition = definition_of(called("slow"), "250ms")
+    plugins = Plugins({"p": definition}, SystemClock())
+    await plugins.start()
+    try:
+        outcomes = []
+        for _ in range(2):
+            with pytest.raises(PluginError) as caught:
+                await plugins.ask("p", question())
+            outcomes.append(caught.value.reason)
+    finally:
+        await plugins.close()
+    assert outcomes == ["timeout", "timeout"]
+
+
+async def test_one_that_dies_between_questions_is_back_before_the_next(called: Callable[[str], Path]) -> None:
+    asker = Asker(Definition("p", "go", (str(called("honest")),), timeout=10.0), SystemClock())
+    await asker.start(30)
+    try:
+        old = asker._plugin
+        assert isinstance(old, GoPlugin)
+        assert old.pid is not None
+        os.kill(old.pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while asker._plugin is None or asker._plugin is old:
+                await asyncio.sleep(0.01)
+        assert await asker.ask(question()) == Order(("c", "b", "a"))
+    finally:
+        await asker.close()
+
+
+async def test_many_questions_at_once_are_asked_one_after_the_other(called: Callable[[str], Path]) -> None:
+    plugins = Plugins({"p": definition_of(called("turn"), "10s")}, SystemClock())
+    await plugins.start()
+    try:
+        answers = await asyncio.gather(*(plugins.ask("p", question()) for _ in range(50)))
+    finally:
+        await plugins.close()
+    firsts = [answer.upstreams[0] for answer in answers if isinstance(answer, Order)]
+    assert firsts == list("bca" * 16 + "bc")
+
+
+def definition_of(program: Path, timeout: str) -> Definition:
+    """As the configuration makes it."""
+    return PluginSection.model_validate({"go": str(program), "timeout": timeout}).definition("p")
+
+
+async def test_without_a_place_for_its_socket_it_is_not_running_and_says_why(
+    called: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(CrashedError, match="there is no folder for its socket: No such file or directory"):
+        await GoPlugin(Definition("p", "go", (str(called("honest")),))).start()
 
 
 async def test_another_program_in_its_place_is_used(called: Callable[[str], Path], tmp_path: Path) -> None:

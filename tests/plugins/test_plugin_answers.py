@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.conftest import question
+from rig.plugin_questions import question
 from waypost.mail.content import MemoryContent
 from waypost.plugins import defer, refuse
 from waypost.plugins.header_fields import HeaderFields

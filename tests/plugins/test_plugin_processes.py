@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rig.client import RawClient
 from rig.ports import free_port
@@ -103,6 +104,16 @@ def test_explain_asks_the_plugin(sink: StoringSink, tmp_path: Path) -> None:
     said = waypost(*asked, "ann@example.com", folder=tmp_path)
     assert "ZeroDivisionError" in said.stdout.replace("\n", " ")
     assert "1. first" in said.stdout
+
+
+def test_explain_of_a_plugin_that_names_one_that_is_not_for_this_sender(sink: StoringSink, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def choose(question):\n    return ['second']\n")
+    made = configuration(free_port(), sink, python="./mine.py", timeout="5s")
+    made["upstreams"]["second"]["senders"] = ["*@other.example"]
+    (tmp_path / "waypost.yaml").write_text(yaml.safe_dump(made))
+    said = waypost("explain", "--to", "bob@example.org", "--from", "ann@example.com", folder=tmp_path)
+    assert "1. second at 127.0.0.1:1" in said.stdout
+    assert "first at" not in said.stdout
 
 
 def test_a_signal_at_the_terminal_does_not_reach_plugins(sink: StoringSink, tmp_path: Path) -> None:

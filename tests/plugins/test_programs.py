@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from plugins.conftest import MakeProgram, question
+from plugins.conftest import MakeProgram
+from rig.plugin_questions import question
 from waypost.clock import SystemClock
 from waypost.commands.run import run_loop
 from waypost.plugins.asking import Asker
@@ -94,7 +96,7 @@ for asked, name in ((second, "b"), (first, "a")):
 
 async def test_many_at_once(program: MakeProgram) -> None:
     async with asking(program(ECHO, at_once=4)) as asker:
-        answers = await asyncio.gather(*(asker.ask(question(str(number))) for number in range(200)))
+        answers = await asyncio.gather(*(asker.ask(question(message_id=str(number))) for number in range(200)))
     assert answers == [Order(("c", "b", "a"))] * 200
 
 
@@ -199,6 +201,22 @@ if not os.path.exists(sys.argv[0] + ".hung"):
         await wait_until(lambda: not is_running(pid))
 
 
+async def test_who_waited_for_one_that_hangs_is_told_that_and_not_that_it_crashed(program: MakeProgram) -> None:
+    async with asking(program("time.sleep(600)", timeout=0.2)) as asker:
+        for _ in range(2):
+            with pytest.raises(LateError):
+                await asker.ask(question())
+        answers = await asyncio.gather(*(ask_in(asker, number * 0.05) for number in range(3)), return_exceptions=True)
+    assert isinstance(answers[0], LateError)
+    assert [str(each) for each in answers[1:]] == ["it is not running: 3 answers in a row came too late"] * 2
+    assert all(isinstance(each, BusyError) for each in answers[1:])
+
+
+async def ask_in(asker: Asker, seconds: float) -> object:
+    await asyncio.sleep(seconds)
+    return await asker.ask(question())
+
+
 async def test_an_answer_that_comes_too_late_is_not_for_the_next_question(program: MakeProgram) -> None:
     slow = """
 for number, line in enumerate(sys.stdin):
@@ -300,6 +318,69 @@ async def test_a_change_that_is_no_good_leaves_the_old_one(function: MakeProgram
                     await asyncio.sleep(0.02)
 
 
+async def test_a_program_that_ends_at_once_does_not_replace_one_that_works(
+    program: MakeProgram,
+) -> None:
+    """It says nothing when it starts, so only its end shows that it is no good."""
+    definition = program(ECHO)
+    with capture_logs() as logs:
+        async with asking(definition) as asker:
+            assert await asker.ask(question()) == Order(("c", "b", "a"))  # it has read its file
+            old = pid_of(asker)
+            program("import no_such_module\n" + ECHO)
+            async with asyncio.timeout(15):
+                while not any(each["event"] == "plugin_not_reloaded" for each in logs):
+                    assert await asker.ask(question()) == Order(("c", "b", "a"))  # never without an answer
+                    await asyncio.sleep(0.02)
+            assert pid_of(asker) == old
+            program(ECHO.replace("names[::-1]", "names[:1]"))
+            async with asyncio.timeout(15):
+                while await asker.ask(question()) != Order(("a",)):
+                    await asyncio.sleep(0.02)
+    assert not any(each["event"] == "plugin_down" for each in logs)
+    assert [each["reason"] for each in logs if each["event"] == "plugin_not_reloaded"] == ["it ended with exit code 1"]
+
+
+async def test_one_that_is_slow_under_load_is_not_taken_for_hung(program: MakeProgram) -> None:
+    """Some of many questions come too late, but it answers all the time."""
+    slow = ECHO.replace("asked =", "time.sleep(0.05); asked =")
+    async with asking(program(slow, timeout=0.5)) as asker:
+        pid = pid_of(asker)
+        answers = await asyncio.gather(*(asker.ask(question()) for _ in range(16)), return_exceptions=True)
+        assert any(isinstance(each, Order) for each in answers)
+        assert sum(isinstance(each, LateError) for each in answers) >= 3
+        assert await answer_again(asker) == Order(("c", "b", "a"))
+        assert pid_of(asker) == pid
+
+
+async def test_what_was_given_up_keeps_its_place_until_it_is_answered(program: MakeProgram) -> None:
+    """Else a program would be asked more at once than it may be, and work on what nobody waits for any more."""
+    counting = """
+import threading
+def answer(asked):
+    time.sleep(0.6)
+    with lock:
+        waiting[0] -= 1
+        print(json.dumps({"id": asked["id"], "order": ["b" if most[0] > 1 else "a"]}), flush=True)
+lock, waiting, most = threading.Lock(), [0], [0]
+for line in sys.stdin:
+    with lock:
+        waiting[0] += 1
+        most[0] = max(most[0], waiting[0])
+    threading.Thread(target=answer, args=(json.loads(line),)).start()
+"""
+    async with asking(program(counting, timeout=0.4, at_once=1)) as asker:
+        with pytest.raises(LateError):
+            await asker.ask(question())
+        plugin = asker._plugin
+        assert plugin is not None
+        with pytest.raises(LateError):
+            await asker.ask(question())
+        asker.definition = replace(asker.definition, timeout=5.0)
+        assert await asker.ask(question()) == Order(("a",))
+        assert asker._plugin is plugin
+
+
 @pytest.mark.parametrize("stubborn", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"])
 async def test_closing_ends_it_and_what_it_has_started(program: MakeProgram, tmp_path: Path, stubborn: str) -> None:
     family = f"""
@@ -368,7 +449,7 @@ from waypost.plugins import refuse, defer
 
 def choose(question):
     assert question.upstreams[0].address == "a.example:25"
-    assert question.recipients == ("bob@example.org",)
+    assert question.recipients == ("bob@example.com",)
     if question.header is not None and question.header.get("x-stop"):
         return refuse("Stopped", 554, "5.7.9")
     return defer("Not now") if question.size == 7 else [each.name for each in question.upstreams if each.name != "b"]
@@ -399,12 +480,12 @@ def choose(question):
 async def test_a_python_plugin_that_fails_at_a_question_goes_on(
     function: MakeProgram, body: str, why: str, kind: str
 ) -> None:
-    text = f"{kind} choose(question):\n    if not question.account:\n        {body}\n    return ['c']\n"
+    text = f"{kind} choose(question):\n    if question.account:\n        {body}\n    return ['c']\n"
     async with asking(function(f"from waypost.plugins import refuse\n{text}")) as asker:
         pid = pid_of(asker)
         with pytest.raises(NonsenseError, match=why):
             await asker.ask(question())
-        assert await asker.ask(question(account="app")) == Order(("c",))
+        assert await asker.ask(question(account=None)) == Order(("c",))
         assert pid_of(asker) == pid
 
 

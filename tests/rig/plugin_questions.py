@@ -24,7 +24,9 @@ def facts(name: str, address: str = "", login: str = "") -> UpstreamFacts:
     )
 
 
-def question(*upstreams: UpstreamFacts, header: dict[str, str] | None = None, **more: object) -> Question:
+def question(
+    *upstreams: UpstreamFacts, header: HeaderFields | dict[str, str] | None = None, **more: object
+) -> Question:
     """A message to Bob that may go through `a`, `b` or `c`, or through `upstreams`."""
     asked = Question(
         message_id="m1",
@@ -39,6 +41,6 @@ def question(*upstreams: UpstreamFacts, header: dict[str, str] | None = None, **
         pool="providers",
         background=False,
         upstreams=upstreams or (facts("a"), facts("b"), facts("c")),
-        header=None if header is None else HeaderFields(lambda: header.items()),
+        header=HeaderFields(lambda: header.items()) if isinstance(header, dict) else header,
     )
     return replace(asked, **more)  # type: ignore[arg-type]

@@ -22,14 +22,14 @@ def consult(definition: Definition, pool: Pool, members: Sequence[Member], case:
     if pool.needs_content and case.content is None:
         said["why"] = "not asked, for it needs the content: name a file with --message"
         return said
+    question = question_of(pool, members, case, _NOTHING_KNOWN)
     try:
-        answer = asyncio.run(_ask(definition, question_of(pool, members, case, _NOTHING_KNOWN)))
+        answer = asyncio.run(_ask(definition, question))
     except PluginError as error:
         said["why"] = f"no usable answer, so the order is that of the strategy: {error}"
         return said
     if isinstance(answer, Order):
-        by_name = {member.upstream.name: member for member in members}
-        said["order"] = [member.upstream.name for member in in_order(answer, by_name, set())]
+        said["order"] = [member.upstream.name for member in in_order(answer, question, pool)]
     else:
         said["reply"] = str(answer.reply)
     return said

@@ -232,8 +232,8 @@ def _pool(
         envelope = Envelope(question.reverse_path, (Recipient(recipient),))
         content = question.content if pool.needs_content else None
         case = Case("explain", client, envelope, route, background=False, content=content)
-        members = {place.member.upstream.name: place.member for place in places}
-        plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
+        members = {member.upstream.name: member for member in pool.members}
+        plugin = consult(loaded.settings.plugins[pool.plugin], pool, [place.member for place in places], case)
         if plugin["order"] is not None:
             order = enumerate(plugin["order"], 1)
             places = [Place(members[name], f"number {number} in the plugin's order") for number, name in order]

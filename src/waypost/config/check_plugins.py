@@ -25,6 +25,7 @@ def check(model: Configuration, report: Report) -> None:
     for name in model.plugins:
         if name not in asked:
             report.warn(("plugins", name), "is not used: no pool names it", "set `plugin` of a pool", key=True)
+    _check_budgets(model, report)
 
 
 def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
@@ -39,5 +40,20 @@ def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
     fault = KINDS[kind].fault(plugin.definition(name))
     if fault is not None:
         report.problem((*here, kind), fault)
+    if kind == "go" and plugin.at_once != 1 and report.given(*here, "at_once"):
+        report.warn((*here, "at_once"), "a plugin in Go is asked one thing at a time", "leave it out")
     if plugin.memory < LEAST_MEMORY and not report.is_lost(*here, "memory"):
         report.problem((*here, "memory"), "is less than a program needs to start", "give it 32MB or more")
+
+
+def _check_budgets(model: Configuration, report: Report) -> None:
+    """A client whose time is over is answered, and nobody finds out that it was the plugin that took it."""
+    submits = any(listener.mode == "submission" for listener in model.listeners)
+    for name, route in model.routes.items():
+        pool = model.pools.get(route.primary)
+        plugin = None if pool is None or pool.plugin is None else model.plugins.get(pool.plugin)
+        is_hybrid = route.acceptance == "hybrid" or (route.acceptance is None and submits)
+        if pool is None or plugin is None or not is_hybrid or plugin.timeout < route.sync_budget:
+            continue
+        text = f"has a plugin that may think longer than `sync_budget` lasts ({route.sync_budget:g} s): {pool.plugin}"
+        report.warn(("routes", name, "primary"), text, "set a shorter `timeout` of the plugin")

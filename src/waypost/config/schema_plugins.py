@@ -47,7 +47,10 @@ class PluginSection(Section):
         _MEMORY,
         description="What its process may use of memory. On Linux, memory that is only reserved does not count.",
     )
-    at_once: Count = Field(_DEFAULTS.at_once, description="Questions that it is asked at the same time, at most.")
+    at_once: Count = Field(
+        _DEFAULTS.at_once,
+        description="Questions that it is asked at the same time, at most. One in Go is asked one thing at a time.",
+    )
     needs: NeedsField = Field(
         _DEFAULTS.needs,
         description="`envelope`: it is asked as soon as there is a recipient. `content`: it sees the header fields as "
@@ -68,4 +71,5 @@ class PluginSection(Section):
         is_file = kind in ("starlark", "go") or (kind == "python" and command[0].endswith(".py"))
         if is_file and "/" not in command[0]:
             command = (f"./{command[0]}",)
-        return Definition(name, kind, command, self.timeout, self.memory, self.at_once, self.needs)
+        at_once = 1 if kind == "go" else self.at_once  # whoever wrote it for smtpmux could rely on that
+        return Definition(name, kind, command, self.timeout, self.memory, at_once, self.needs)

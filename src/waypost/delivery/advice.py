@@ -96,21 +96,28 @@ class Advice:
         if not isinstance(answer, Order):
             self._log.advised(case.message_id, name, pool.name, answer.reply)
             return answer.reply
-        by_name = {member.upstream.name: member for member in default}
-        unwell = {facts.name for facts in question.upstreams if facts.health != "healthy"}
-        order = in_order(answer, by_name, unwell)
+        order = in_order(answer, question, pool)
         self._log.advised(case.message_id, name, pool.name, [member.upstream.name for member in order])
         return order
 
 
-def in_order(order: Order, members: Mapping[str, Member], unwell: set[str]) -> Sequence[Member]:
-    """The members of an order: those first that may be tried."""
-    well = [members[name] for name in order.upstreams if name not in unwell]
-    return [*well, *(members[name] for name in order.upstreams if name in unwell)]
+def in_order(order: Order, question: Question, pool: Pool) -> Sequence[Member]:
+    """The members of an order, those first that may be tried.
+
+    Those that cannot be chosen now are passed over; where no other is named, they say themselves why they cannot.
+    """
+    members = {member.upstream.name: member for member in pool.members}
+    health = {facts.name: facts.health for facts in question.upstreams}
+    well = [name for name in order.upstreams if health.get(name) == "healthy"]
+    unwell = [name for name in order.upstreams if health.get(name, "healthy") != "healthy"]
+    return [members[name] for name in [*well, *unwell] or order.upstreams]
 
 
 def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known) -> Question:
-    """The question for one message. Header fields are shown to a plugin that needs the content."""
+    """The question for one message, which may go to `members` of the pool.
+
+    Header fields are shown to a plugin that needs the content.
+    """
     envelope, client, content = case.envelope, case.client, case.content
     return Question(
         message_id=case.message_id,
@@ -125,6 +132,7 @@ def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known)
         pool=pool.name,
         background=case.background,
         upstreams=tuple(_facts(member, known) for member in members),
+        unavailable=tuple(member.upstream.name for member in pool.members if member not in members),
         size=None if content is None else content.size,
         header=HeaderFields.of(content) if pool.needs_content and content is not None else None,
     )

@@ -108,7 +108,7 @@ class Candidates:
         left = self._paused.left_of(pool) if self._paused else pool
         quotas = {m.upstream.name: self.quotas.states(m.upstream) for m in default if m.upstream.quotas}
         known = Known(self.standings.everything(left), self._health, quotas, self._clock.monotonic())
-        return await self._advice.order(pool.plugin, left, default, case, known)
+        return await self._advice.order(pool.plugin, pool, default, case, known)
 
     def usable(self, pool: Pool) -> Sequence[Member]:
         """The members of a pool that may be tried now; all of them when none may. Takes no turn."""

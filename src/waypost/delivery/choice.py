@@ -39,7 +39,10 @@ class Choice:
         if not isinstance(answer, Reply):
             return self._in_pace(answer)
         status = Status.FAILED if answer.severity == 5 else Status.DEFERRED
-        return Outcome(tuple(RecipientOutcome(each, status, answer, "") for each in message.envelope.recipients), ())
+        if delivery.doubt is not None:  # it may have arrived: that nobody is asked now says nothing of that
+            status = Status.IN_DOUBT
+        outcomes = (RecipientOutcome(r, status, answer, delivery.doubt or "") for r in message.envelope.recipients)
+        return Outcome(tuple(outcomes), ())
 
     def _in_pace(self, order: Sequence[Member]) -> Sequence[Member]:
         """One that has spent its pace is passed over, unless that leaves nobody."""

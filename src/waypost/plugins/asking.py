@@ -40,6 +40,9 @@ LONGEST_REST = 60.0
 PROVEN = 60.0
 """Seconds after which a plugin that ran well is restarted as soon as one that never failed."""
 
+PROBATION = 2.0
+"""Seconds that another one, of a changed file, has to live before it takes the place of one that works."""
+
 MAX_LATE = 3
 """Answers in a row that came too late, after which a plugin is taken for hung."""
 
@@ -74,7 +77,10 @@ class Asker:
         self._starting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(definition.at_once)
+        self._put: set[asyncio.Task[Answer] | None] = set()
         self._late = 0
+        self._answered_at = 0.0
+        self._hung: Plugin | None = None
         self._rest = 0.0
         self._again: Timer | None = None
         self._fault = "it is being started"
@@ -92,41 +98,53 @@ class Asker:
     async def ask(self, question: Question) -> Answer:
         """The plugin's answer, within its time-out. Raises `PluginError`."""
         self._look()
-        plugin = self._plugin
+        plugin, began = self._plugin, self._clock.monotonic()
         # A task, for it has to be possible to give up; sessions are none (decision 14).
         asking = asyncio.get_running_loop().create_task(self._ask(question))
         try:
             await asyncio.wait((asking,), timeout=self.definition.timeout)
         except BaseException:
-            asking.cancel()  # the client has gone
+            self._give_up(asking)  # the client has gone
             raise
-        if asking.done():
-            return asking.result()
-        asking.cancel()
-        self._was_late(plugin)
-        raise LateError(f"no answer within {self.definition.timeout:g} s")
+        if not asking.done():
+            self._give_up(asking)
+            self._was_late(plugin, began)
+            raise LateError(f"no answer within {self.definition.timeout:g} s")
+        if isinstance(asking.exception(), NonsenseError | None):
+            self._late, self._answered_at = 0, self._clock.monotonic()
+        return asking.result()
 
     async def _ask(self, question: Question) -> Answer:
-        plugin = self._plugin
-        if plugin is None:  # nobody waits until it is: that may take long, and the next message would have to as well
+        self._ready_one()  # nobody waits until it is: that may take long, and the next message would have to as well
+        async with self._slots:
+            plugin, task = self._ready_one(), asyncio.current_task()
+            self._put.add(task)
+            try:
+                return await plugin.choose(question)
+            except CrashedError as error:
+                if plugin is self._hung:  # it has not ended, it was ended
+                    raise BusyError(f"it is not running: {self._fault}") from None
+                self._replace(plugin, str(error))
+                raise
+            except PluginError:
+                raise
+            except Exception as error:  # a defect in a kind must cost an answer, not a message
+                log.error("a plugin broke", plugin=self.definition.name, exc_info=error)
+                self._replace(plugin, f"internal error: {type(error).__name__}")
+                raise CrashedError(f"internal error: {type(error).__name__}") from error
+            finally:
+                self._put.discard(task)
+
+    def _ready_one(self) -> Plugin:
+        if self._plugin is None:
             raise BusyError(f"it is not running: {self._fault}")
-        try:
-            async with self._slots:
-                answer = await plugin.choose(question)
-        except CrashedError as error:
-            self._replace(plugin, str(error))
-            raise
-        except NonsenseError:
-            self._late = 0
-            raise
-        except PluginError:
-            raise
-        except Exception as error:  # a defect in a kind must cost an answer, not a message
-            log.error("a plugin broke", plugin=self.definition.name, exc_info=error)
-            self._replace(plugin, f"internal error: {type(error).__name__}")
-            raise CrashedError(f"internal error: {type(error).__name__}") from error
-        self._late = 0
-        return answer
+        return self._plugin
+
+    def _give_up(self, asking: asyncio.Task[Answer]) -> None:
+        """Nobody waits for this answer. A question that was put keeps its place: the plugin works on it."""
+        if asking not in self._put:
+            asking.cancel()
+        asking.add_done_callback(_passed_over)
 
     async def close(self) -> None:
         """Ends it."""
@@ -155,6 +173,8 @@ class Asker:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await plugin.start()
+            if self._plugin is not None:
+                await _prove(plugin)
         except TimeoutError:
             await self._not_started(plugin, f"it was not ready within {START_TIMEOUT:g} s")
         except CrashedError as error:
@@ -216,11 +236,13 @@ class Asker:
                 pass
         await plugin.close()
 
-    def _was_late(self, plugin: Plugin | None) -> None:
-        if plugin is None or plugin is not self._plugin:
+    def _was_late(self, plugin: Plugin | None, began: float) -> None:
+        """One that has answered others since it was asked is slow, not hung."""
+        if plugin is None or plugin is not self._plugin or self._answered_at > began:
             return
         self._late += 1
         if self._late >= MAX_LATE:
+            self._hung = plugin
             self._replace(plugin, f"{self._late} answers in a row came too late")
 
     # -- its file
@@ -246,6 +268,26 @@ class Asker:
                 return ()
             found.append(stamp)
         return tuple(found)
+
+
+async def _prove(plugin: Plugin) -> None:
+    """Waits so long that a program which cannot run has ended. Raises `CrashedError` when it has."""
+    if isinstance(plugin, Mortal):
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def on_end(why: str) -> None:
+            if not ended.done():
+                ended.set_result(why)
+
+        plugin.on_end = on_end
+        await asyncio.wait((ended,), timeout=PROBATION)
+        if ended.done():
+            raise CrashedError(ended.result())
+
+
+def _passed_over(asking: asyncio.Task[Answer]) -> None:
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -1,12 +1,11 @@
 """Programs that are asked in lines of JSON: the kind `exec`, and the way in which Python plugins are spoken to.
 
 One process is kept running. Questions have numbers and may be answered in any order. What it says without being asked
-is tolerated to a degree, because an answer may come after its deadline.
+is tolerated to a degree.
 """
 
 import asyncio
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from waypost.plugins.port import Answer, CrashedError, Definition, NonsenseError, PluginError, Question
@@ -17,8 +16,6 @@ from waypost.smtp.reply import printable
 MAX_UNASKED = 100
 """Lines that answer nothing, in a row, after which a program is taken for broken."""
 
-_REMEMBERED = 1024  # questions that were given up, whose answers may still come
-
 
 class LinesPlugin:
     """A program that is asked in lines of JSON. With `greets` its first line says `{"ready": true}` or a `fault`."""
@@ -26,7 +23,6 @@ class LinesPlugin:
     def __init__(self, definition: Definition, command: Sequence[str], *, greets: bool = False) -> None:
         self._process = Process(definition.name, command, definition.memory, self._hear, self._ended)
         self._asked: dict[int, tuple[Question, asyncio.Future[Answer]]] = {}
-        self._given_up: OrderedDict[int, None] = OrderedDict()
         self._ready: asyncio.Future[None] | None = None
         self._greets = greets
         self._number = 0
@@ -54,13 +50,7 @@ class LinesPlugin:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._process.write(question_line(number, question))
         self._asked[number] = question, answer
-        try:
-            return await answer
-        finally:
-            if self._asked.pop(number, None) is not None:  # nobody waits any more: the deadline
-                self._given_up[number] = None
-                if len(self._given_up) > _REMEMBERED:
-                    self._given_up.popitem(last=False)
+        return await answer
 
     async def close(self) -> None:
         self._break("it was closed")
@@ -95,7 +85,7 @@ class LinesPlugin:
         number = made.get("id")
         asked = self._asked.pop(number, None) if type(number) is int else None
         if asked is None:
-            self._answered_nothing(number)
+            self._answered_nothing()
             return
         self._unasked = 0
         question, answer = asked
@@ -113,10 +103,7 @@ class LinesPlugin:
         else:
             self._broken(printable(str(made.get("fault") or "it did not say that it is ready")[:400]))
 
-    def _answered_nothing(self, number: object) -> None:
-        if type(number) is int and number in self._given_up:
-            del self._given_up[number]
-            return
+    def _answered_nothing(self) -> None:
         self._unasked += 1
         if self._unasked > MAX_UNASKED:
             self._broken("it answers what nobody has asked")

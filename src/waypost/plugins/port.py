@@ -69,6 +69,8 @@ class Question:
     """Whether no client waits: the message comes from the spool."""
     upstreams: tuple[UpstreamFacts, ...]
     """The members that may be chosen, in the order that is used without a plugin."""
+    unavailable: tuple[str, ...] = ()
+    """The other members, by name: paused, or not for this sender. They may be named, and are passed over."""
     size: int | None = None
     """Octets of the content; None before it is there."""
     header: HeaderFields | None = None
@@ -142,8 +144,8 @@ class Plugin(Protocol):
     async def choose(self, question: Question) -> Answer:
         """Asks it. Raises `PluginError`.
 
-        The caller sets the deadline, and cancels: an answer that comes after that must not be taken for the answer to
-        another question, and whatever is blocked by it must not be the event loop.
+        The caller has the deadline, and does not cancel: what comes after it is an answer still, to a question that
+        has kept its place among the `at_once` so long. Whatever is blocked by it must not be the event loop.
         """
 
     async def close(self) -> None:
@@ -187,8 +189,8 @@ class Definition:
 
 
 def checked_order(names: Iterable[object], question: Question) -> Order:
-    """The order, when every name is one of the question's upstreams and comes once. Raises `NonsenseError`."""
-    known = {facts.name for facts in question.upstreams}
+    """The order, when every name is one of the pool's upstreams and comes once. Raises `NonsenseError`."""
+    known = {facts.name for facts in question.upstreams}.union(question.unavailable)
     chosen: list[str] = []
     for name in names:
         if not isinstance(name, str):

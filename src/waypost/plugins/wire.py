@@ -49,7 +49,7 @@ def read_question(made: Mapping[str, Any]) -> Question:
     header = made["header"]
     fields = None if header is None else HeaderFields(lambda: [(name, value) for name, value in header])
     plain = {name: made[name] for name in _PLAIN}
-    plain["recipients"] = tuple(plain["recipients"])
+    plain |= {"recipients": tuple(plain["recipients"]), "unavailable": tuple(plain["unavailable"])}
     return Question(upstreams=tuple(UpstreamFacts(**facts) for facts in made["upstreams"]), header=fields, **plain)
 
 

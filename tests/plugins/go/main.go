@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -31,6 +32,7 @@ var first = os.Stdout
 type selector struct {
 	mode  string
 	asked int
+	busy  int32
 }
 
 // Select is what the host calls `Plugin.Select`.
@@ -93,6 +95,12 @@ func (s *selector) Select(downstreams []Downstream, answer *[]Downstream) error 
 				first.WriteString(strings.Repeat("flood ", 1000))
 			}
 		}()
+	case "slow":
+		if atomic.AddInt32(&s.busy, 1) > 1 {
+			os.Exit(4) // as a map without a lock would make it, sooner or later
+		}
+		time.Sleep(400 * time.Millisecond)
+		atomic.AddInt32(&s.busy, -1)
 	case "turn":
 		// The state of a selector that lives on: it turns one further each time.
 		by := s.asked % len(downstreams)

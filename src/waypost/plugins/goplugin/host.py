@@ -1,13 +1,14 @@
 """Runs a plugin that was built for smtpmux, as it is, and asks it: the kind `go`.
 
-smtpmux starts such a program for each message. Here it lives on, and is asked one thing at a time, because whoever
-wrote it could rely on that.
+smtpmux starts such a program for each message. Here it lives on, and is asked one thing at a time (the configuration's
+`at_once` is 1), because whoever wrote it could rely on that.
 """
 
 import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from waypost.plugins.goplugin.contract import downstreams, order_of
@@ -30,16 +31,15 @@ class GoPlugin:
     """A program made with hashicorp/go-plugin that has a selector of smtpmux."""
 
     def __init__(self, definition: Definition) -> None:
-        program = os.path.abspath(definition.target)
-        self._process = Process(definition.name, (program,), definition.memory, self._hear, self._ended)
+        self._process = Process(definition.name, (definition.target,), definition.memory, self._hear, self._ended)
         self._printed = Said(definition.name)
-        self._turn = asyncio.Lock()
         self._folder: Path | None = None
         self._link: Link | None = None
         self._greeting: asyncio.Future[bytes] | None = None
         self._line = bytearray()
         self._spilt = 0
         self._fault: str | None = None
+        self.on_end: Callable[[str], None] = _unheard
 
     @property
     def pid(self) -> int | None:
@@ -48,7 +48,10 @@ class GoPlugin:
 
     async def start(self) -> None:
         self._greeting = asyncio.get_running_loop().create_future()
-        self._folder = _private_folder()
+        try:
+            self._folder = _private_folder()
+        except OSError as error:
+            raise CrashedError(f"there is no folder for its socket: {error.strerror}") from None
         await self._process.start(_environment(self._folder))
         try:
             address = read_handshake(await self._greeting)
@@ -68,8 +71,7 @@ class GoPlugin:
     async def choose(self, question: Question) -> Answer:
         if self._link is None or self._fault is not None:
             raise CrashedError(self._fault or "it is not started")
-        async with self._turn:
-            return order_of(await self._link.select(downstreams(question)), question)
+        return order_of(await self._link.select(downstreams(question)), question)
 
     async def close(self) -> None:
         self._break("it was closed")
@@ -93,11 +95,13 @@ class GoPlugin:
             self._greeting.set_result(bytes(line))
 
     def _ended(self, why: str) -> None:
-        self._break(why)
+        if self._fault is None:
+            self._break(why)
+            self.on_end(why)
 
     def _broken(self, why: str) -> None:
         """It cannot be spoken with any more."""
-        self._break(why)
+        self._ended(why)
         self._process.kill()
 
     def _break(self, why: str) -> None:
@@ -109,6 +113,10 @@ class GoPlugin:
             self._greeting.exception()  # perhaps nobody waits for it
         if self._link is not None:
             self._link.close(why)
+
+
+def _unheard(why: str) -> None:
+    pass
 
 
 def _private_folder() -> Path:
