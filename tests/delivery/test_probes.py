@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from waypost.delivery.candidates import Candidates
 from waypost.delivery.probes import Probes
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.observe.metrics import Metrics
+from waypost.routing.classify import ReplyRules
 from waypost.routing.health import State
+from waypost.routing.login import Login
 from waypost.routing.probing import Finding, ProbeSettings, Stage, StageState
 from waypost.routing.route import Upstream
+from waypost.routing.verdict import Kind, ReplyRule, verdict
 from waypost.smtp.reply import reply
+from waypost.smtp.sasl import Secret
 
 INTERVAL = 300.0
 ONE = Upstream("one", "one.example", 25, probe=ProbeSettings(INTERVAL))
@@ -137,7 +142,7 @@ async def test_one_that_succeeds_hastens_the_trial_of_an_open_one_and_does_not_c
         house.judge(DOWN, Phase.CONNECT)
     left = health.back_at(house.clock.monotonic()) - house.clock.monotonic()
     assert left == 320
-    house.availability.probed("one", None, house.clock.monotonic())
+    house.availability.probed(ONE, None, house.clock.monotonic())
     assert house.state is State.HALF_OPEN
     house.judge(DOWN, Phase.CONNECT)
     assert health.back_at(house.clock.monotonic()) - house.clock.monotonic() == 600  # it is left alone for longer
@@ -163,13 +168,29 @@ async def test_a_login_that_is_refused_puts_it_asleep_and_no_probe_disturbs_it(h
 async def test_a_quota_that_is_spent_is_not_renewed_by_a_probe(house: House) -> None:
     house.judge(reply(452, "4.2.2", "Over quota"), Phase.MAIL)
     assert house.state is State.ASLEEP
-    house.availability.probed("one", None, house.clock.monotonic())
+    house.availability.probed(ONE, None, house.clock.monotonic())
     assert house.state is State.ASLEEP
 
 
 async def test_a_canary_that_is_refused_says_nothing_of_the_upstream(house: House) -> None:
     for _ in range(5):
-        house.availability.probed("one", Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
+        house.availability.probed(ONE, Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
+    assert house.state is State.CLOSED
+
+
+async def test_one_that_does_not_log_in_says_nothing_of_the_login_of_mail(house: House) -> None:
+    mail_logs_in = replace(ONE, credentials=Login("me", Secret("s3cret")), probe=ProbeSettings(INTERVAL, login=False))
+    wanted = Stopped(Phase.MAIL, reply(530, "5.7.0", "Authentication required"))
+    house.availability.probed(mail_logs_in, wanted, house.clock.monotonic())
+    assert house.state is State.CLOSED
+    house.availability.probed(ONE, wanted, house.clock.monotonic())
+    assert house.state is State.ASLEEP
+
+
+async def test_the_rules_on_replies_of_an_upstream_hold_for_probes(house: House) -> None:
+    own = ReplyRule(verdict(Kind.TRANSIENT, "own"), frozenset({Phase.AUTH}), frozenset({535}), frozenset(), None)
+    lenient = replace(ONE, replies=ReplyRules([own]))
+    house.availability.probed(lenient, Stopped(Phase.AUTH, REFUSED), house.clock.monotonic())
     assert house.state is State.CLOSED
 
 

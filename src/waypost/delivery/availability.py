@@ -15,7 +15,7 @@ from waypost.delivery.spool import Note
 from waypost.mail.outcome import Answer, Stopped
 from waypost.routing.classify import classify, quota_reset_in
 from waypost.routing.health import Health, State
-from waypost.routing.route import Pool
+from waypost.routing.route import Pool, Upstream
 from waypost.routing.verdict import HealthEffect, Kind, Verdict
 
 log = structlog.get_logger()
@@ -75,16 +75,18 @@ class Availability:
         else:
             health.succeeded(now, began)
 
-    def probed(self, name: str, stopped: Stopped | None, began: float) -> None:
+    def probed(self, upstream: Upstream, stopped: Stopped | None, began: float) -> None:
         """A probe has ended, well or there. Its failure counts like one of mail; success hastens the next trial."""
-        now, health = self._clock.monotonic(), self._health[name]
+        now, health = self._clock.monotonic(), self._health[upstream.name]
         if stopped is None:
             if health.hasten(now):
-                log.info("upstream_hastened", upstream=name, reason="a probe found it well")
+                log.info("upstream_hastened", upstream=upstream.name, reason="a probe found it well")
             return
-        verdict = classify(stopped.phase, stopped.answer)
+        verdict = classify(stopped.phase, stopped.answer, upstream.replies)
+        if verdict.health is HealthEffect.SLEEP_AUTH and upstream.credentials is not None and not upstream.probe.login:
+            return  # it did not log in, so that it is told to says nothing of the login that mail has
         if verdict.health is not _NO_EFFECT:
-            self._learn(name, health, stopped.answer, verdict, began, now)
+            self._learn(upstream.name, health, stopped.answer, verdict, began, now)
 
     def pause(self, name: str, by: str) -> bool:
         """Lets nothing new go to an upstream; whether it was not paused before."""

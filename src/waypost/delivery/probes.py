@@ -106,7 +106,7 @@ class Probes:
             if finding is None:
                 log.debug("upstream_not_probed", upstream=upstream.name, reason="mail has all its connections")
                 return
-            self._availability.probed(upstream.name, finding.stopped, began)
+            self._availability.probed(upstream, finding.stopped, began)
             self._take(upstream, finding)
         except Exception as error:  # a defect of ours must not end the probes, and nobody waits for this task
             log.error("a probe broke", upstream=upstream.name, exc_info=error)
