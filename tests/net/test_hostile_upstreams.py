@@ -14,7 +14,7 @@ from waypost.routing.probing import Finding
 from waypost.routing.route import UpstreamTls
 from waypost.smtp.sasl import Secret
 
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -83,13 +83,11 @@ def _wrapped(start: str, text: str, width: int | None) -> Iterator[str]:
 
 def certificate_text(certificate: Certificate, now: float) -> str:
     """A certificate in a few words."""
-    names = ", ".join(certificate.names[:5]) or "no name"
-    more = f" and {len(certificate.names) - 5} more" if len(certificate.names) > 5 else ""
     try:
         until = f" ({datetime.fromtimestamp(certificate.not_after, UTC).date().isoformat()})"
     except (OverflowError, ValueError, OSError):  # further away than calendars go
         until = ""
-    return f"for {names}{more}; {_days(certificate.days_left(now))}{until}"
+    return f"for {certificate.some_names}; {_days(certificate.days_left(now))}{until}"
 
 
 def _days(left: int) -> str:

@@ -15,7 +15,7 @@ from waypost.net.opening import open_session
 from waypost.net.pool import Upstreams
 from waypost.net.stopwatch import Stopwatch
 from waypost.net.x509 import read_certificate
-from waypost.routing.probing import NOT_REACHED, Certificate, Finding, Stage, StageState, stages_of
+from waypost.routing.probing import NOT_REACHED, Finding, Stage, StageState, stages_of
 from waypost.routing.route import Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.address import NULL
@@ -70,16 +70,20 @@ class Prober:
     async def probe(self, upstream: Upstream, tell: Tell = _unheard) -> Finding | None:
         """What an upstream says at each stage; None when mail has all connections that it may have."""
         if self.upstreams is None:
-            return await self._probe(upstream, tell)
+            return (await self._probe(upstream, tell))[0]
         place = self.upstreams.place(upstream)
         if place is None:
             return None
         try:
-            return await self._probe(upstream, tell)
+            finding, shown = await self._probe(upstream, tell)
+            if shown is not None:
+                place.certificate = shown
+            return finding
         finally:
             place.leave()
 
-    async def _probe(self, upstream: Upstream, tell: Tell) -> Finding:
+    async def _probe(self, upstream: Upstream, tell: Tell) -> tuple[Finding, bytes | None]:
+        """What it finds, and the certificate that was shown."""
         at = self.now()
         if not upstream.probe.login:
             upstream = replace(upstream, credentials=None)
@@ -92,18 +96,18 @@ class Prober:
             walk.dialogue.abort()
         stages = walk.end(stopped)
         if stopped is not None and isinstance(stopped.answer, Failure) and stopped.answer.cause is Cause.CERTIFICATE:
-            walk.certificate = await self._look(upstream)
-        return Finding(upstream.name, at, stages, stopped, walk.tls, walk.certificate)
+            walk.shown = await self._look(upstream)
+        certificate = None if walk.shown is None else read_certificate(walk.shown)
+        return Finding(upstream.name, at, stages, stopped, walk.tls, certificate), walk.shown
 
-    async def _look(self, upstream: Upstream) -> Certificate | None:
+    async def _look(self, upstream: Upstream) -> bytes | None:
         """The certificate that was not good enough: another connection, on which nothing is entrusted to anybody."""
         tls = replace(upstream.tls, verify=False, fingerprints=())
         dialogue = Dialogue()
         try:
             naked = replace(upstream, tls=tls, credentials=None)
             await open_session(dialogue, naked, self.hostname, upstream.timeouts, self.logins)
-            shown = None if dialogue.stream is None else dialogue.stream.peer_certificate
-            return None if shown is None else read_certificate(shown)
+            return None if dialogue.stream is None else dialogue.stream.peer_certificate
         finally:
             dialogue.abort()
 
@@ -113,7 +117,7 @@ class _Walk:
 
     def __init__(self, upstream: Upstream, tell: Tell) -> None:
         self.dialogue = Dialogue()
-        self.certificate: Certificate | None = None
+        self.shown: bytes | None = None
         self.tls: str | None = None
         self._upstream = upstream
         self._tell = tell
@@ -162,7 +166,7 @@ class _Walk:
         stream = self.dialogue.stream
         if phase is Phase.TLS and stream is not None:
             self.tls = stream.tls
-            self.certificate = read_certificate(stream.peer_certificate or b"")
+            self.shown = stream.peer_certificate
         if phase not in self._told:
             self._tell_before(phase)
             self._add(self._passed(phase))
@@ -194,6 +198,8 @@ class _Walk:
         return Stage(phase, StageState.OK, printable(text), trail.seconds(phase))
 
     def _why_not(self, phase: Phase) -> str:
+        if phase is Phase.RESOLVE:
+            return "a socket on this machine"
         if phase is Phase.TLS:
             return "off" if self._upstream.tls.mode == "off" else "not offered, and not required"
         if phase is Phase.AUTH:

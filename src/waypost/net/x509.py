@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 
 from waypost.net.der import element, identifier
 from waypost.net.stamps import fingerprint, stamp
@@ -32,10 +33,19 @@ def read_certificate(der: bytes) -> Certificate | None:
                 parts.append(part)
         validity, others = parts[4], parts[7:]  # behind serialNumber, signature, issuer
         *_, (_, until) = _elements(validity)
-        names = tuple(_names(others))[:_MAX_NAMES]
-        return Certificate(_moment(until), names, fingerprint(der))
+        return Certificate(_moment(until), _names(others), fingerprint(der))
     except (IndexError, ValueError):
         return None
+
+
+def _names(parts: list[bytes]) -> tuple[str, ...]:
+    """The names, as far as they make sense: what is wrong with one of them does not change when it all ends."""
+    names: list[str] = []
+    try:
+        names.extend(islice(_each_name(parts), _MAX_NAMES))
+    except (IndexError, ValueError):
+        pass
+    return tuple(names)
 
 
 def certificate_in(path: str) -> Certificate | None:
@@ -79,7 +89,7 @@ def _moment(text: bytes) -> float:
     return datetime(year, *rest, tzinfo=UTC).timestamp()  # type: ignore[misc, arg-type]  # five numbers
 
 
-def _names(parts: list[bytes]) -> Iterator[str]:
+def _each_name(parts: list[bytes]) -> Iterator[str]:
     for part in parts:
         if part[:1] != b"\x30":  # of what follows the key, only the extensions are a sequence
             continue
