@@ -26,9 +26,11 @@ def read_certificate(der: bytes) -> Certificate | None:
     """A certificate in DER form (RFC 5280 section 4.1); None when that is not what it is."""
     try:
         _, start, _ = element(der, 0)
-        _, at, _ = element(der, start)  # tbsCertificate
+        _, at, end = element(der, start)  # tbsCertificate
+        if end > len(der):
+            return None
         parts = [der[at:at]]
-        for tag, part in _elements(der[at : element(der, start)[2]]):
+        for tag, part in _elements(der[at:end]):
             if tag != 0xA0 or len(parts) > 1:  # the version, which is not always there
                 parts.append(part)
         validity, others = parts[4], parts[7:]  # behind serialNumber, signature, issuer
