@@ -96,3 +96,18 @@ async def test_what_makes_no_sense_changes_nothing(parts, ask, body, words):
     assert status == 400
     assert words in said["error"]
     assert not parts.candidates.availability.paused
+
+
+async def test_a_pause_of_one_that_is_not_configured_any_more_is_shown_and_can_be_ended(parts, ask):
+    parts.candidates.availability.pause("gone", "ann")
+    _, rows = await ask("/api/upstreams")
+    assert [row["upstream"] for row in rows] == ["old", "new", "gone"]
+    assert (rows[2]["state"], rows[2]["reason"]) == ("paused", "paused by ann, and not configured")
+    assert rows[2].keys() == rows[0].keys()
+    status, _ = await ask("/api/upstreams/actions", {"action": "pause", "upstreams": ["gone"]})
+    assert status == 400
+    status, lines = await ask("/api/upstreams/actions", {"action": "resume", "upstreams": ["gone"]})
+    assert (status, lines) == (200, [{"upstream": "gone", "changed": True}])
+    assert not parts.candidates.availability.paused
+    status, _ = await ask("/api/upstreams/actions", {"action": "resume", "upstreams": ["gone"]})
+    assert status == 400

@@ -37,13 +37,20 @@ class Upstreams:
         self._found = found
         self._certificates = certificates
 
-    def unknown(self, names: list[str]) -> list[str]:
-        """Which of these names are not configured."""
-        return [name for name in names if name not in self._upstreams]
+    def unknown(self, action: str, names: list[str]) -> list[str]:
+        """Which of these names are not configured; what is paused can be resumed all the same."""
+        paused = self._candidates.availability.paused if action == "resume" else ()
+        return [name for name in names if name not in self._upstreams and name not in paused]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all that are configured."""
+        return list(self._upstreams)
 
     def rows(self) -> list[JsonLine]:
-        """One JSON object for each upstream, in the order of the configuration."""
-        return [self._row(upstream) for upstream in self._upstreams.values()]
+        """One JSON object for each upstream, in the order of the configuration; then what else is paused."""
+        gone = [name for name in self._candidates.availability.paused if name not in self._upstreams]
+        return [*(self._row(upstream) for upstream in self._upstreams.values()), *map(self._gone, gone)]
 
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
         """Pauses or resumes; for each name, whether that changed anything."""
@@ -79,6 +86,13 @@ class Upstreams:
         certificate = self._certificates().get(name)
         row["certificate"] = None if certificate is None else written_certificate(certificate, now)
         return row
+
+    def _gone(self, name: str) -> JsonLine:
+        """One that is not configured any more: the pause would hold if it came back."""
+        state = self._state(name, Health(), self._clock.time(), self._clock.monotonic())
+        state["reason"] += ", and not configured"
+        none = {"busy": 0, "idle": 0, "latency_seconds": None, "error_share": 0.0}
+        return {"upstream": name, "address": None, **state, **none, "quotas": [], "probe": None, "certificate": None}
 
     def _state(self, name: str, health: Health, now: float, monotonic: float) -> JsonLine:
         pause = self._candidates.availability.paused.get(name)
