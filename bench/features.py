@@ -3,9 +3,9 @@
     python -m bench.features --rounds 5
     python -m bench.features --only rules-1000,tls-in --messages 4000
 
-In each round every feature runs between two runs of what it is measured against (`base`), as a pair of its own; the
-difference to their mean is what a message costs more. The first rows hold a base against itself: what they say of
-features that cost nothing is how far the others can be believed.
+In each round a few features at a time run between two runs of what they are measured against (`base`); the
+difference to the mean of those is what a message costs more. The first rows hold a base against itself: what they
+say of features that cost nothing is how far the others can be believed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,9 @@ from bench.systems.base import Place
 from bench.systems.waypost import WaypostPass, program
 
 PASSWORD = "correct horse battery staple"
+BETWEEN = 3
+"""Features that are measured between two runs of what they are held against."""
+
 MANY = 200
 """Accounts of which each logs in once, so that no password is remembered."""
 
@@ -377,13 +380,30 @@ class Costs:
         command = [sys.executable, "-m", "bench.submit", f"--port={load.instance.admin}", f"--messages={messages}"]
         return load.send_by([*command, *setup.client], messages)
 
-    def compare(self, feature: Feature) -> tuple[float, float]:
-        """The base and what the feature costs on top of it, in microseconds."""
-        most = feature.setup.most
-        before = self.measure(feature.base, most)
-        with_it = self.measure(feature.setup, most)
-        base = (before + self.measure(feature.base, most)) / 2
-        return base, with_it - base
+    def compare(self, features: Sequence[Feature]) -> Iterator[tuple[Feature, float, float]]:
+        """Each feature with its base and what it costs on top of it, in microseconds. All have the same base."""
+        base, most = features[0].base, features[0].setup.most
+        before = self.measure(base, most)
+        for few in batched(features, BETWEEN):
+            found = [self.measure(feature.setup, most) for feature in few]
+            after = self.measure(base, most)
+            middle = (before + after) / 2
+            yield from ((feature, middle, cost - middle) for feature, cost in zip(few, found, strict=True))
+            before = after
+
+
+def batched(features: Sequence[Feature], size: int) -> Iterator[Sequence[Feature]]:
+    """A few at a time, in their order."""
+    return (features[at : at + size] for at in range(0, len(features), size))
+
+
+def by_base(names: Iterable[str]) -> list[list[Feature]]:
+    """The features of these names, those together that are held against the same."""
+    groups: dict[tuple[str, int | None], list[Feature]] = {}
+    for name in names:
+        feature = FEATURES[name]
+        groups.setdefault((feature.base.name, feature.setup.most), []).append(feature)
+    return list(groups.values())
 
 
 def render(results: dict[str, list[tuple[float, float]]], about: Iterable[str]) -> str:
@@ -418,10 +438,11 @@ def main() -> int:
     costs, begun = Costs(options.work.resolve(), options.messages), datetime.now(UTC)
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for number in range(1, options.rounds + 1):
-        for name in names:
-            base, cost = costs.compare(FEATURES[name])
-            results[name].append((base, cost))
-            print(f"[{number}/{options.rounds}] {name}: {base:.0f} {cost:+.0f} µs", file=sys.stderr, flush=True)
+        for group in by_base(names):
+            for feature, base, cost in costs.compare(group):
+                name = feature.setup.name
+                results[name].append((base, cost))
+                print(f"[{number}/{options.rounds}] {name}: {base:.0f} {cost:+.0f} µs", file=sys.stderr, flush=True)
     command = f"python -m bench.features --rounds {options.rounds} --messages {options.messages}"
     about = [
         f"Begun {begun:%Y-%m-%d %H:%M} UTC, ended {datetime.now(UTC):%H:%M} UTC: `{command}`",

@@ -48,8 +48,11 @@ class Parts:
         self.found = {}
         self.certificates = {}
         configured = {name: Upstream(name, f"{name}.example", 25) for name in ("old", "new")}
+        self.pools = {name: Pool(name, (Member(upstream),)) for name, upstream in configured.items()}
+        self.pools["both"] = Pool("both", tuple(map(Member, configured.values())))
         self.upstreams = Upstreams(
             *(configured, self.candidates, self.clock),
+            pools=self.pools,
             connections=lambda: {"old": (1, 2)},
             found=lambda: self.found,
             certificates=lambda: self.certificates,

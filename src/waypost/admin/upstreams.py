@@ -8,7 +8,8 @@ from waypost.delivery.candidates import Candidates
 from waypost.observe.record import timestamp
 from waypost.routing.health import Health, State
 from waypost.routing.probing import Certificate, Finding
-from waypost.routing.route import Upstream
+from waypost.routing.route import Pool, Upstream
+from waypost.smtp.address import Address
 
 JsonLine = dict[str, Any]
 
@@ -26,6 +27,7 @@ class Upstreams:
         candidates: Candidates,
         clock: Clock,
         *,
+        pools: Mapping[str, Pool],
         connections: Callable[[], Mapping[str, tuple[int, int]]],
         found: Callable[[], Mapping[str, Finding]],
         certificates: Callable[[], Mapping[str, Certificate]],
@@ -33,6 +35,7 @@ class Upstreams:
         self._upstreams = upstreams
         self._candidates = candidates
         self._clock = clock
+        self._pools = pools
         self._connections = connections
         self._found = found
         self._certificates = certificates
@@ -51,6 +54,31 @@ class Upstreams:
         """One JSON object for each upstream, in the order of the configuration; then what else is paused."""
         gone = [name for name in self._candidates.availability.paused if name not in self._upstreams]
         return [*(self._row(upstream) for upstream in self._upstreams.values()), *map(self._gone, gone)]
+
+    def order(self, name: str, reverse_path: Address, recipient: Address, account: str | None) -> list[JsonLine] | None:
+        """The upstreams of a pool as a message would find them now, best first; None when there is no such pool.
+
+        What is paused stands at the end, with `tried` false.
+        """
+        pool = self._pools.get(name)
+        if pool is None:
+            return None
+        places = self._candidates.ordering(pool, reverse_path, recipient, account).places
+        rows = [self._place(place.member.upstream, place.reason, tried=True) for place in places]
+        paused = self._candidates.availability.paused
+        held = [member.upstream for member in pool.members if member.upstream.name in paused]
+        if len(held) == len(pool.members):
+            rows = []
+        for upstream in held:
+            pause = paused[upstream.name]
+            since = timestamp(pause.since)
+            rows.append(self._place(upstream, f"paused by {pause.by} since {since}, so it is not tried", tried=False))
+        return rows
+
+    def _place(self, upstream: Upstream, reason: str, *, tried: bool) -> JsonLine:
+        states = self._candidates.quotas.states(upstream)
+        quotas = [f"{state.quota.label}: {state.used} of {state.limit} used" for state in states]
+        return {"upstream": upstream.name, "tried": tried, "reason": reason, "quotas": quotas}
 
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
         """Pauses or resumes; for each name, whether that changed anything."""

@@ -47,6 +47,7 @@ class Watch:
         self._read: dict[str, tuple[bytes, Certificate | None]] = {}
         self.desk = Desk(
             *(settings.upstreams, candidates, clock),
+            pools=settings.pools,
             connections=upstreams.counts,
             found=lambda: self._probes.found,
             certificates=self.of_upstreams,

@@ -1,4 +1,7 @@
-"""`waypost explain`: where a message would go, and why. Reads the configuration and connects to nothing."""
+"""`waypost explain`: where a message would go, and why.
+
+It reads the configuration and connects to nothing, unless it is told to ask the running Waypost.
+"""
 
 import argparse
 import ipaddress
@@ -10,9 +13,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command, add_config_option
+from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command
 
 if TYPE_CHECKING:
+    from waypost.commands.control import Daemon
+    from waypost.commands.explanation import Question
     from waypost.config.settings import Settings
     from waypost.net.settings import ListenerSettings
     from waypost.smtp.address import Address
@@ -26,33 +31,35 @@ _EXAMPLES = """\
   waypost explain --from a@example.com --to b@example.net --size 6MB
   waypost explain --from a@b.example --to c@d.example --header 'Subject: hello'
   waypost explain --from a@b.example --to c@d.example --at 2026-12-24T23:00
+  waypost explain --from a@b.example --to c@d.example --running
+  waypost explain --id 06H02FAVX47CCNYM
 
-A pool's plugin is started and asked, unless it needs the content.
-Which upstreams are down only the running Waypost knows: the order is that of a
-pool whose upstreams are all well. What is not given is not known, and a rule
-that asks for it leaves the decision open. Exit code 1 when a recipient is
-refused.
+A pool's plugin is started and asked, unless it needs the content. Which
+upstreams are down, paused or over their quotas only the running Waypost knows:
+--running asks it, else the order is that of a pool whose upstreams are all
+well. --id asks it too, for a message that it has had. What is not given is not
+known, and a rule that asks for it leaves the decision open. Exit code 1 when a
+recipient is refused.
 """
 
 
 def register(subparsers: Subparsers) -> None:
     """Adds `explain`."""
+    from waypost.commands.control import add_daemon_options
+
     parser = add_command(
         subparsers,
         "explain",
         summary="Say where a message would go: which rule, which upstreams in which order, why.",
         examples=_EXAMPLES,
     )
-    add_config_option(parser)
-    parser.add_argument(
-        "--from", dest="sender", metavar="ADDRESS", required=True, help="reverse-path; <> is the null one"
-    )
+    add_daemon_options(parser)
+    parser.add_argument("--from", dest="sender", metavar="ADDRESS", help="reverse-path; <> is the null one")
     parser.add_argument(
         "--to",
         dest="recipients",
         metavar="ADDRESS",
         action="append",
-        required=True,
         help="recipient; may be given again",
     )
     parser.add_argument("--account", help="the account that the client authenticates as")
@@ -69,36 +76,68 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--message", metavar="FILE", help="a stored message, for its header fields and size")
     parser.add_argument("--at", metavar="TIME", help="when, like 2026-12-24T23:00 or with +01:00 (default: now)")
+    parser.add_argument(
+        "--id", metavar="ID", help="a message that the running Waypost has had, by its id: nothing else is given then"
+    )
+    parser.add_argument(
+        "--running", action="store_true", help="ask the running Waypost how its upstreams and quotas are"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_explain)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from waypost.commands.explanation import Question, explain, write
+    from waypost.commands.control import ask
+    from waypost.commands.explanation import explain, write
+    from waypost.commands.explanation_running import order_of, stored_question
     from waypost.config.load import read
     from waypost.observe.log import configure
 
     configure("console", "error", fd=2)  # what plugins have to say is no part of the answer
     loaded = read(arguments.config, os.environ)
-    settings = loaded.settings
-    try:
-        listener = _listener(settings, arguments.listener)
-        question = Question(
-            listener=listener,
-            client=_client(listener, arguments.client),
-            account=_account(settings, arguments.account),
-            reverse_path=_address(arguments.sender, null=True),
-            recipients=tuple(_address(text) for text in arguments.recipients),
-            helo=arguments.helo,
-            at=_moment(arguments.at),
-            **_content(arguments.message, arguments.fields, arguments.size),
-        )
-    except (ValueError, OSError) as error:
-        print(f"waypost explain: {error}", file=sys.stderr)
-        return USAGE
-    explanation = explain(loaded, question)
-    print(json.dumps(explanation, indent=2) if arguments.json else write(explanation))
-    return FINE if explanation["accepted"] else FAILED
+
+    def answer(daemon: "Daemon | None") -> int:
+        try:
+            if arguments.id is not None and daemon is not None:
+                _check_alone(arguments)
+                question = stored_question(daemon, arguments.id, loaded.settings)
+            else:
+                question = _question(arguments, loaded.settings)
+        except (ValueError, OSError) as error:
+            print(f"waypost explain: {error}", file=sys.stderr)
+            return USAGE
+        explanation = explain(loaded, question, None if daemon is None else order_of(daemon))
+        print(json.dumps(explanation, indent=2) if arguments.json else write(explanation))
+        return FINE if explanation["accepted"] else FAILED
+
+    if arguments.id is None and not arguments.running:
+        return answer(None)
+    return ask("explain", arguments, answer)
+
+
+def _check_alone(arguments: argparse.Namespace) -> None:
+    given = ("sender", "recipients", "account", "listener", "helo", "size", "fields", "message", "at")
+    if any(getattr(arguments, name) is not None for name in given):
+        raise ValueError("with --id the message is the one that came in: only --json, --config and --socket go with it")
+
+
+def _question(arguments: argparse.Namespace, settings: "Settings") -> "Question":
+    """The message that the options describe. Raises ValueError and OSError."""
+    from waypost.commands.explanation import Question
+
+    if arguments.sender is None or not arguments.recipients:
+        raise ValueError("--from and --to say which message is meant; or --id, for one that came in")
+    listener = _listener(settings, arguments.listener)
+    return Question(
+        listener=listener,
+        client=_client(listener, arguments.client),
+        account=_account(settings, arguments.account),
+        reverse_path=_address(arguments.sender, null=True),
+        recipients=tuple(_address(text) for text in arguments.recipients),
+        helo=arguments.helo,
+        at=_moment(arguments.at),
+        **_content(arguments.message, arguments.fields, arguments.size),
+    )
 
 
 def _address(text: str, *, null: bool = False) -> "Address":

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -54,8 +55,15 @@ class Question:
         return self.listener.mode == "submission"
 
 
-def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
+Asked = Callable[[str, Address, Address, str | None], Sequence[Mapping[str, Any]] | None]
+"""How the running Waypost would order a pool, by its name, for a reverse-path, a recipient and an account; see
+`/api/order`. None when it has no such pool."""
+
+
+def explain(loaded: Loaded, question: Question, asked: Asked | None = None) -> dict[str, Any]:
     """The answer as JSON shows it. `accepted` says whether every recipient would have a route.
+
+    With `asked` the orders are those of the running Waypost; else of pools whose upstreams are all well.
 
     `split` says that the client hears 452 4.5.3 for some of them, and sends to them in another transaction.
     """
@@ -64,7 +72,7 @@ def explain(loaded: Loaded, question: Question) -> dict[str, Any]:
     refusal = _admission(question)
     if refusal is None and not router.may_send_as(question.account, question.reverse_path):
         refusal = str(NOT_OWNED)
-    recipients = [_recipient(loaded, router, question, recipient) for recipient in question.recipients]
+    recipients = [_recipient(loaded, router, question, recipient, asked) for recipient in question.recipients]
     routes = [answer["route"] for answer in recipients if answer["route"]]
     return {
         "listener": question.listener.name,
@@ -108,7 +116,9 @@ def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
     return first["name"] != other["name"] and ("pass" in modes or first["rewrite"] != other["rewrite"])
 
 
-def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Address) -> dict[str, Any]:
+def _recipient(
+    loaded: Loaded, router: Router, question: Question, recipient: Address, running: Asked | None
+) -> dict[str, Any]:
     facts = Facts(
         question.listener.name,
         question.account,
@@ -150,8 +160,8 @@ def _recipient(loaded: Loaded, router: Router, question: Question, recipient: Ad
             "name": route.name,
             "acceptance": _acceptance(loaded, question, route),
             "rewrite": described(rewriting, question.reverse_path),
-            "primary": _pool(loaded, route.primary, asked, recipient, route.name),
-            "copies": [_copy(loaded, copy, asked, recipient, route.name) for copy in route.copies],
+            "primary": _pool(loaded, route.primary, asked, recipient, route.name, running),
+            "copies": [_copy(loaded, copy, asked, recipient, route.name, running) for copy in route.copies],
         }
     return answer
 
@@ -174,12 +184,26 @@ def _acceptance(loaded: Loaded, question: Question, route: Route) -> dict[str, s
     return {"mode": route.acceptance_for(mode == "submission"), "because": said if route.acceptance else default}
 
 
-def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, route: str) -> dict[str, Any]:
+def _pool(
+    loaded: Loaded, pool: Pool, question: Question, recipient: Address, route: str, running: Asked | None
+) -> dict[str, Any]:
     upstreams = [member.upstream for member in pool.members]
     strange = frozenset(each.name for each in upstreams if not sends_for(each, question.reverse_path))
     facts = KnownFacts(strange=strange, key=sticky_key(pool, question.reverse_path, recipient, question.account))
     # Chance here picks an example; the messages themselves will fall otherwise.
     places = list(explain_order(pool, Turns(), {}, time.time(), random.random, facts).places)
+    quotas = {each.name: [str(quota) for quota in each.quotas] for each in upstreams}
+    known = None if running is None else running(pool.name, question.reverse_path, recipient, question.account)
+    by_name = {each.upstream.name: each for each in pool.members}
+    untried = []
+    if known is not None:
+        places = [
+            Place(by_name[row["upstream"]], row["reason"])
+            for row in known
+            if row["tried"] and row["upstream"] in by_name
+        ]
+        quotas |= {row["upstream"]: list(row["quotas"]) for row in known}
+        untried = [{"name": row["upstream"], "why": row["reason"]} for row in known if not row["tried"]]
     listener = question.listener
     client = Client(listener.name, question.client, 0, account=question.account, submission=listener.mode != "relay")
     plugin = None
@@ -204,16 +228,20 @@ def _pool(loaded: Loaded, pool: Pool, question: Question, recipient: Address, ro
                 "rewrite": described(
                     place.member.upstream.rewrite if question.is_rewritten else None, question.reverse_path
                 ),
-                "quotas": [str(quota) for quota in place.member.upstream.quotas],
+                "quotas": quotas[place.member.upstream.name],
             }
             for place in places
         ],
         "not_for_sender": sorted(strange),
+        "untried": untried,
+        "running": known is not None,
     }
 
 
-def _copy(loaded: Loaded, copy: Copy, question: Question, recipient: Address, route: str) -> dict[str, Any]:
-    pool = _pool(loaded, copy.to, question, recipient, route)
+def _copy(
+    loaded: Loaded, copy: Copy, question: Question, recipient: Address, route: str, running: Asked | None
+) -> dict[str, Any]:
+    pool = _pool(loaded, copy.to, question, recipient, route, running)
     return {"required": copy.required, "sample": copy.sample, **pool}
 
 
@@ -301,7 +329,10 @@ def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:
         if upstream["rewrite"]:
             lines += _wrapped(sentence(upstream["rewrite"]), "         ")
         for quota in upstream["quotas"]:
-            lines += _wrapped(f"quota: {quota}; what is used of it only the running Waypost knows", "         ")
+            unknown = "" if pool["running"] else "; what is used of it only the running Waypost knows"
+            lines += _wrapped(f"quota: {quota}{unknown}", "         ")
+    for each in pool["untried"]:
+        lines += _wrapped(f"-  {each['name']}: {each['why']}", "      ", 3)
     placed = {upstream["name"] for upstream in pool["upstreams"]}
     for name in pool["not_for_sender"]:
         whom = "and none other does: it is refused" if name in placed else "so it is not tried"

@@ -15,7 +15,7 @@ _EXAMPLES = """\
   waypost sink --verbose --http 127.0.0.1:8080   the dialogue, and a page
   waypost sink --fault 'rcpt=550 5.1.1 No such user to:*@nowhere.example'
   waypost sink --fault 'mail=451 4.3.0 first:2' --fault 'data=delay 5'
-  waypost sink --lmtp --listen unix:/tmp/lmtp --fault 'verdict=452 4.2.2 Full to:b@*'
+  waypost sink --lmtp --listen unix:/tmp/lmtp --fault 'verdict=452 4.2.2 Full'
   waypost sink --fault dot=hang --fault 'quit=close chance:10%'
 
 a fault is PHASE=ACTION CONDITION...

@@ -21,10 +21,10 @@ from waypost.routing.classify import classify, classify_verdict
 from waypost.routing.identity import sends_for
 from waypost.routing.route import Member, Pool, Upstream
 from waypost.routing.standing import NOTHING
-from waypost.routing.strategies import Turns, order, sticky_key
+from waypost.routing.strategies import Ordering, Turns, explain, order, sticky_key
 from waypost.routing.verdict import Verdict
 from waypost.smtp import commands as c
-from waypost.smtp.address import NULL
+from waypost.smtp.address import NULL, Address
 from waypost.smtp.client import Extensions
 from waypost.smtp.values import quick
 
@@ -92,6 +92,13 @@ class Candidates:
         if self._paused:
             pool = self._paused.left_of(pool)
         return order(pool, turns, self._health, self._clock.monotonic(), self._chance, facts)
+
+    def ordering(self, pool: Pool, reverse_path: Address, recipient: Address, account: str | None) -> Ordering:
+        """The order that a message would find now, and why. Takes no turn, and asks no plugin."""
+        key = sticky_key(pool, reverse_path, recipient, account)
+        facts = self.standings.facts(pool, reverse_path, key)
+        turns, now = self._turns.get(pool.name, Turns()), self._clock.monotonic()
+        return explain(self._paused.left_of(pool), turns, self._health, now, self._chance, facts)
 
     async def advised(self, pool: Pool, case: Case) -> Chosen:
         """As `order`, but by the pool's plugin if it has an answer; or the reply that stops the message."""
