@@ -89,7 +89,7 @@ async def test_pause_and_resume(parts, command):
     assert await command("resume", "new") == (FINE, "new is used again\n", "")
     assert await command("resume", "new") == (FINE, "new was in use already\n", "")
     _, shown, _ = await command("resume", "--json", "old")
-    assert json.loads(shown) == {"upstream": "old", "changed": True}
+    assert json.loads(shown) == {"upstream": "old", "changed": True, "remembered": True}
     code, shown, error = await command("pause", "nwe")
     assert (code, shown) == (USAGE, "")
     assert error == "waypost upstream pause: there is no upstream 'nwe'; there are: old, new\n"

@@ -18,7 +18,7 @@ class Upstreams:
     """The upstreams of one Waypost, for its control API.
 
     `connections` gives how many are busy and idle, `found` what the last probes found, and `certificates` what was
-    shown last, each by the name of the upstream.
+    shown last, each by the name of the upstream. `remembers`: pauses outlive a restart.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Upstreams:
         connections: Callable[[], Mapping[str, tuple[int, int]]],
         found: Callable[[], Mapping[str, Finding]],
         certificates: Callable[[], Mapping[str, Certificate]],
+        remembers: bool = True,
     ) -> None:
         self._upstreams = upstreams
         self._candidates = candidates
@@ -39,6 +40,7 @@ class Upstreams:
         self._connections = connections
         self._found = found
         self._certificates = certificates
+        self._remembers = remembers
 
     def unknown(self, action: str, names: list[str]) -> list[str]:
         """Which of these names are not configured; what is paused can be resumed all the same."""
@@ -81,10 +83,10 @@ class Upstreams:
         return {"upstream": upstream.name, "tried": tried, "reason": reason, "quotas": quotas}
 
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
-        """Pauses or resumes; for each name, whether that changed anything."""
+        """Pauses or resumes; for each name, whether that changed anything and whether it is remembered."""
         availability = self._candidates.availability
         act = availability.pause if action == "pause" else availability.resume
-        return [{"upstream": name, "changed": act(name, by)} for name in names]
+        return [{"upstream": name, "changed": act(name, by), "remembered": self._remembers} for name in names]
 
     def _row(self, upstream: Upstream) -> JsonLine:
         name, now, monotonic = upstream.name, self._clock.time(), self._clock.monotonic()

@@ -51,6 +51,7 @@ class Watch:
             connections=upstreams.counts,
             found=lambda: self._probes.found,
             certificates=self.of_upstreams,
+            remembers=settings.spool is not None,
         )
         """What the control API shows, and does."""
 
