@@ -304,6 +304,24 @@ async def test_an_access_token_is_fetched_and_a_revoked_login_is_said(
         assert "waypost oauth login a" in advice(one, finding)
 
 
+@pytest.mark.parametrize("grant", ["refresh_token", "client_credentials"])
+async def test_without_an_access_token_nothing_is_reached(grant: Any, certificates: Certificates) -> None:
+    with TokenEndpoint(certificates) as endpoint:
+        url, ca_file = f"{endpoint.url}/token", str(certificates.ca_file)
+        oauth2 = OAuth2(url, "waypost", grant, Secret("s"), Secret("r1"), ca_file=ca_file, timeout=0.4)
+        tls = UpstreamTls("starttls")
+        one = upstream("a", free_port(), credentials=Login("me", oauth2=oauth2), tls=tls)
+        endpoint.plan({"error": "invalid_client"})
+        finding = await probe(one)
+        wanted = "waypost oauth login a" if grant == "refresh_token" else "client_secret"
+        assert wanted in advice(one, finding)
+    finding = await probe(one)
+    assert finding.failed is not None
+    assert finding.failed.phase is Phase.AUTH
+    assert {text for phase, text in texts(finding).items() if phase != "auth"} == {NOT_REACHED}
+    assert "token_url" in advice(one, finding)
+
+
 # -- connections
 
 

@@ -198,6 +198,8 @@ class _Walk:
         return Stage(phase, StageState.OK, printable(text), trail.seconds(phase))
 
     def _why_not(self, phase: Phase) -> str:
+        if not any(gone is Phase.CONNECT for gone, _ in self._trail.laps):
+            return NOT_REACHED  # without an access token there is nothing to connect for
         if phase is Phase.RESOLVE:
             return "a socket on this machine"
         if phase is Phase.TLS:

@@ -105,7 +105,7 @@ def _auth(upstream: Upstream, answer: Answer) -> str:
             case Cause.PLAINTEXT:
                 return "Set `tls: starttls`. Is the port right?"
             case Cause.LOGIN if "access token" in answer.text:
-                return f"`waypost oauth login {upstream.name}` gets a new one."
+                return _token(upstream, answer.text)
             case Cause.LOGIN:
                 return _NO_AUTH
             case _:
@@ -124,6 +124,15 @@ def _auth(upstream: Upstream, answer: Answer) -> str:
     if host.endswith(".amazonaws.com"):
         return "SES wants SMTP credentials of its own, made in its console; they are not the access key."
     return "User name (often the whole address) or password is wrong; with two-factor login, make an app password."
+
+
+def _token(upstream: Upstream, text: str) -> str:
+    if any(words in text for words in ("cannot be reached", "has no address", "no answer within")):
+        return "Is `auth.oauth2.token_url` right, and may this machine speak to it?"
+    login = upstream.credentials
+    if login is not None and login.oauth2 is not None and login.oauth2.grant == "client_credentials":
+        return "Are `client_id`, `client_secret` and `scope` right? A secret of an application ends some day."
+    return f"`waypost oauth login {upstream.name}` gets a new one."
 
 
 def _day(moment: float) -> str:
