@@ -207,7 +207,7 @@ class Server:
         """Another instance has noted something, or an earlier run has."""
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
-        self._availability.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
+        self._availability.restore(notes)
         self._own_count.learn(notes)
 
     # -- life

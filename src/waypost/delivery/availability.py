@@ -105,18 +105,16 @@ class Availability:
         return True
 
     def restore(self, notes: Iterable[Note]) -> None:
-        """Takes up what was remembered before a restart. Notes of other kinds are passed over."""
-        for note in notes:
-            self.slept(note)
+        """Takes up what was remembered before a restart, or what another instance has found out or was told.
 
-    def slept(self, note: Note) -> None:
-        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again.
-
-        That one is paused, or resumed, likewise.
+        An upstream sleeps or is paused; or, where `until` is 0, no more. Notes of other kinds are passed over.
         """
-        self.paused.learn(note)
-        if note.kind != SLEEP:
-            return
+        for note in notes:
+            self.paused.learn(note)
+            if note.kind == SLEEP:
+                self._restore_sleep(note)
+
+    def _restore_sleep(self, note: Note) -> None:
         now, health = self._clock.monotonic(), self._health[note.key]
         left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:
