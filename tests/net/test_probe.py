@@ -13,20 +13,21 @@ import trustme
 from rig.certificates import Certificates, make_certificates
 from rig.faults import Fault, close, garbage, hang, say
 from rig.ports import free_port
-from rig.running import HASTY, upstream
+from rig.running import HASTY, PATIENT, upstream
 from rig.sasl import Accounts
 from rig.sink import EXTENSIONS, StoringSink
 from rig.token_endpoint import TokenEndpoint
 from waypost.mail.outcome import Phase
 from waypost.net import connect as connecting
 from waypost.net.login import Logins
-from waypost.net.pool import Upstreams
+from waypost.net.pool import NOBODY, Begun, Upstreams
 from waypost.net.probe import Prober
 from waypost.net.x509 import read_certificate
 from waypost.routing.advice import advice
 from waypost.routing.login import Login, OAuth2
 from waypost.routing.probing import NOT_REACHED, Finding, ProbeSettings, Stage, StageState, stages_of
 from waypost.routing.route import Upstream, UpstreamTls
+from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.sasl import Secret
 
@@ -336,6 +337,26 @@ async def test_a_probe_takes_no_connection_from_mail(sink: StoringSink) -> None:
     assert pools.counts() == {"a": (0, 0)}
     pools.close()
     assert pools.place(one) is None
+    await asyncio.sleep(0)
+
+
+async def test_a_probe_that_takes_long_makes_room_for_mail(make_sink: MakeSink) -> None:
+    sink = make_sink(StoringSink())
+    sink.on("ehlo", hang(), times=1)
+    one = upstream("a", sink.port, max_connections=1)
+    pools = Upstreams("waypost.example")
+    probing = asyncio.create_task(Prober("waypost.example", Logins(), lambda: NOW, pools).probe(one))
+    while "EHLO" not in sink.verbs():
+        await asyncio.sleep(0.01)
+    mail = c.Mail(Address("ann", "example.com"))
+    rcpt = c.Rcpt(Address("bob", "example.org"))
+    async with asyncio.timeout(PATIENT.connect / 2):
+        begun = await pools.begin(one, lambda _: (mail, [rcpt]), client=NOBODY, background=False)
+    assert isinstance(begun, Begun)
+    assert await probing is None
+    begun.lent.release()
+    assert pools.counts() == {"a": (0, 1)}
+    pools.close()
     await asyncio.sleep(0)
 
 

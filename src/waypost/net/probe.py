@@ -5,6 +5,7 @@
 What it does is what mail does (`waypost.net.opening`): so what it finds is what mail would find.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -68,17 +69,24 @@ class Prober:
     """Whose connections count: a probe takes none that mail may need. None: there is no mail."""
 
     async def probe(self, upstream: Upstream, tell: Tell = _unheard) -> Finding | None:
-        """What an upstream says at each stage; None when mail has all connections that it may have."""
+        """What an upstream says at each stage; None when mail has, or wants, all connections that it may have."""
         if self.upstreams is None:
             return (await self._probe(upstream, tell))[0]
         place = self.upstreams.place(upstream)
         if place is None:
             return None
+        probing = asyncio.create_task(self._probe(upstream, tell))
+        place.guest = probing.cancel
         try:
-            finding, shown = await self._probe(upstream, tell)
+            finding, shown = await probing
             if shown is not None:
                 place.certificate = shown
             return finding
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None  # not we are to end: mail came, and wants the connection
         finally:
             place.leave()
 
