@@ -3,7 +3,8 @@
 #   docker build -t waypost .
 #   docker run -v ./waypost.yaml:/etc/waypost/waypost.yaml:ro -v waypost:/var/lib/waypost -p 2525:2525 waypost
 #
-# No configuration is in the image: the one that is mounted is the one that is used. Whoever comes from smtpmux or
+# No configuration is in the image: the one that is mounted is the one that is used, and plugins are mounted beside it
+# (a program of any kind that runs in Debian's slim image). Whoever comes from smtpmux or
 # GoSMTP-dup mounts the old file where it was, at /app/config.yaml or /etc/smtp-dup/config.yaml.
 # compose.yaml has a whole example with two test servers.
 
@@ -15,8 +16,8 @@ WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # Compiled here, because the running container writes nothing: without it every start would compile anew.
-# With the driver for a spool on PostgreSQL, which costs nothing where it is not used.
-RUN /opt/waypost/bin/pip install --no-compile '.[dkim,postgres,starlark]' \
+# With every extra, which costs nothing where it is not used.
+RUN /opt/waypost/bin/pip install --no-compile '.[dkim,htpasswd,postgres,starlark]' \
     && /opt/waypost/bin/python -m compileall -q -j 0 /opt/waypost/lib
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -69,13 +70,18 @@ def test_help_lists_every_command_and_the_exit_codes(capsys, words):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_fits_80_columns_and_has_examples(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "200")
+    asked = [name]
+    while asked:
+        words = asked.pop()
 
-    assert main([name, "--help"]) == FINE
+        assert main([*words.split(), "--help"]) == FINE
 
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"usage: waypost {name} ")
-    assert "xample" in shown
-    assert [line for line in shown.split("\n") if len(line) > 80] == []
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: waypost {words} ")
+        assert "\nexamples:\n" in shown
+        assert [line for line in shown.split("\n") if len(line) > 80] == []
+        _, is_there, listed = shown.partition("  SUBCOMMAND\n")
+        asked += [f"{words} {below}" for below in re.findall(r"^    ([a-z]+)\b", listed, re.M) if is_there]
 
 
 def test_help_of_the_program_fits_80_columns(capsys, monkeypatch):

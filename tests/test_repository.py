@@ -23,7 +23,7 @@ COMMANDS = {
 }
 CONFIG_COMMANDS = {"show", "import", "schema", "init"}
 
-_SKIPPED = {".venv", ".git", "node_modules", ".work", "build", "dist"}
+_SKIPPED = {".venv", ".git", ".pytest_cache", "node_modules", ".work", "build", "dist"}
 _FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?: \"[^\"]*\")?\)")
 _HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
@@ -54,6 +54,17 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+def test_every_page_is_found_by_following_links_from_the_readme() -> None:
+    found, todo = set(), {ROOT / "README.md"}
+    while todo:
+        page = todo.pop()
+        found.add(page)
+        links = _LINK.findall(_FENCED.sub("", page.read_text("utf-8")))
+        linked = {(page.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link}
+        todo |= {target for target in linked if target.suffix == ".md" and target.exists()} - found
+    assert {str(page.relative_to(ROOT)) for page in {*PAGES} - found} == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -5,7 +5,7 @@
     pools:
       providers: {plugin: by_header, upstreams: [office, bulk]}
     routes:
-      all: {primary: providers, acceptance: spool}
+      all: {primary: providers, acceptance: hybrid}
 
 What a person writes may not go out by `bulk` at all: that upstream is left out, so mail waits for `office` instead.
 """

@@ -4,8 +4,10 @@ import getpass
 
 import pytest
 
+from waypost.admin.upstreams import Upstreams
 from waypost.mail.outcome import Cause, Failure, Phase
 from waypost.routing.probing import DAY, Certificate, Finding, Stage, StageState
+from waypost.routing.quota import Quota
 from waypost.routing.route import Upstream
 
 
@@ -18,7 +20,7 @@ async def test_upstreams_of_which_nothing_is_known(parts, ask):
     assert new == {
         "upstream": "new",
         "address": "new.example:25",
-        "state": "closed",
+        "state": "healthy",
         "reason": "",
         "since": None,
         "next_trial_at": None,
@@ -45,7 +47,7 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
 
     _, (_, found) = await ask("/api/upstreams")
 
-    assert (found["state"], found["reason"]) == ("open", "unreachable at connect: refused")
+    assert (found["state"], found["reason"]) == ("failing", "unreachable at connect: refused")
     assert (found["since"], found["next_trial_at"]) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:45.000Z")
     assert found["error_share"] > 0.4
     assert found["probe"] == {
@@ -59,6 +61,21 @@ async def test_one_that_fails_and_what_was_found_there(parts, ask):
     }
     assert found["certificate"]["days_left"] == 10
     assert found["certificate"]["names"] == ["new.example"]
+
+
+async def test_one_whose_quota_is_spent(parts):
+    small = Upstream("new", "new.example", 25, quotas=(Quota(1, "day"), Quota(9, "hour")))
+    nothing = dict.fromkeys(("connections", "found", "certificates"), dict)
+    upstreams = Upstreams({"new": small}, parts.candidates, parts.clock, pools=parts.pools, **nothing)
+    (await parts.candidates.quotas.reserve(small, 1)).settle(1)
+
+    assert upstreams.rows()[0]["state"] == "spent"
+    assert isinstance(await parts.candidates.quotas.reserve(small, 1), Failure)
+
+    (found,) = upstreams.rows()
+
+    assert (found["state"], found["since"]) == ("spent", None)
+    assert found["next_trial_at"] == found["quotas"][0]["next_at"] > "2001-09-10"
 
 
 async def test_pause_and_resume(parts, ask):

@@ -119,6 +119,33 @@ async def test_several_messages_are_listed_youngest_first(trace):
     assert "the youngest 2 (--limit shows more)" in shown
 
 
+async def test_what_was_refused_is_listed_with_its_sender_and_recipient(parts, trace):
+    write(parts.journal, 4, "attempted", upstream="old", phase="rcpt", text="refused")
+    write(
+        parts.journal, 4, "refused", "eve@example.org", listener="127.0.0.1:25", client="192.0.2.7", command="RCPT",
+        reverse_path="app@example.com", recipient="eve@example.org", code=550, text="No such user",
+    )  # fmt: skip
+    write(parts.journal, 4, "attempted", "eve@example.org", upstream="old", phase="rcpt", text="refused")
+
+    code, shown, _ = await trace("eve@example.org")
+    assert code == FINE
+    assert "  sender     app@example.com\n  recipients eve@example.org\n" in shown
+
+    write(
+        parts.journal,
+        5,
+        "refused",
+        "eve@example.org",
+        reverse_path="",
+        recipient="eve@example.org",
+        code=550,
+        text="No",
+    )
+    _, shown, _ = await trace("eve@example.org")
+    assert f"{id_of(5, START + 300)}  <> -> eve@example.org\n" in shown
+    assert f"{id_of(4, START + 240)}  app@example.com -> eve@example.org\n" in shown
+
+
 async def test_since(parts, trace):
     came = time.time() - 7200
     record = {"time": timestamp(came), "level": "info", "event": "received", "id": id_of(9, came)}

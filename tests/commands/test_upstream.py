@@ -45,7 +45,7 @@ async def test_list(parts, command):
     assert (code, error) == (FINE, "")
     lines = shown.split("\n")
     assert lines[0] == "UPSTREAM  STATE      SINCE  TRIAL  BUSY    TAKES  FAILS  PROBE"
-    assert lines[1].startswith("old       closed         -      -     1        -     0%  auth failed, ")
+    assert lines[1].startswith("old       healthy        -      -     1        -     0%  auth failed, ")
     assert lines[2:4] == ["    probe, auth: 535 5.7.8 no", "    certificate: 3 days left"]
     assert lines[4].split()[:2] == ["new", "paused"]
     assert lines[5] == "    paused by root"

@@ -278,6 +278,14 @@ def test_import(folder, capsys):
     assert "native form already" in capsys.readouterr().err
 
 
+def test_import_into_the_file_that_is_looked_for_first(folder, capsys):
+    (folder / "config.yaml").write_text("relay: {destination_primary: 'a.example.com:25'}\n")
+    (folder / "waypost.yaml").touch()  # as the shell does for `waypost config import > waypost.yaml`
+    assert main(["config", "import"]) == 0
+    assert capsys.readouterr().out.startswith("# Imported from config.yaml (GoSMTP-dup format)")
+    assert main(["check"]) == 78, "everywhere else an empty file is a mistake"
+
+
 def test_import_says_where_copies_will_wait(folder, capsys, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", "/state")
     relay = "relay: {destination_primary: 'a.example.com:25'%s, timeout_seconds: 20}\n"

@@ -45,7 +45,6 @@ def files(folder):
         (".py}", ".py, at_once: 0}", "7:38", "plugins.mine.at_once", "at least 1"),
         (".py}", ".py, tiemout: 1s}", "7:29", "plugins.mine.tiemout", "there is no such setting"),
         ("plugin: mine", "plugin: mien", "9:34", "pools.p.plugin", "there is no plugin 'mien'"),
-        (".py}", ".py, needs: content}", "11:16", "routes.r.primary", "has a plugin that needs the content"),
     ],
 )
 def test_each_mistake_is_said_where_it_is(mistakes, old, new, place, key, text):
@@ -68,6 +67,9 @@ def test_a_plugin_that_nobody_asks(load_text):
 
 
 @pytest.mark.usefixtures("files")
-def test_from_the_spool_it_may_need_the_content(load_text):
-    text = BASE.replace(".py}", ".py, needs: content}").replace("{primary: p}", "{primary: p, acceptance: spool}")
-    assert load_text(text + "spool: spool\n").settings.plugins["mine"].needs == "content"
+@pytest.mark.parametrize("acceptance", ["pass", "hybrid", "spool"])
+def test_it_may_need_the_content(load_text, acceptance):
+    text = BASE.replace(".py}", ".py, needs: content}").replace("{primary: p", "{primary: p, acceptance: " + acceptance)
+    settings = load_text(text + "spool: spool\n").settings
+    assert settings.plugins["mine"].needs == "content"
+    assert settings.pools["p"].needs_content

@@ -71,7 +71,8 @@ def plugin(tmp_path: Path) -> Callable[..., Definition]:
 
 def with_plugin(made: Settings, definition: Definition) -> Settings:
     """The same settings, with the plugin for every pool."""
-    pools = {name: replace(pool, plugin=definition.name) for name, pool in made.pools.items()}
+    asked = {"plugin": definition.name, "needs_content": definition.needs == "content"}
+    pools = {name: replace(pool, **asked) for name, pool in made.pools.items()}
     routes = {
         name: replace(
             route,

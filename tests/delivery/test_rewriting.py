@@ -159,6 +159,22 @@ def test_a_copy_is_rewritten_for_its_upstream(scene: MakeScene) -> None:
     assert b"From: Ann <me@provider.example>" in content
 
 
+def test_what_is_rewritten_for_an_upstream_is_told_of_once(scene: MakeScene) -> None:
+    here = scene(upstream={"archive": everybody(ME)})
+    here.archive.extensions = ("PIPELINING",)  # without CHUNKING the content does not go along with the envelope
+    here.send()
+    here.server.wait_for("copied")
+    assert len(here.server.told("rewritten")) == 1
+
+
+def test_what_does_not_get_there_is_not_told_of(scene: MakeScene) -> None:
+    here = scene(upstream={"archive": everybody(ME)})
+    here.archive.on("connect", say("421 4.3.2 not now"))
+    here.send()
+    here.server.wait_for("deferred")
+    assert here.server.told("rewritten") == []
+
+
 def test_the_null_path_stays_though_from_is_rewritten(scene: MakeScene) -> None:
     here = scene(rewrite=everybody(ME), upstream={"a": everybody(Address("you", "provider.example"))})
     here.send(path="")
@@ -239,7 +255,7 @@ def test_what_an_upstream_breaks_of_ours_is_signed_anew(scene: MakeScene) -> Non
     assert message.content.count(b"DKIM-Signature") == 1
     assert verifies(message.content, "provider.example")
     assert here.server.told("signature_broken") == []
-    assert here.server.told("rewritten")[0]["signed"] == ["provider.example/s1"]
+    assert here.server.wait_for("rewritten")[0]["signed"] == ["provider.example/s1"]
 
 
 def test_what_an_upstream_breaks_is_left_out_where_there_is_no_key(scene: MakeScene) -> None:
@@ -319,3 +335,25 @@ def test_an_upstream_sends_for_those_that_it_will_be_told(scene: MakeScene, mode
     ((path, content),) = here.arrived(here.a)
     assert path == "ann@b.example"
     assert b"From: Ann <ann@b.example>" in content
+
+
+@pytest.mark.parametrize(("may_send_as", "signed"), [(("*@a.example",), False), (("*@a.example", "*@b.example"), True)])
+def test_an_upstream_s_signature_is_for_whom_the_account_may_be_after_the_route(
+    scene: MakeScene, may_send_as: tuple[str, ...], signed: bool
+) -> None:
+    here = scene(
+        accounts={"app": Account("app", "secret", may_send_as=may_send_as)},
+        dkim=(signing("b.example"),),
+        rewrite=moved("a.example", "b.example"),
+        upstream={"archive": Rewrite(remove=("subject",))},
+    )
+    with RawClient(here.port) as client:
+        client.hello()
+        client.command("AUTH PLAIN AGFwcABzZWNyZXQ=", 235)
+        client.mail("ann@a.example", "bob@x")
+        client.send(CONTENT + b".\r\n")
+        assert client.answer().code == 250
+    (message,) = here.a.wait_for(1)
+    assert verifies(message.content, "b.example")
+    (message,) = here.archive.wait_for(1)
+    assert (b"DKIM-Signature: " in message.content) == signed

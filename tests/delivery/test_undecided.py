@@ -42,8 +42,12 @@ class Scene:
             "fast": Route("fast", pool, copies, acceptance=fast),  # type: ignore[arg-type]
             "slow": Route("slow", single(upstream("b", self.b.port)), acceptance=slow),  # type: ignore[arg-type]
         }
+        if more.get("third"):
+            routes["slow2"] = replace(routes["slow"], name="slow2")
         made = several_routes(
-            routes, Routes(more.get("rules", RULES), routes, {}, lists=more.get("lists", {})), relay_listener(self.port)
+            routes,
+            Routes(more.get("rules", RULES), routes, {}, lists=more.get("lists", {})),
+            relay_listener(self.port, lmtp=more.get("lmtp", False)),
         )
         if more.get("spool", True):
             made = replace(made, spool=SpoolSettings(str(folder), allow_temporary=True))
@@ -194,6 +198,7 @@ def test_the_primarys_refusal_of_the_recipient_is_the_answer_to_the_content(
     assert it.second.messages == []
     [refused] = it.server.told("refused")
     assert (refused["command"], refused["recipient"]) == ("content", "bob@example.org")
+    assert refused["rule"] == "urgent (w.yaml:1:5)"
     assert len(it.server.told("received")) == 1
 
 
@@ -262,6 +267,27 @@ def test_in_hybrid_the_refusal_of_all_is_told_the_client(scene: Callable[..., Sc
     assert it.send(URGENT, "bob@example.org").code == 250
     assert [list(m.recipients) for m in it.a.wait_for(1)] == [["bob@example.org"]]
     assert it.b.messages == []
+
+
+@pytest.mark.parametrize("tested", ["some", "all"])
+def test_a_client_that_hears_of_each_hears_who_is_refused_after_all(scene: Callable[..., Scene], tested: str) -> None:
+    it = scene("hybrid", "hybrid", lmtp=True)
+    it.a.on("rcpt", say("550 5.1.1 nobody here by that name"))
+    if tested == "all":
+        it.a.on("rcpt", say("550 5.2.1 closed"))
+    with RawClient(it.port) as client:
+        client.expect(220)
+        client.command("LHLO client.example", 250)
+        client.mail("ann@example.com", "bob@example.org", "carol@example.org")
+        client.send(URGENT + b".\r\n")
+        answers = [client.answer() for _ in range(2)]
+        client.command("NOOP", 250)
+    last = (250, "2.0.0 st") if tested == "some" else (550, "5.2.1 cl")
+    assert [(answer.code, answer.text[:8]) for answer in answers] == [(550, "5.1.1 no"), last]
+    assert delivered(it.a) == (["carol@example.org"] if tested == "some" else [])
+    refused = [record["recipient"] for record in it.server.told("refused")]
+    assert refused[:1] == ["bob@example.org"]
+    assert it.server.told("failed") == it.server.told("queued") == []  # so nobody is notified
 
 
 def test_in_hybrid_what_is_put_off_is_kept(scene: Callable[..., Scene]) -> None:
@@ -370,6 +396,33 @@ def test_a_list_is_read_again_when_it_changes(scene: Callable[..., Scene], tmp_p
     put("one.example\n")
     wait_until(lambda: is_listed("one.example"), "the list that came back")
     assert len(unread(2)) == 2  # each is said once
+
+
+def was_read(it: Scene) -> bool:
+    it.server.put_forward(EVERY)
+    return any(each["event"] == "list_read" for each in it.server.operational)
+
+
+def test_who_was_to_share_a_message_does_not_share_a_primarys_answer(
+    scene: Callable[..., Scene], tmp_path: Path
+) -> None:
+    """A list that changes while the content comes may lead where only one recipient may go: nobody is lost by that."""
+    file = tmp_path / "domains"
+    file.write_text("other.example\n")
+    listed = Rule("fast", recipient_files=(str(file),))
+    lists = {str(file): read_list(str(file))}
+    it = scene("pass", "hybrid", rules=(listed, Rule("slow", fields=IS_URGENT), Rule("slow2")), lists=lists, third=True)
+    it.a.on("rcpt", say("550 5.1.1 nobody here by that name"))
+    with RawClient(it.port) as client:
+        client.hello()
+        client.command("MAIL FROM:<ann@example.com>", 250)
+        for name in ("bob", "carol"):
+            assert client.command(f"RCPT TO:<{name}@example.org>", 250).text.startswith("2.1.5 Accepted; the content")
+        (tmp_path / "new").write_text("example.org\n")
+        (tmp_path / "new").replace(file)
+        wait_until(lambda: was_read(it), "the new list")
+        assert by_data(client, URGENT).text.startswith("4.3.0 The rules have changed")
+    assert delivered(it.a, it.b) == []
 
 
 def test_a_client_that_left_while_the_primary_was_asked_hears_the_outcome_when_it_comes_again(

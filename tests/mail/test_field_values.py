@@ -137,3 +137,9 @@ def test_a_header_of_a_mebibyte_takes_a_moment(part: bytes) -> None:
 @pytest.mark.parametrize("part", [b"=?", b"=?a?b?", b"=?utf-8?q?x", b"=?utf-8?q?x?=", b"?=", b"=", b" "])
 def test_a_long_value_takes_a_time_in_proportion(part: bytes) -> None:
     decoded(part * (1_000_000 // len(part)))
+
+
+def test_what_strangers_order_is_bounded_for_all_fields_of_a_name_together() -> None:
+    line = b"X-A: " + b"a" * 40_000 + b"\r\n"
+    found = FieldValues(Header(line * 20))
+    assert [len(value) for value in found.of("x-a")] == [40_000, LONGEST - 40_001 - 1]

@@ -110,3 +110,33 @@ def test_any_octets_are_read(head):
     header = Header(head)
     list(header.fields())
     assert header.first(b"a") is None or header.has(b"a")
+
+
+PIECES = st.sampled_from(
+    [
+        b"From",
+        b"a",
+        b":",
+        b": ",
+        b"\r\n",
+        b"\r\n ",
+        b"\t",
+        b".",
+        b"..",
+        b"\r",
+        b"\n",
+        b"\xe9",
+        b"\r\n\r\n",
+        b"from:y\r\n",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=16).map(b"".join), st.booleans())
+def test_fields_are_the_same_however_they_are_asked_for(head, whole):
+    header = Header(head, whole=whole)
+    fields = list(header.fields())
+    assert list(header.named(b"from", b"a")) == [field for field in fields if field.name.lower() in (b"from", b"a")]
+    assert header.texts() == [(head[f.start : f.end].removesuffix(b"\r\n"), f.name) for f in fields]
+    assert not whole or header.fields_end == (fields[-1].end if fields else 0)
+    assert [field.start for field in fields] == [0, *(field.end for field in fields)][: len(fields)]

@@ -82,7 +82,7 @@ async def test_what_is_not_configured_is_skipped(sink: StoringSink) -> None:
     assert [texts(finding)[phase] for phase in ("tls", "auth", "mail")] == [
         "not offered, and not required",
         "no credentials",
-        "no canary",
+        "no recipient to ask about: `--to`, or `probe.canary`",
     ]
     assert sink.verbs() == ["EHLO", "QUIT"]
 

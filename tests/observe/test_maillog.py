@@ -92,10 +92,12 @@ def test_refused(told, client):
         reverse_path=NULL,
         recipient=Address("x", "example.net"),
         message_id="4Zk8s2d",
+        rule="urgent (w.yaml:1:5)",
     )
 
     assert told.last() == head("info", "refused") | CLIENT | {
         "id": "4Zk8s2d",
+        "rule": "urgent (w.yaml:1:5)",
         "command": "rcpt",
         "reverse_path": "",
         "recipient": "x@example.net",
@@ -329,7 +331,8 @@ def test_no_record_has_a_field_that_the_reference_does_not_list(chatty, client, 
     for place in ("route", "upstream"):
         log.rewritten("i", place, "r", Address("a", "b"), NULL, aligned=True, signed=("example.com/s1",))
         log.signature_broken("i", place, "r", ["a.example"])
-    log.refused(client, "content", reply(550, "5.6.0", "no"), reverse_path=NULL, recipient=NULL, message_id="i")
+    no = reply(550, "5.6.0", "no")
+    log.refused(client, "content", no, reverse_path=NULL, recipient=NULL, message_id="i", rule="f:1:1")
     log.abandoned(client, NULL, "i", "gone")
     for answer in (attempt.answer, TIMEOUT):
         judged = replace(attempt, answer=answer)

@@ -116,6 +116,16 @@ def test_an_encoded_word_that_makes_no_sense_stays_as_it_is(word: str) -> None:
     assert header.decoded("subject") is not None
 
 
+def test_no_codec_is_looked_for_that_a_stranger_names() -> None:
+    header = HeaderFields.of(MemoryContent(b"Subject: =?punycode?q?bcher-kva?=\r\n\r\n"))
+    assert header.decoded("subject") == "=?punycode?q?bcher-kva?="
+
+
+def test_no_more_than_a_thousand_fields_are_looked_at() -> None:
+    asked = question(header=HeaderFields.of(MemoryContent(b"a:\r\n" * 260_000 + b"\r\n")))
+    assert len(json.loads(question_line(1, asked))["question"]["header"]) == 1000
+
+
 def test_a_header_section_that_is_huge_is_cut() -> None:
     content = b"X-A: %b\r\nX-B: %b\r\nX-C: c\r\n\r\n" % (b"a" * 60_000, b"b" * 200_000)
     line = question_line(1, question(header=HeaderFields.of(MemoryContent(content))))

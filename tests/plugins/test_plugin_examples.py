@@ -61,6 +61,30 @@ def test_by_header(sink: StoringSink, make_sink: MakeSink, tmp_path: Path) -> No
     assert [len(sink.messages), len(bulk.messages)] == [2, 1]  # the author is told of the refusal by `office`
 
 
+def test_by_header_while_the_client_waits(sink: StoringSink, make_sink: MakeSink, tmp_path: Path) -> None:
+    bulk, port = make_sink(StoringSink()), free_port()
+    made = configuration(
+        port, tmp_path, sink, bulk, names=["office", "bulk"], python=str(EXAMPLES / "by_header.py"), needs="content"
+    )
+    made["routes"]["all"]["acceptance"] = "pass"
+    with WaypostProcess(tmp_path, made, ports=[port]):
+        send(port, NEWSLETTER)
+        with RawClient(port) as client:
+            client.hello()
+            large = NEWSLETTER + b"0123456789\r\n" * 20_000
+            answer = client.answer_to_message("ann@example.com", "bob@example.org", large)
+    assert (answer.code, answer.text[:28]) == (552, "5.3.4 A newsletter has at mo")
+    assert (len(sink.messages), len(bulk.messages)) == (0, 1)
+    file = tmp_path / "stored.eml"
+    file.write_bytes(NEWSLETTER)
+    words = ("--config", str(tmp_path / "waypost.yaml"), "--from", "a@example.com", "--to", "b@example.org")
+    explained = " ".join(waypost("explain", *words, "--to", "c@example.org", "--message", str(file)).stdout.split())
+    assert "plugin mine: chooses bulk, office" in explained
+    assert "the recipient is accepted, as the only one of its transaction, and the upstream is asked at" in explained
+    assert "answered 452 4.5.3" in explained
+    assert "name a file with --message" in " ".join(waypost("explain", *words).stdout.split())
+
+
 @pytest.mark.parametrize(("hours", "chosen"), [(("0", "24"), "cheap"), (("24", "0"), "fast")])
 def test_by_time(hours: tuple[str, str], chosen: str, sink: StoringSink, make_sink: MakeSink, tmp_path: Path) -> None:
     cheap, port = make_sink(StoringSink()), free_port()

@@ -264,7 +264,7 @@ def summary(*attempts):
         # S7: everybody down is never permanent.
         ([(P.CONNECT, Cause.UNREACHABLE), (P.GREETING, "554 5.7.1 blocked")], "451 4.4.1 the words"),
         ([(P.GREETING, "554 5.7.1 blocked")], "451 4.4.1 blocked"),
-        ([(P.AUTH, "535 5.7.8 Bad credentials")], "451 4.4.1 Bad credentials"),
+        ([(P.AUTH, "535 5.7.8 Bad credentials")], "451 4.3.5 The upstream refuses our login: Bad credentials"),
         ([(P.AUTH, "454 4.7.0 Later")], "451 4.7.0 Later"),
         ([(P.MAIL, "550 5.4.5 Daily user sending limit exceeded")], "451 4.4.1 Daily user sending limit exceeded"),
         ([(P.MAIL, "454 4.7.0 Rate limit exceeded")], "454 4.7.0 Rate limit exceeded"),

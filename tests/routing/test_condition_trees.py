@@ -206,6 +206,15 @@ def test_case_is_nothing_to_a_share() -> None:
         assert len(keys) == 1
 
 
+def test_a_domain_in_another_script_has_one_side_however_it_is_written() -> None:
+    keys = {
+        share_key(Facts("25", None, "", path, path), by)
+        for path in (Address("ann", "münchen.example"), Address("ann", "XN--mnchen-3ya.example"))
+        for by in ("recipient", "sender")
+    }
+    assert len(keys) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "inside", "outside"),
     [
@@ -214,6 +223,7 @@ def test_case_is_nothing_to_a_share() -> None:
         (b"*.example.com\n*@x.org", ["a@b.example.com", "a@x.org"], ["a@example.com"]),
         (b"Bob@example.com\n<>", ["bob@example.com", "<>"], ["ann@example.com"]),
         ("münchen.example\n".encode(), ["a@xn--mnchen-3ya.example", "a@münchen.example"], []),
+        (b"bob#1@example.com\nann@example.com\t#1\n", ["bob#1@example.com", "ann@example.com"], ["x@bob"]),
         (b"", [], ["a@b", "<>"]),
     ],
 )
@@ -225,8 +235,8 @@ def test_lists(text: bytes, inside: list[str], outside: list[str]) -> None:
 
 def test_mistakes_in_a_list_have_their_lines() -> None:
     with pytest.raises(ListError) as caught:
-        AddressList.parse(b"ok.example\ntwo words\nb*b@x\n\xff\n<a@b>\n@\nmail?.x\n.x\na\x00b\n")
-    assert [line.number for line in caught.value.lines] == [2, 3, 4, 5, 6, 7, 8, 9]
+        AddressList.parse(b"ok.example\ntwo words\nb*b@x\n\xff\n<a@b>\n@\nmail?.x\n.x\na\x00b\na.x\xc2\xa0\na.x#y\n")
+    assert [line.number for line in caught.value.lines] == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     with pytest.raises(ListError) as caught:
         AddressList.parse(b"two words\n" * 100)
     assert len(caught.value.lines) == 20

@@ -121,7 +121,7 @@ def test_it_explains_itself():
     health = Health()
     assert (health.describe(0), repr(health)) == ("healthy", "<Health closed, failures=0>")
     health = opened()
-    assert health.describe(1) == "open for 4 s after 3 failures: connection refused"
+    assert health.describe(1) == "failing for 4 s after 3 failures: connection refused"
     assert repr(health) == "<Health open until 5, failures=3: 'connection refused'>"
     assert health.describe(5) == "the next message is its trial, after: connection refused"
     health.trial_started(5)

@@ -94,6 +94,7 @@ def test_what_is_spent_comes_back_by_itself_when_it_was_said_to(quota, now, amou
     assert tally.used(now) == quota.limit
     _, leased = lease(tally, quota, now, amount)
     assert (leased.granted, leased.back_in > 0) == (0, True)
+    assume(leased.back_in > 1e-4)  # shares of less are lost in the rounding of such large numbers
     assert lease(tally, quota, now + leased.back_in * 0.99, amount)[1].granted == 0
     assert lease(tally, quota, now + leased.back_in + 0.001, amount)[1].granted >= amount
 

@@ -103,6 +103,11 @@ class Upstreams:
             "latency_seconds": None if latency is None else round(latency, 6),
             "error_share": round(average.errors(monotonic), 4),
         }
+        states = self._candidates.quotas.states(upstream)
+        spent = [state for state in states if state.limit is not None and state.used >= state.limit]
+        if spent and row["state"] == State.CLOSED:
+            again = max(state.back_in for state in spent)
+            row |= {"state": "spent", "next_trial_at": timestamp(now + again) if again else None}
         row["quotas"] = [
             {
                 "window": state.quota.label,
@@ -110,7 +115,7 @@ class Upstreams:
                 "limit": state.limit,
                 "next_at": timestamp(now + state.back_in) if state.back_in else None,
             }
-            for state in self._candidates.quotas.states(upstream)
+            for state in states
         ]
         row["probe"] = written_finding(self._found().get(name))
         certificate = self._certificates().get(name)

@@ -216,7 +216,7 @@ def _import(arguments: argparse.Namespace) -> int:
         print("# With `acceptance: pass` it is refused for now instead, as smtpmux did, and nothing is kept on disk.")
     if kind == "smtpmux" or tree.get(("routes", "all", "copies")) is not None:
         path, because = default_folder(os.environ)
-        print(f"# Where that waits. Without this it is decided at the start; here and now: {because}.")
+        print(f"# Where mail waits. Without this it is decided at the start; here and now: {because}.")
         print(f"# spool:\n#   path: {scalar(path or '/var/lib/waypost')}")
     return FINE
 

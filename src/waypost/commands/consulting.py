@@ -19,11 +19,11 @@ def consult(definition: Definition, pool: Pool, members: Sequence[Member], case:
     `members` are those of the pool in the order of its strategy. The plugin is started for this, and ended.
     """
     said: dict[str, Any] = {"name": definition.name, "order": None, "reply": None, "why": ""}
-    if definition.needs == "content":
-        said["why"] = "not asked, for it needs the content, which a made-up message has not"
+    if pool.needs_content and case.content is None:
+        said["why"] = "not asked, for it needs the content: name a file with --message"
         return said
     try:
-        answer = asyncio.run(_ask(definition, question_of(pool, members, case, _NOTHING_KNOWN, with_header=False)))
+        answer = asyncio.run(_ask(definition, question_of(pool, members, case, _NOTHING_KNOWN)))
     except PluginError as error:
         said["why"] = f"no usable answer, so the order is that of the strategy: {error}"
         return said

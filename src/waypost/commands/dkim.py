@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from waypost.commands import FAILED, FINE, USAGE, Help, Subparsers, add_command, add_config_option
+from waypost.commands import FAILED, FINE, USAGE, Subparsers, add_command, add_config_option
 
 if TYPE_CHECKING:
     from waypost.config.settings import DkimSettings
@@ -18,6 +18,10 @@ _EXAMPLES = """\
 docs/rewriting.md says how to make a key and when to change it.
 """
 _RECORD = """\
+  waypost dkim record
+  waypost dkim record example.com
+  waypost dkim record --json | jq -r '.[].text'
+
 Prints the TXT record of each key of the configuration, in the form of a zone
 file. Who has a web page for this enters the name that stands before IN, and
 all that stands in quotes as one text, without the quotes.
@@ -28,10 +32,8 @@ _STRING = 255  # octets in one string of a TXT record (RFC 1035 section 3.3)
 def register(subparsers: Subparsers) -> None:
     """Adds `dkim`."""
     parser = add_command(subparsers, "dkim", summary="Print the DNS records of the DKIM keys.", examples=_EXAMPLES)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    record = verbs.add_parser(
-        "record", help="print what has to be in DNS", description=_RECORD, formatter_class=Help, allow_abbrev=False
-    )
+    below: Subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    record = add_command(below, "record", summary="Print what has to be in DNS.", examples=_RECORD)
     record.add_argument("domain", metavar="DOMAIN", nargs="?", help="only the keys of this domain")
     record.add_argument("--json", action="store_true", help="print a JSON list")
     add_config_option(record)

@@ -34,12 +34,12 @@ _EXAMPLES = """\
   waypost explain --from a@b.example --to c@d.example --running
   waypost explain --id 06H02FAVX47CCNYM
 
-A pool's plugin is started and asked, unless it needs the content. Which
-upstreams are down, paused or over their quotas only the running Waypost knows:
---running asks it, else the order is that of a pool whose upstreams are all
-well. --id asks it too, for a message that it has had. What is not given is not
-known, and a rule that asks for it leaves the decision open. Exit code 1 when a
-recipient is refused.
+A pool's plugin is started and asked; one that needs the content only about a
+--message. Which upstreams are down, paused or over their quotas only the
+running Waypost knows: --running asks it, else the order is that of a pool whose
+upstreams are all well. --id asks it too, for a message that it has had. What is
+not given is not known, and a rule that asks for it leaves the decision open.
+Exit code 1 when a recipient is refused.
 """
 
 
@@ -188,18 +188,18 @@ def _moment(text: str | None) -> float:
 
 
 def _content(file: str | None, fields: Sequence[str] | None, size: str | None) -> dict[str, Any]:
-    """What is known of the content: `size` and `header`."""
+    """What is known of the content: `size` and `header`, and all of it from a file."""
     from waypost.config.values import size as octets
     from waypost.mail.content import MemoryContent
     from waypost.mail.field_values import FieldValues
     from waypost.mail.header import Header, read_header
 
-    known: dict[str, Any] = {"size": None, "header": None}
+    known: dict[str, Any] = {"size": None, "header": None, "content": None}
     if file is not None:
         with open(file, "rb") as stored:
             text = stored.read().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         content = MemoryContent((b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:])
-        known = {"size": content.size, "header": FieldValues(read_header(content))}
+        known = {"size": content.size, "header": FieldValues(read_header(content)), "content": content}
     if fields:
         head = b"".join(_field(field) for field in fields)
         known["header"] = FieldValues(Header(head + b"\r\n"))

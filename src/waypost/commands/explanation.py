@@ -13,6 +13,7 @@ from waypost.commands.consulting import consult
 from waypost.commands.explanation_rewrite import described, sentence
 from waypost.config.load import Loaded
 from waypost.delivery.advice import Case
+from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.net.settings import ListenerSettings
@@ -48,6 +49,7 @@ class Question:
     """Seconds since the epoch."""
     size: int | None = None
     header: FieldValues | None = None
+    content: Content | None = None
 
     @property
     def is_rewritten(self) -> bool:
@@ -74,6 +76,7 @@ def explain(loaded: Loaded, question: Question, asked: Asked | None = None) -> d
         refusal = str(NOT_OWNED)
     recipients = [_recipient(loaded, router, question, recipient, asked) for recipient in question.recipients]
     routes = [answer["route"] for answer in recipients if answer["route"]]
+    is_crowd = len(recipients) > 1 and any(map(_is_alone, recipients))
     return {
         "listener": question.listener.name,
         "client": question.client,
@@ -85,7 +88,7 @@ def explain(loaded: Loaded, question: Question, asked: Asked | None = None) -> d
         "accepted": refusal is None and all(map(_is_accepted, recipients)),
         "refusal": refusal,
         "recipients": recipients,
-        "split": any(_is_split(routes[0], route) for route in routes),
+        "split": is_crowd or any(_is_split(routes[0], route) for route in routes[1:]),
     }
 
 
@@ -108,6 +111,21 @@ def _is_accepted(answer: dict[str, Any]) -> bool:
         return True
     plugin = answer["route"] and answer["route"]["primary"]["plugin"]
     return bool(answer["route"]) and (plugin is None or plugin["reply"] is None)
+
+
+def _is_alone(answer: dict[str, Any]) -> bool:
+    """Whether a recipient has to be the only one of its message, for its answer is the answer to the content."""
+    route = answer["route"]
+    return answer["open"]["alone"] if answer["open"] else bool(route) and route["late"] and _is_passed(route)
+
+
+def _is_passed(route: dict[str, Any]) -> bool:
+    return bool(route["acceptance"]["mode"] == "pass")
+
+
+def _is_late(question: Question, route: Route) -> bool:
+    """Whether a plugin needs the content while the client waits, so that nobody is asked for the recipient before."""
+    return route.primary.needs_content and route.acceptance_for(question.listener.mode == "submission") != "spool"
 
 
 def _is_split(first: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -158,6 +176,7 @@ def _recipient(
             asked = replace(question, reverse_path=rewriting.reverse_path(question.reverse_path))
         answer["route"] = {
             "name": route.name,
+            "late": _is_late(question, route),
             "acceptance": _acceptance(loaded, question, route),
             "rewrite": described(rewriting, question.reverse_path),
             "primary": _pool(loaded, route.primary, asked, recipient, route.name, running),
@@ -169,10 +188,12 @@ def _recipient(
 def _open(question: Question, decision: Decision) -> dict[str, Any]:
     """What may become of a recipient whose rules wait for facts. `alone`: it has to be the only one of its message."""
     modes = {route.name: route.acceptance_for(question.listener.mode == "submission") for route in decision.possible}
+    first = decision.possible[0].rewrite
+    differ = question.is_rewritten and any(route.rewrite != first for route in decision.possible)
     return {
         "routes": list(modes),
         "may_be_refused": decision.may_refuse,
-        "alone": decision.may_refuse or "pass" in modes.values(),
+        "alone": decision.may_refuse or differ or "pass" in modes.values(),
     }
 
 
@@ -209,7 +230,8 @@ def _pool(
     plugin = None
     if pool.plugin is not None:
         envelope = Envelope(question.reverse_path, (Recipient(recipient),))
-        case = Case("explain", client, envelope, route, background=False)
+        content = question.content if pool.needs_content else None
+        case = Case("explain", client, envelope, route, background=False, content=content)
         members = {place.member.upstream.name: place.member for place in places}
         plugin = consult(loaded.settings.plugins[pool.plugin], pool, list(members.values()), case)
         if plugin["order"] is not None:
@@ -271,9 +293,9 @@ def write(explanation: dict[str, Any]) -> str:
         lines += [
             "",
             *_wrapped(
-                "The recipients take different routes, and one with `acceptance: pass`, or with a `rewrite` of its"
-                " own, shares no message with others: who cannot go with the first recipient is answered 452 4.5.3,"
-                " and the client sends to them in another transaction.",
+                "The recipients take different routes, or wait for the content. One with `acceptance: pass`, or with a"
+                " `rewrite` of its own, then shares no message with others: who cannot go with the first recipient is"
+                " answered 452 4.5.3, and the client sends to them in another transaction.",
                 "",
             ),
         ]
@@ -309,6 +331,7 @@ def _route(route: dict[str, Any]) -> list[str]:
             f"acceptance: {acceptance['mode']} ({acceptance['because']}): {_MEANING[acceptance['mode']]}", "    "
         ),
         *(_wrapped(sentence(route["rewrite"]), "    ") if route["rewrite"] else ()),
+        *(_wrapped(_waiting(route), "    ") if route["late"] else ()),
         *_upstreams("primary", route["primary"]),
     ]
     for copy in route["copies"]:
@@ -317,6 +340,11 @@ def _route(route: dict[str, Any]) -> list[str]:
         share = "" if copy["sample"] == 1 else f"; {100 * copy['sample']:.4g}% of the messages"
         lines.append(f"      {wanted}{share}")
     return lines
+
+
+def _waiting(route: dict[str, Any]) -> str:
+    alone = ", as the only one of its transaction," if _is_passed(route) else ""
+    return f"its plugin needs the content: the recipient is accepted{alone} and the upstream is asked at the end"
 
 
 def _upstreams(role: str, pool: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from waypost.commands import CONFIGURATION, FAILED, FINE, TEMPORARY, USAGE, Help, Subparsers, add_command
+from waypost.commands import CONFIGURATION, FAILED, FINE, TEMPORARY, USAGE, Subparsers, add_command
 from waypost.commands import add_config_option as add_config
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ _EXAMPLES = """\
 docs/upstream-logins.md says what to set up at Google and Microsoft before.
 """
 _LOGIN = """\
+  waypost oauth login office
+
 Shows an address and a code. Open the address in any browser, on any machine,
 enter the code, and agree. The refresh token that the provider then gives is
 written to the upstream's `refresh_token_file`, readable by its owner alone.
@@ -29,14 +31,12 @@ The upstream has, in the configuration:
   auth:
     username: me@example.com
     oauth2:
-      provider: microsoft         # or google, or token_url and
-                                  # device_authorization_url
+      provider: microsoft         # or token_url and device_authorization_url
       client_id: 1b4e28ba-...
       refresh_token_file: /var/lib/waypost/office.token
-"""
-_CODES = """\
-examples:
-  waypost oauth login office
+
+Google lets nobody send mail after such a login: docs/upstream-logins.md says
+how to get a token there.
 
 exit codes: 0 the token is written, 1 you or the provider said no,
 2 there is no such upstream, 75 the provider cannot be reached, 78 the
@@ -49,11 +49,9 @@ def register(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers, "oauth", summary="Log in at an upstream's provider, for its access tokens.", examples=_EXAMPLES
     )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    summary = "get a refresh token, by a code that you enter on the provider's page"
-    login = verbs.add_parser(
-        "login", help=summary, description=_LOGIN, epilog=_CODES, formatter_class=Help, allow_abbrev=False
-    )
+    below: Subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    summary = "Get a refresh token, by a code that you enter on the provider's page."
+    login = add_command(below, "login", summary=summary, examples=_LOGIN)
     login.add_argument("name", metavar="NAME", help="the upstream, as the configuration calls it")
     add_config(login)
     login.set_defaults(run=_login)

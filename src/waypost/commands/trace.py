@@ -95,13 +95,14 @@ def _print_life(life: "Row") -> None:
 def _print_list(lives: list["Row"], more: bool) -> None:
     from waypost.commands import queue_view as view
     from waypost.commands.trace_fate import fate
+    from waypost.commands.trace_view import born_of, recipients_of
 
     width = view.terminal_width()
     for life in lives:
         events: list[dict[str, Any]] = life["events"]
         start = f"{_came(events)}  {life['id']}  "
-        born = next((event for event in events if event.get("recipients")), {})
-        sender, recipients = born.get("reverse_path") or "<>", born.get("recipients", ["nobody"])
+        born = born_of(events)
+        sender, recipients = born.get("reverse_path", "?") or "<>", recipients_of(born) or ["nobody"]
         others = f" +{len(recipients) - 1}" if len(recipients) > 1 else ""
         view.say(start + view.join_cut(sender, recipients[0], others, None if width is None else width - len(start)))
         view.say(view.cut(f"    {fate(events)}", width))

@@ -22,7 +22,7 @@ def render(events: Sequence[Record], *, width: int) -> str:
     if not events:
         return ""
     first = _time(events[0])
-    everybody = _recipients(next((event for event in events if event["event"] in _BIRTHS), {}))
+    everybody = recipients_of(born_of(events))
     lines = [str(events[0].get("id", ""))]
     for name, text in _head(events):
         lines += _wrapped(f"  {name:<{_INDENT - 2}}", text, width)
@@ -39,8 +39,16 @@ def render(events: Sequence[Record], *, width: int) -> str:
 _BIRTHS = {"received", "composed"}
 
 
+def born_of(events: Sequence[Record]) -> Record:
+    """The record that says whose message it is: that of its arrival. One that was refused before has its refusals."""
+    for is_it in (lambda event: event["event"] in _BIRTHS, lambda event: "reverse_path" in event):
+        if found := next(filter(is_it, events), None):
+            return found
+    return events[0] if events else {}
+
+
 def _head(events: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    born = next((event for event in events if event["event"] in _BIRTHS), events[0])
+    born = born_of(events)
     yield "when", f"{_shown_time(born)} UTC"
     if "client" in born:
         yield (
@@ -55,7 +63,7 @@ def _head(events: Sequence[Record]) -> Iterator[tuple[str, str]]:
         yield "from", f"Waypost itself, about message {born['about']}"
     if "reverse_path" in born:
         yield "sender", born["reverse_path"] or "<>"
-    if recipients := _recipients(born):
+    if recipients := recipients_of(born):
         yield "recipients", _listed(recipients)
     if "size" in born:
         yield "content", _joined(f"{born['size']:,} octets", _with("SHA-256", born.get("digest")))
@@ -73,7 +81,7 @@ def _told(event: Record, everybody: list[str]) -> Iterator[str]:
         yield _joined(event["event"], *facts)
         return
     yield tell(event)
-    recipients = _recipients(event)
+    recipients = list(event.get("recipients", ()))
     if event["event"] not in _BIRTHS and recipients and recipients != everybody:
         yield f"for {_listed(recipients)}"
     if "next_attempt_at" in event:
@@ -164,8 +172,9 @@ def _whom(event: Record) -> str:
     return f" for {event['recipient']}" if event.get("recipient") else ""
 
 
-def _recipients(event: Record) -> list[str]:
-    return list(event.get("recipients", ()))
+def recipients_of(event: Record) -> list[str]:
+    """The recipients that a record names."""
+    return list(event.get("recipients") or filter(None, [event.get("recipient")]))
 
 
 def _listed(recipients: list[str]) -> str:

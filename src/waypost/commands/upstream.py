@@ -19,12 +19,13 @@ _UPSTREAM = """\
 """
 _LIST = """\
   waypost upstream list
-  waypost upstream list --json | jq 'select(.state != "closed")'
+  waypost upstream list --json | jq 'select(.state != "healthy")'
 
-An upstream is closed (used for everything, like an electric circuit), open (it
-fails, and is left alone), half_open (the next message is its trial), asleep (a
-login was refused or a quota spent, it said so) or paused (by hand). When all of
-a pool are open or asleep, the best of them is tried anyway; a paused one never.
+An upstream is healthy, failing (and left alone for a while), on trial (the next
+message shows whether it is well again), asleep (it refused our login, or said
+that a quota is spent), spent (a quota is, by our own count) or paused (by
+hand). When all of a pool are failing or asleep, the best of them is tried
+anyway; one that is spent or paused never is. TRIAL says when it is used again.
 """
 _TEST = """\
   waypost upstream test                        every upstream

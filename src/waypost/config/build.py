@@ -83,7 +83,8 @@ def build(
     pools = {name: Pool(name, (Member(upstream),)) for name, upstream in upstreams.items()}
     for name, pool in model.pools.items():
         members = tuple(Member(upstreams[member], weight) for member, weight in pool.upstreams.items())
-        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by, pool.plugin)
+        needs_content = pool.plugin is not None and model.plugins[pool.plugin].needs == "content"
+        pools[name] = Pool(name, members, pool.strategy, pool.sticky_by, pool.plugin, needs_content)
     accounts = {name: _account(name, account, secrets) for name, account in model.accounts.items()}
     file = model.accounts_file
     routes = Routes(

@@ -1,4 +1,4 @@
-"""Checks of plugins: that each can be loaded, as far as that can be told without running it, and is asked in time."""
+"""Checks of plugins: that each can be loaded, as far as that can be told without running it, and is asked."""
 
 from waypost.config.errors import Path
 from waypost.config.report import Report
@@ -11,7 +11,7 @@ LEAST_MEMORY = 32 * 1024 * 1024
 
 
 def check(model: Configuration, report: Report) -> None:
-    """Reports plugins that cannot be loaded, or that nobody asks, and routes where one would be asked too early."""
+    """Reports plugins that cannot be loaded, or that nobody asks."""
     for name, plugin in model.plugins.items():
         _check_plugin(name, plugin, report)
     asked: set[str] = set()
@@ -25,7 +25,6 @@ def check(model: Configuration, report: Report) -> None:
     for name in model.plugins:
         if name not in asked:
             report.warn(("plugins", name), "is not used: no pool names it", "set `plugin` of a pool", key=True)
-    _check_needs(model, report)
 
 
 def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
@@ -42,19 +41,3 @@ def _check_plugin(name: str, plugin: PluginSection, report: Report) -> None:
         report.problem((*here, kind), fault)
     if plugin.memory < LEAST_MEMORY and not report.is_lost(*here, "memory"):
         report.problem((*here, "memory"), "is less than a program needs to start", "give it 32MB or more")
-
-
-def _check_needs(model: Configuration, report: Report) -> None:
-    """What a client is told at RCPT cannot depend on content that has not come yet."""
-    for name, route in model.routes.items():
-        pool = model.pools.get(route.primary)
-        if pool is None or pool.plugin is None:
-            continue
-        plugin = model.plugins.get(pool.plugin)
-        if plugin is None or plugin.needs != "content" or report.is_lost("routes", name, "acceptance"):
-            continue
-        if route.acceptance == "spool":
-            continue
-        path: Path = ("routes", name, "primary")
-        text = f"has a plugin that needs the content, and recipients are answered before that has come: {pool.plugin}"
-        report.problem(path, text, "set `acceptance: spool` on this route, or `needs: envelope` on the plugin")

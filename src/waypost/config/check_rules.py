@@ -81,11 +81,14 @@ def _read(file: str, path: Path, report: Report) -> AddressList:
 
 def _check_condition(here: Path, condition: ConditionSection, model: Configuration, report: Report) -> None:
     is_nested = len(here) > 2
-    if is_nested and not conditions_of(condition) and not report.is_lost(*here):
+    empty = [key for key in _LISTS if not getattr(condition, key) and report.given(*here, key)]
+    if is_nested and not conditions_of(condition) and not empty and not report.is_lost(*here):
         report.problem(here, "has no conditions in it, so it lets everything through", "take it out")
-    for key in ("all", "any"):
-        if not getattr(condition, key) and report.given(*here, key) and not report.is_lost(*here, key):
-            report.problem((*here, key), "has no conditions in it", "take it out, or write a list of mappings")
+    for key in empty:
+        if not report.is_lost(*here, key):
+            report.problem(
+                (*here, key), "is empty, so it lets everything through", "take it out, or say what it asks for"
+            )
     lower = [name.lower() for name in condition.header]
     for number, name in enumerate(condition.header):
         if name.lower() in lower[:number]:
@@ -111,6 +114,7 @@ _SETS = (
     "recipient",
     "recipient_file",
 )
+_LISTS = (*_SETS, "time", "header", "all", "any")
 _Condition = frozenset[str]
 
 

@@ -61,7 +61,7 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
     are settings from the command line by their dotted names, `{"log.level": "debug"}`; they come before the
     environment, which comes before the file. Raises `ConfigurationError` with every mistake.
     """
-    tree, kind, warnings, problems = _native(config_path, environ)
+    tree, kind, warnings, problems = _native(*_file(config_path, environ), environ)
     problems += ancestors.misplaced(kind, tree, environ)
     problems += environment.overlay(tree, environ)
     for name, value in (overrides or {}).items():
@@ -97,9 +97,10 @@ def read(config_path: str | None, environ: Mapping[str, str], overrides: Mapping
 def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[Problem]]:
     """The file in its native form, unchecked when it is written in that; its format; and warnings about it.
 
-    Variables of the old formats are part of it. Raises `ConfigurationError`.
+    Variables of the old formats are part of it. An empty file in one of the usual places is passed over: the shell
+    makes one before `waypost config import > waypost.yaml` begins. Raises `ConfigurationError`.
     """
-    tree, kind, warnings, problems = _native(config_path, environ)
+    tree, kind, warnings, problems = _native(*_file(config_path, environ, pass_over_empty=True), environ)
     if problems:
         raise ConfigurationError(_in_order(problems))
     if kind == "smtpmux":
@@ -107,10 +108,11 @@ def native_form(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tr
     return tree, kind, warnings
 
 
-def _native(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, Format, list[Problem], list[Problem]]:
-    """As `native_form`, with the mistakes of form that leave something to be checked, such as a key that is there
-    twice."""
-    tree, problems = _file(config_path, environ)
+def _native(
+    tree: Tree, problems: list[Problem], environ: Mapping[str, str]
+) -> tuple[Tree, Format, list[Problem], list[Problem]]:
+    """As `native_form`, of what `_file` has read, with the mistakes of form that leave something to be checked, such as
+    a key that is there twice."""
     if problems and not tree.data:
         raise ConfigurationError(problems)
     kind = ancestors.recognise(tree, environ)
@@ -140,7 +142,9 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=order)
 
 
-def _file(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, list[Problem]]:
+def _file(
+    config_path: str | None, environ: Mapping[str, str], *, pass_over_empty: bool = False
+) -> tuple[Tree, list[Problem]]:
     """The file that holds the configuration, read; an empty tree when variables alone are enough."""
     named = config_path or environ.get(environment.CONFIG)
     if named:
@@ -148,7 +152,7 @@ def _file(config_path: str | None, environ: Mapping[str, str]) -> tuple[Tree, li
         return _read_file(named, f"{asked} names it")
     for place in PLACES:
         try:
-            found = FilePath(place).is_file()
+            found = FilePath(place).is_file() and not (pass_over_empty and FilePath(place).stat().st_size == 0)
         except OSError:  # a folder that we may not enter: whether there is a file, reading it will say
             found = True
         if found:

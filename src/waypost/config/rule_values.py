@@ -88,7 +88,7 @@ def hours_parts(value: Any) -> Any:
     text = re.sub(r" *, *", ",", re.sub(r" *- *", "-", value.strip()))
     for word in text.split(" "):
         key = "time_zone"
-        if ":" in word:
+        if ":" in word or word[:1].isdecimal():
             key = "hours"
         elif re.split(r"[,-]", word.lower())[0] in _DAYS:
             key = "days"

@@ -29,19 +29,22 @@ listeners:
 
 accounts:
   app:
-    # The password itself, or better an argon2 hash of it in its place.
+    # The password itself, or better what `waypost hash-password` prints for it.
     password: change-me
     # may_send_as: ["*@example.com"]
+    # limits: {messages: 100/hour}
 
 upstreams:
   # Servers that take mail from us. Of many providers the rest is known: `preset: gmail` and `auth` are enough
-  # (docs/presets.md).
+  # (docs/presets.md). `waypost upstream test` says whether they can be used as they stand here.
   first:
     address: smtp.example.com:587
     tls: starttls            # or implicit (port 465), opportunistic, off
     auth:
       username: me@example.com
       password: change-me    # or password_file: /run/secrets/first
+    # quota: 500/day         # when it is spent, the next one takes over (docs/quotas-and-strategies.md)
+    # rewrite: me@example.com    # the sender there, whatever applications call themselves (docs/rewriting.md)
   second:
     address: smtp.example.net:465
     tls: implicit
@@ -51,7 +54,8 @@ upstreams:
 
 pools:
   # The first one gets all mail; the second takes over when it fails.
-  # Other strategies: round_robin, random, and weighted with `upstreams: {first: 3, second: 1}`.
+  # Other strategies: round_robin, least_loaded, fastest, cheapest, weighted with `upstreams: {first: 3, second: 1}`
+  # and more, or a plugin of yours (docs/plugins.md).
   providers:
     strategy: ordered
     upstreams: [first, second]
@@ -65,12 +69,13 @@ routes:
     # acceptance: pass
     # copies: [archive]
 
-# With several routes, rules say which is whose. The first that matches decides.
+# With several routes, rules say which is whose. The first that matches decides; docs/rules.md has all conditions.
 # rules:
-#   - recipient: "*@example.com"
-#     route: everything
+#   - {recipient: "*@example.com", time: "mon-fri 08:00-18:00 Europe/Berlin", route: everything}
+#   - {header: {Subject: "*invoice*"}, route: everything}
+#   - {account: app, route: everything}
 
-# Where that waits: a folder on a disk, or `url: postgresql://user@host/database`. Without it a folder is found.
+# Where mail waits: a folder on a disk, or `url: postgresql://user@host/database`. Without it a folder is found.
 # spool:
 #   path: /var/lib/waypost
 

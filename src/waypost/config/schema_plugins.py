@@ -51,7 +51,8 @@ class PluginSection(Section):
     needs: NeedsField = Field(
         _DEFAULTS.needs,
         description="`envelope`: it is asked as soon as there is a recipient. `content`: it sees the header fields as "
-        "well, and is asked when the message is there.",
+        "well, and is asked when the message is there; until then its recipients are accepted, and in `pass` there is "
+        "one in a transaction.",
     )
 
     @property

@@ -14,7 +14,6 @@ from waypost.mail.message import Client, Envelope
 from waypost.plugins.header_fields import HeaderFields
 from waypost.plugins.port import (
     Answer,
-    Definition,
     Order,
     PluginError,
     Question,
@@ -39,9 +38,6 @@ _WORDS: Mapping[State, Word] = {
 
 class Advisers(Protocol):
     """Whoever asks plugins: `waypost.plugins.asking`."""
-
-    def definition(self, name: str) -> Definition:
-        """How a plugin is configured."""
 
     async def ask(self, name: str, question: Question) -> Answer:
         """Its answer. Raises `PluginError`, which has been counted."""
@@ -91,10 +87,7 @@ class Advice:
 
         `default` is the order of the pool's strategy, which holds when the plugin has no answer.
         """
-        needs_content = self._advisers.definition(name).needs == "content"
-        if needs_content and case.content is None:
-            return default
-        question = question_of(pool, default, case, known, with_header=needs_content)
+        question = question_of(pool, default, case, known)
         try:
             answer = await self._advisers.ask(name, question)
         except PluginError as error:
@@ -116,8 +109,8 @@ def in_order(order: Order, members: Mapping[str, Member], unwell: set[str]) -> S
     return [*well, *(members[name] for name in order.upstreams if name in unwell)]
 
 
-def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known, *, with_header: bool) -> Question:
-    """The question for one message. `with_header` shows the header fields, if the content is there."""
+def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known) -> Question:
+    """The question for one message. Header fields are shown to a plugin that needs the content."""
     envelope, client, content = case.envelope, case.client, case.content
     return Question(
         message_id=case.message_id,
@@ -133,7 +126,7 @@ def question_of(pool: Pool, members: Sequence[Member], case: Case, known: Known,
         background=case.background,
         upstreams=tuple(_facts(member, known) for member in members),
         size=None if content is None else content.size,
-        header=HeaderFields.of(content) if with_header and content is not None else None,
+        header=HeaderFields.of(content) if pool.needs_content and content is not None else None,
     )
 
 

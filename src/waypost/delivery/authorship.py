@@ -1,9 +1,12 @@
 """Whether an upstream may be given content for what its From field says: looked at only where `senders` is set."""
 
+from itertools import islice
+
 from waypost.mail.authors import read_authors
 from waypost.mail.content import Content
 from waypost.mail.header import read_header, unfolded
 from waypost.mail.outcome import Cause, Failure, Phase
+from waypost.mail.rewrite import MOST_FROM
 from waypost.routing.identity import writes_for
 from waypost.routing.route import Upstream
 from waypost.smtp.address import Address
@@ -18,9 +21,7 @@ def foreign_author(upstream: Upstream, reverse_path: Address, content: Content) 
     if not upstream.senders or reverse_path.is_null:
         return None
     header = read_header(content)
-    for field in header.fields():
-        if field.name.lower() != b"from":
-            continue
+    for field in islice(header.named(b"from"), MOST_FROM):
         for author in read_authors(unfolded(header.head[field.value : field.end])):
             local, at, domain = author.address.decode("utf-8", "backslashreplace").rpartition("@")
             address = Address(local, domain.strip())

@@ -140,15 +140,15 @@ class Candidates:
         `fit` words the envelope for what the upstream offers. `content` may be sent along where that is possible:
         then the link has the answer to it. Raises OSError when it cannot be read.
         """
+        began = self._clock.monotonic()
+        health = self.availability.of(upstream.name)
+        if self._paused and upstream.name in self._paused:
+            return self.decline(upstream, Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is paused"))
         reformed: Reformed | None = None
         if upstream.rewrite is not None and self._former is not None and is_rewritten_for(client):
             fit = with_reverse_path(fit, upstream.rewrite)
             reformed = Reformed(self._former, upstream, message_id, client, envelope.reverse_path)
             content = None if content is None else await reformed.of(content)
-        began = self._clock.monotonic()
-        health = self.availability.of(upstream.name)
-        if self._paused and upstream.name in self._paused:
-            return self.decline(upstream, Failure(Phase.MAIL, Cause.PAUSED, f"{upstream.name} is paused"))
         reserved: Reservation | None = None
         crowded = 0
         if upstream.quotas or upstream.senders:
@@ -170,6 +170,8 @@ class Candidates:
             if reserved is not None:  # what was sent along may have arrived
                 reserved.settle(0 if content is None else reserved.recipients)
             raise
+        if reformed is not None and (begun.phase is Phase.DOT if isinstance(begun, Stopped) else begun.dot is not None):
+            reformed.tell()  # it was sent along
         if isinstance(begun, Stopped):
             if reserved is not None:
                 reserved.settle(reserved.recipients if is_taken(begun.phase, begun.answer) else 0)

@@ -1,6 +1,7 @@
 """Which ways a transaction takes: each recipient is routed, and every route that they lead to has one leg.
 
 A recipient whose route only the content tells is *undecided*: it is accepted, and routed when the content is there.
+So is one whose route is known, but whose upstream is chosen by a plugin that needs the content.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import replace
 from waypost.delivery.desk import Desk
 from waypost.delivery.legs import Accepting, Budget, HybridLeg, Leg, SpoolLeg
 from waypost.delivery.relay import LiveRelay, LoneRelay
+from waypost.delivery.told import Told, told_of
 from waypost.mail.content import Content
 from waypost.mail.field_values import FieldValues
 from waypost.mail.header import read_header
@@ -67,6 +69,13 @@ class Legs:
         self._because = ""
         self._budget: Budget | None = None
         self._undecided: Undecided | None = None
+        self._content: Content | None = None
+        self.refused: Address | None = None
+        """Whom the answer to the content is about, when nobody is left who accepts it."""
+        self.refused_by = ""
+        """The rule that led to whoever refused it."""
+        self.turned_away: list[tuple[Recipient, Reply]] = []
+        """Whom an upstream has refused at the end of content, for a client that hears of each."""
         self.rewrite: Rewrite | None = None
         """What the routes rewrite; None while there is none, and for mail that is not ours to change."""
 
@@ -101,7 +110,13 @@ class Legs:
         decision = self._decision(recipient)
         if decision.is_open:
             return self._postponed(decision.possible, may_refuse=decision.may_refuse)
+        if decision.route is not None and self._asks_late(decision.route):
+            return self._postponed((decision.route,))
         return self._leg_for(decision)
+
+    def _asks_late(self, route: Route) -> bool:
+        """Whether it takes the content to know whom to ask for a recipient. In `spool` nobody is asked."""
+        return route.primary.needs_content and route.acceptance_for(self._client.submission) != "spool"
 
     def _decision(self, recipient: Address, size: int | None = None, header: FieldValues | None = None) -> Decision:
         client = self._client
@@ -159,10 +174,19 @@ class Legs:
         return HybridLeg(self._relay(route, policy), self._budget)
 
     def _relay(self, route: Route, policy: InDoubtPolicy) -> LiveRelay:
-        desk, each = self._desk, self._each
-        lone = self._passes and not each and route.primary.answers_each
-        kind = LoneRelay if lone else LiveRelay
-        return kind(desk.candidates, route, self._client, self._mail, self._message_id, desk.log, policy, each=each)
+        desk = self._desk
+        is_lone = self._passes and not self._each and route.primary.answers_each
+        return (LoneRelay if is_lone else LiveRelay)(
+            desk.candidates,
+            route,
+            self._client,
+            self._mail,
+            self._message_id,
+            desk.log,
+            policy,
+            each=self._each,
+            content=self._content,
+        )
 
     # -- what the content decides
 
@@ -190,30 +214,37 @@ class Legs:
             undecided.may_be_stored = True
         return undecided
 
-    async def decide(self, content: Content) -> Reply | None:
+    async def decide(self, content: Content) -> Told | None:
         """Routes the undecided recipients by `content`, and offers them to their legs.
 
         What is returned is the answer to the content when nobody is left who accepts it.
         """
         assert self._undecided is not None  # noqa: S101  # whoever calls has looked
-        undecided, self._undecided = self._undecided, None
+        undecided, self._undecided, self._content = self._undecided, None, content
+        refusal = await self._offered(undecided, content)
+        if refusal is not None:
+            self.refused, self.refused_by = undecided.waiting[0].address, self._because
+        return refusal
+
+    async def _offered(self, undecided: Undecided, content: Content) -> Told | None:
         header = FieldValues(read_header(content))
         asked: dict[Leg, list[Recipient]] = {}
-        refusal: Reply | None = None
         for recipient in undecided.waiting:
             leg = self._leg_for(self._decision(recipient.address, content.size, header))
             if isinstance(leg, Reply):
-                return leg if undecided.is_alone or leg.severity == 4 else _CHANGED
+                return Told(leg if undecided.is_alone or leg.severity == 4 else _CHANGED)
             asked.setdefault(leg, []).append(recipient)
-        refused: list[tuple[HybridLeg, Recipient, Reply]] = []
+        if self._passes and len(undecided.waiting) > 1:
+            return Told(_CHANGED)  # they cannot share its one answer
+        refused: list[tuple[Leg, Recipient, Reply]] = []
         for leg, recipients in asked.items():
-            for recipient, answer in zip(recipients, await leg.recipients(recipients), strict=True):
-                if not answer.is_positive:
-                    refusal = refusal or answer
-                    if isinstance(leg, HybridLeg):
-                        refused.append((leg, recipient, answer))
+            answers = zip(recipients, await leg.recipients(recipients), strict=True)
+            refused += [(leg, recipient, answer) for recipient, answer in answers if not answer.is_positive]
+        if self._each:
+            self.turned_away = [(recipient, answer) for _, recipient, answer in refused]
         if not any(leg.accepted for leg in self):
-            return refusal
+            return told_of(self.turned_away) if self._each else Told(refused[0][2])
         for leg, recipient, answer in refused:
-            leg.refuse_later(recipient, answer)
+            if not self._each and isinstance(leg, HybridLeg):
+                leg.refuse_later(recipient, answer)
         return None

@@ -52,8 +52,9 @@ class IntakeLog(RelayLog, CustodyLog, Protocol):
         reverse_path: Address | None = None,
         recipient: Address | None = None,
         message_id: str | None = None,
+        rule: str = "",
     ) -> None:
-        """Something that the client asked was refused."""
+        """Something that the client asked was refused. `rule` led to whoever did, when only the content told."""
 
     def deferred(
         self,

@@ -69,7 +69,7 @@ class FormSettings:
 class Formed:
     """The content as it goes on, and whose signatures it bears: `example.com/s1`.
 
-    `tell` writes down what was rewritten, when the message itself has been told of.
+    `tell` writes down what was rewritten, when the message itself has been told of, or goes to the upstream.
     """
 
     content: Content
@@ -148,23 +148,27 @@ class Former:
 
     async def sent(
         self, content: Content, upstream: Upstream, message_id: str, client: Client, path: Address
-    ) -> Content:
+    ) -> Formed:
         """The content for an upstream with a rewriting of its own. `path` is the message's. Raises OSError."""
         rewrite = upstream.rewrite
         if rewrite is None:
-            return content
+            return Formed(content)
         new = rewrite.reverse_path(path)
         told = (message_id, "upstream", upstream.name, path, new)
         change = rewritten(content, rewrite)
         if change is None:
-            if new != path:
-                self._log.rewritten(*told, aligned=is_aligned(new, read_header(content)))
-            return content
+            if new == path:
+                return Formed(content)
+            aligned = is_aligned(new, read_header(content))
+            return Formed(content, tell=lambda: self._log.rewritten(*told, aligned=aligned))
         broken = broken_signatures(change.before, change.after)
         result, signed = await self._signed_anew(change, broken, client)
-        self._log.rewritten(*told, aligned=is_aligned(new, change.after), signed=signed.by)
-        self._warn(message_id, "upstream", upstream.name, broken)
-        return result
+
+        def tell() -> None:
+            self._log.rewritten(*told, aligned=is_aligned(new, change.after), signed=signed.by)
+            self._warn(message_id, "upstream", upstream.name, broken)
+
+        return Formed(result, signed.by, tell)
 
     async def _signed_anew(
         self, change: Rewritten, broken: Sequence[Signature], client: Client

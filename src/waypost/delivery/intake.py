@@ -113,7 +113,6 @@ class Reception:
         self._has_left = False
         self._unanswered: Unanswered | None = None
         self._fault: Reply | None = None
-        self._refused: Address | None = None  # whom the answer to the content is about
         self._busy = False
         self._silent_since = 0.0
         waiting.add(self)
@@ -185,7 +184,7 @@ class Reception:
         for leg in self._legs:
             leg.release()
         if not told.reply.is_positive:
-            self._log_refusal("content", told.reply, self._refused)
+            self._log_refusal("content", told.reply, self._legs.refused)
         return (told.reply,) if self._heard is None else told.answers(self._heard)
 
     async def _see_through(self) -> Told:
@@ -193,11 +192,12 @@ class Reception:
         content = await self._kept()
         if content is None:
             return Told(NO_ROOM)
-        if waiting := self._legs.undecided:
+        if self._legs.undecided:
             refusal = await self._legs.decide(content)
             if refusal is not None:
-                self._refused = waiting[0].address
-                return self._with_id(Told(refusal))
+                return self._with_id(refusal)
+            for recipient, answer in self._legs.turned_away:
+                self._log_refusal("content", answer, recipient.address)
         envelope = self._envelope()
         known = await self._recorded(envelope, content)
         if known is not None:
@@ -215,7 +215,8 @@ class Reception:
         if isinstance(leg, LiveRelay):
             return await self._pass_on(message, leg)
         assert desk.custody is not None  # noqa: S101  # else there would be no such leg
-        return self._with_id(await desk.custody.take(message, list(self._legs), each=self._heard is not None))
+        told = await desk.custody.take(message, list(self._legs), each=self._heard is not None)
+        return self._with_id(told.beside(envelope.recipients, self._legs.turned_away))
 
     async def _pass_on(self, message: Message, relay: LiveRelay) -> Told:
         """The primary's answer is the client's; the copies follow it."""
@@ -331,6 +332,7 @@ class Reception:
             reverse_path=self._mail.reverse_path,
             recipient=recipient,
             message_id=self._id,
+            rule=self._legs.refused_by,
         )
 
 

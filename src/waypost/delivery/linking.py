@@ -7,6 +7,7 @@ from typing import Protocol
 from waypost.delivery.advice import Case
 from waypost.delivery.candidates import Candidates, Judged, Link
 from waypost.delivery.sender import fit
+from waypost.mail.content import Content
 from waypost.mail.message import Client, Envelope, Recipient
 from waypost.mail.outcome import Answer, Attempt, Cause, Failure, Phase, Role, Status
 from waypost.routing.classify import summarise
@@ -58,7 +59,9 @@ class Linking:
         log: RelayLog,
         *,
         each: bool = False,
+        content: Content | None = None,
     ) -> None:
+        """`content` is None while it is not there; a plugin of the pool may see it."""
         self.route = route
         self.log = log
         self.message_id = message_id
@@ -79,6 +82,7 @@ class Linking:
         self._candidates = candidates
         self._client = client
         self._mail = mail
+        self._content = content
         self._order: Sequence[Member] | None = None
         self._refusal: Reply | None = None  # of the message as a whole
 
@@ -131,7 +135,8 @@ class Linking:
     async def be_advised(self, recipients: Sequence[Recipient]) -> None:
         """Asks the pool's plugin for the order, once. It may stop the message as well."""
         if self._order is None:
-            case = Case(self.message_id, self._client, self.envelope(recipients), self.route.name, background=False)
+            envelope = self.envelope(recipients)
+            case = Case(self.message_id, self._client, envelope, self.route.name, False, self._content)
             answer = await self._candidates.advised(self.route.primary, case)
             if isinstance(answer, Reply):
                 self._refusal = answer

@@ -6,7 +6,7 @@ Whoever relays knows nothing of it: the connection is lent with this around it.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from waypost.delivery.forming import Former
+from waypost.delivery.forming import Formed, Former
 from waypost.delivery.sender import Fit, Lent
 from waypost.mail.content import Content
 from waypost.mail.message import Client
@@ -32,9 +32,9 @@ def with_reverse_path(fit: Fit, rewrite: Rewrite) -> Fit:
 
 
 class Reformed:
-    """One transaction with an upstream that rewrites."""
+    """One transaction with an upstream that rewrites: in it the content has one form, and is told of when it goes."""
 
-    __slots__ = ("_client", "_former", "_message_id", "_path", "_upstream")
+    __slots__ = ("_client", "_formed", "_former", "_message_id", "_path", "_upstream")
 
     def __init__(self, former: Former, upstream: Upstream, message_id: str, client: Client, path: Address) -> None:
         self._former = former
@@ -42,10 +42,19 @@ class Reformed:
         self._message_id = message_id
         self._client = client
         self._path = path
+        self._formed: Formed | None = None
 
     async def of(self, content: Content) -> Content:
-        """The content as this upstream gets it. Raises OSError."""
-        return await self._former.sent(content, self._upstream, self._message_id, self._client, self._path)
+        """The message's content as this upstream gets it. Raises OSError."""
+        if self._formed is None:
+            told = (self._upstream, self._message_id, self._client, self._path)
+            self._formed = await self._former.sent(content, *told)
+        return self._formed.content
+
+    def tell(self) -> None:
+        """The content has gone there, or begins to."""
+        if self._formed is not None and self._formed.tell is not None:
+            self._formed.tell()
 
     def lent(self, lent: Lent) -> Lent:
         """The connection, on which content is rewritten before it is sent."""
@@ -90,6 +99,7 @@ class _Rewriting:
             content = await self._reformed.of(content)
         except OSError as error:
             return Phase.CONTENT, Failure(Phase.CONTENT, Cause.LOCAL, f"the content cannot be read: {error}")
+        self._reformed.tell()
         return await self._lent.send(content)
 
     def verdicts(self, answer: Answer) -> Sequence[Answer]:

@@ -55,8 +55,9 @@ class LiveRelay(Linking):
         policy: InDoubtPolicy = "tempfail",
         *,
         each: bool = False,
+        content: Content | None = None,
     ) -> None:
-        super().__init__(candidates, route, client, mail, message_id, log, each=each)
+        super().__init__(candidates, route, client, mail, message_id, log, each=each, content=content)
         self.running: asyncio.Future[Relayed] | None = None  # it never goes on without its client
         self._policy = policy
 

@@ -23,6 +23,13 @@ class Told:
             return (self.reply,)
         return [self.each.get(recipient.address.key, self.reply) for recipient in recipients]
 
+    def beside(self, accepted: Iterable[Recipient], refused: Sequence[tuple[Recipient, Reply]]) -> "Told":
+        """This for those who were accepted, beside others who were not."""
+        if not refused:
+            return self
+        told = [(recipient, self.each.get(recipient.address.key, self.reply)) for recipient in accepted]
+        return told_of((*told, *refused))
+
     def mapped(self, change: Callable[[Reply], Reply]) -> "Told":
         """The same in other words."""
         return Told(change(self.reply), {key: change(answer) for key, answer in self.each.items()})

@@ -19,7 +19,6 @@ _TOKEN = re.compile(
     rb'|[^"(\[<>,:;]+|.',  # anything up to the next octet that means something
     re.DOTALL,
 )
-_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ENCODED_WORD = re.compile(rb"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 _SPECIALS = re.compile(rb'[()<>\[\]:;@\\,"]')
 _PARENTHESIS = re.compile(rb"\\.|[()]", re.DOTALL)
@@ -84,7 +83,8 @@ def display_name(author: Author) -> bytes:
     As it was written, but quoted anew where an unquoted `@` or bracket would be read for something else.
     """
     name = author.name
-    if not _SPECIALS.search(_QUOTED.sub(b"", _ENCODED_WORD.sub(b"", _without_comments(name)))):
+    parts = _tokens(_ENCODED_WORD.sub(b"", _without_comments(name)))
+    if not any(_SPECIALS.search(part) for part in parts if len(part) == 1 or not part.startswith(b'"')):
         return name
     text = re.sub(rb'["\\]', b"", unfolded(name))
     return b'"%b"' % text if len(text) <= _MAX_QUOTED else b""
@@ -93,12 +93,17 @@ def display_name(author: Author) -> bytes:
 def _tokens(value: bytes) -> Iterator[bytes]:
     """`value` in pieces: comments, quoted strings, literals, single separators, and the text between them."""
     closing = _comments(value)
+    unclosed = b""
     at = 0
     while at < len(value):
         end = closing.get(at)
         if end is None:
-            token = _TOKEN.match(value, at)
+            first = value[at : at + 1]
+            # Where one is not closed none behind it is: each would be looked for up to the end.
+            token = None if first in unclosed else _TOKEN.match(value, at)
             end = at + 1 if token is None else token.end()
+            if end == at + 1 and first in (b'"', b"["):
+                unclosed += first
         yield value[at:end]
         at = end
 

@@ -6,8 +6,7 @@ header breaks them. Keys are in `waypost.mail.dkim_key`.
 
 import base64
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -27,9 +26,9 @@ DEFAULT_HEADERS = (
 OVERSIGNED = frozenset({"from", "to", "subject"})
 """Fields that are signed once more than they are there, so that nobody adds one that readers would see."""
 
-_TAG = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=([^;]*)(?:;|\Z)")
 _WIDTH = 74
 _MOST = 20  # signatures that are looked at, each with the whole header: more are there to make work
+_MOST_NAMES = 6000  # that one of them may cover, for the same reason; those that we make have fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +61,11 @@ class Signature(NamedTuple):
 
 
 def signatures(header: Header) -> list[Signature]:
-    """The first twenty DKIM signatures that a message has, as far as they can be read."""
+    """The first twenty DKIM signatures of a message, as far as they can be read; none of more than 6,000 names."""
     found: list[Signature] = []
-    if not header.has(b"dkim-signature"):  # which is found out quicker
-        return found
-    for field in header.fields():
-        if field.name.lower() != b"dkim-signature":
-            continue
-        tags = {m[1]: m[2].strip(b" \t") for m in _TAG.finditer(unfolded(header.head[field.value : field.end]))}
-        if b"h" in tags and b"d" in tags:
+    for field in header.named(b"dkim-signature"):
+        tags = _tags(unfolded(header.head[field.value : field.end]))
+        if b"h" in tags and b"d" in tags and tags[b"h"].count(b":") < _MOST_NAMES:
             names = tuple(name.strip(b" \t").lower() for name in tags[b"h"].split(b":"))
             form: Canonical = "relaxed" if tags.get(b"c", b"").startswith(b"relaxed") else "simple"
             domain, selector = (_shown(tags.get(tag, b"")) for tag in (b"d", b"s"))
@@ -80,17 +75,23 @@ def signatures(header: Header) -> list[Signature]:
     return found
 
 
+def _tags(value: bytes) -> dict[bytes, bytes]:
+    """The tags of a signature (RFC 6376 section 3.2). No pattern, which a field of a MiB would make try each octet."""
+    pairs = (tag.partition(b"=") for tag in value.split(b";"))
+    return {name.strip(b" \t"): text.strip(b" \t") for name, _, text in pairs}
+
+
 def broken_signatures(before: Header, after: Header) -> list[Signature]:
     """The signatures of `after` that covered `before` and do not any more; their fields are those in `after`."""
     kept = signatures(after)
     if not kept:
         return []
-    old, new = _by_name(before), _by_name(after)
+    wanted = {name for signature in kept for name in signature.names}
+    old, new = _by_name(before, wanted), _by_name(after, wanted)
     return [
         signature
         for signature in kept
-        if _covered(before, old, signature.names, signature.form)
-        != _covered(after, new, signature.names, signature.form)
+        if _covered(old, signature.names, signature.form) != _covered(new, signature.names, signature.form)
     ]
 
 
@@ -100,28 +101,27 @@ def covered(header: Header, names: Sequence[bytes], form: Canonical) -> list[byt
     A name that is there again stands for the next field of that name, from the last in the message up; one that is
     there too often stands for nothing (RFC 6376 section 5.4.2).
     """
-    return _covered(header, _by_name(header), names, form)
+    return _covered(_by_name(header, set(names)), names, form)
 
 
-def _by_name(header: Header) -> dict[bytes, list[Field]]:
-    """The fields by their names in small letters."""
-    found: dict[bytes, list[Field]] = {}
-    for field in header.fields():
-        found.setdefault(field.name.lower(), []).append(field)
+def _by_name(header: Header, wanted: Container[bytes]) -> dict[bytes, list[bytes]]:
+    """The fields with these names, by their names in small letters."""
+    found: dict[bytes, list[bytes]] = {}
+    for text, written in header.texts():
+        name = written.lower()
+        if name in wanted:
+            found.setdefault(name, []).append(text)
     return found
 
 
-def _covered(
-    header: Header, by_name: Mapping[bytes, Sequence[Field]], names: Sequence[bytes], form: Canonical
-) -> list[bytes]:
+def _covered(by_name: Mapping[bytes, Sequence[bytes]], names: Sequence[bytes], form: Canonical) -> list[bytes]:
     taken: dict[bytes, int] = {}
     found = []
     for name in names:
         count = taken[name] = taken.get(name, 0) + 1
         fields = by_name.get(name, ())
         if count <= len(fields):
-            field = fields[-count]
-            found.append(canonical_field(header.head[field.start : field.end], form))
+            found.append(canonical_field(fields[-count], form))
     return found
 
 
@@ -130,12 +130,8 @@ def body_start(header: Header) -> int | None:
 
     Such a message would be divided into header and body in other ways by others.
     """
-    if not header.complete:
-        return None
-    end = 0
-    for field in header.fields():
-        end = field.end
-    if end == 0 or end != header.end:
+    end = header.fields_end
+    if not header.complete or end == 0 or end != header.end:
         return None
     return end + 2 if header.head.startswith(b"\r\n", end) else end
 

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from waypost.mail.content import Content, JoinedContent
-from waypost.mail.header import Field, Header
+from waypost.mail.header import ANY_OCTET, Header
 
-_TRACE = frozenset({b"received", b"return-path", b"dkim-signature", b"authentication-results"})
+_NO_TRACE = rb"(?!(?:received|return-path|dkim-signature|authentication-results|arc-%b*)[ \t]*:)%b+" % (
+    ANY_OCTET,
+    ANY_OCTET,
+)
 
 
 class Edit(NamedTuple):
@@ -29,15 +32,22 @@ def edited(content: Content, header: Header, edits: Sequence[Edit]) -> Content:
     return JoinedContent(b"".join(front), content, at)
 
 
-def below_trace(header: Header, fields: Sequence[Field]) -> int | None:
+def below_trace(header: Header) -> int | None:
     """Where a field may be added: behind what servers wrote on the way, before what the author did.
 
-    None when there is no header section, so that a text must not get one. `fields` are those of the header.
+    None when there is no header section, so that a text must not get one.
     """
-    if not fields:
+    end = header.fields_end
+    if not end:
         return 0 if header.head.startswith(b"\r\n") else None
-    for field in fields:
-        if field.name.lower() not in _TRACE and not field.name.lower().startswith(b"arc-"):
-            return field.start
-    end = fields[-1].end
-    return end if header.head.endswith(b"\r\n", 0, end) else fields[-1].start
+    field = next(header.matching(_NO_TRACE), None)
+    if field is not None:
+        return field.start
+    if header.complete and header.head.endswith(b"\r\n", 0, end):
+        return end
+    last = None
+    for last in header.fields():  # noqa: B007
+        pass
+    if last is None:
+        return None
+    return last.end if header.head.endswith(b"\r\n", 0, last.end) else last.start

@@ -10,6 +10,7 @@ value fails is worth more here than that each is right.
 import base64
 import binascii
 import re
+from collections.abc import Iterator, Sequence
 from encodings.aliases import aliases
 from functools import lru_cache
 from itertools import islice
@@ -21,7 +22,7 @@ MOST = 100
 """Fields of one name that are looked at."""
 
 LONGEST = 64 * 1024
-"""Octets of one value that are looked at: decoding more would be work that strangers order."""
+"""Octets of the values of one name that are looked at: decoding more would be work that strangers order."""
 
 _VALUE = rb"(?:[^\r]++|\r(?!\n(?![ \t])))*+"  # to a line end that is no fold
 _SECTION = re.compile(rb"(?:[!-9;-~]+[ \t]*:%b(?:\r\n|\Z))*+" % _VALUE)
@@ -72,10 +73,16 @@ class FieldValues:
             places = [found.span(1) for found in islice(_field(name).finditer(lines), MOST)]
             if places and not self._complete and places[-1][1] >= len(lines) - 2:
                 places.pop()  # it may go on behind what we have
-            known = self._values[name] = tuple(
-                decoded(unfolded(lines[start : min(end, start + LONGEST)])) for start, end in places
-            )
+            known = self._values[name] = tuple(self._decoded(places))
         return known
+
+    def _decoded(self, places: Sequence[tuple[int, int]]) -> Iterator[str]:
+        room = LONGEST
+        for start, end in places:
+            if room <= 0:
+                return
+            yield decoded(unfolded(self._lines[start : min(end, start + room)]))
+            room -= end - start
 
 
 @lru_cache(maxsize=256)
@@ -87,10 +94,19 @@ def _field(name: str) -> re.Pattern[bytes]:
 
 def decoded(value: bytes) -> str:
     """One field's value, which is in one line already, in letters."""
+    return with_words_decoded(as_text(value))
+
+
+def as_text(value: bytes) -> str:
+    """Octets as UTF-8, else as Latin-1, in which every octet has a letter."""
     try:
-        text = value.decode()
+        return value.decode()
     except UnicodeDecodeError:
-        text = value.decode("latin-1")
+        return value.decode("latin-1")
+
+
+def with_words_decoded(text: str) -> str:
+    """A value with its encoded words in letters, as far as they make sense and are in character sets of mail."""
     return text if "=?" not in text else _without_encoded_words(text)
 
 

@@ -26,7 +26,7 @@ from waypost.mail.address_map import NO_CHANGE, AddressMap, agree
 from waypost.mail.authors import Author, display_name, read_authors
 from waypost.mail.content import Content
 from waypost.mail.edit import Edit, below_trace, edited
-from waypost.mail.header import Field, Header, read_header
+from waypost.mail.header import ANY_OCTET, Field, Header, read_header
 from waypost.smtp.address import Address, AddressError, parse_mailbox
 
 ONLY_ONCE = frozenset(
@@ -34,9 +34,12 @@ ONLY_ONCE = frozenset(
 )
 """Fields that a message may have once: they are added only where they are missing."""
 
+MOST_FROM = 10
+"""From fields that are read: a message has one, and a hostile one a hundred thousand."""
+
+_LOOKED_FOR = tuple(sorted(ONLY_ONCE))
 _MAX_LINE = 998  # RFC 5322 section 2.1.1
 _COMFORTABLE = 76
-_MOST_FROM = 10  # From fields that are read: a message has one, and a hostile one a hundred thousand
 _BARE = re.compile(rb'[^\s<>,;:()"\[\]\\@]+@[^\s<>,;:()"\\@]+')
 
 
@@ -88,20 +91,15 @@ def rewritten(content: Content, rewrite: Rewrite) -> Rewritten | None:
     Raises `ValueError` when an address to put in is none.
     """
     header = read_header(content)
-    fields = list(header.fields())
     edits: list[Edit] = []
-    left = fields
     if rewrite.remove:
-        left = []
-        for each in fields:
-            if _is_removed(rewrite.remove, each.name):
-                edits.append(Edit(each.start, each.end, b""))
-            else:
-                left.append(each)
+        edits += [Edit(each.start, each.end, b"") for each in header.matching(_removed(rewrite.remove))]
+    gone = {edit.start for edit in edits}
+    left = [each for each in header.named(*_LOOKED_FOR) if each.start not in gone]
     chosen: dict[str, Address | None] = {}
     author_edits, authors = _author_edits(header, left, rewrite, chosen)
     edits += author_edits
-    place = below_trace(header, fields)
+    place = below_trace(header)
     sender_edits, more = _sender_edits(header, left, rewrite, authors)
     edits += sender_edits
     if place is not None:
@@ -127,7 +125,7 @@ def authors_of(header: Header) -> list[Address | None]:
     """The addresses in the From fields, None for what is no address."""
     return [
         _address(author.address)
-        for each in islice((each for each in header.fields() if each.name.lower() == b"from"), _MOST_FROM)
+        for each in islice(header.named(b"from"), MOST_FROM)
         for author in read_authors(_cleaned(header.head[each.value : each.end]))
         if author.address
     ]
@@ -154,7 +152,7 @@ def _author_edits(
     froms = [each for each in fields if each.name.lower() == b"from"]
     if not froms:
         return [], []
-    values = [_cleaned(header.head[each.value : each.end]) for each in froms[:_MOST_FROM]]
+    values = [_cleaned(header.head[each.value : each.end]) for each in froms[:MOST_FROM]]
     authors = read_authors(values[0])
     addresses = [author.address for author in authors if author.address]
     fixed = rewrite.author.fixed
@@ -292,19 +290,16 @@ def _may_be_added(line: bytes, have: set[bytes]) -> bool:
     return missing
 
 
-def _is_removed(patterns: tuple[str, ...], name: bytes) -> bool:
-    return _pattern(patterns).fullmatch(name.decode("ascii").lower()) is not None
-
-
 @lru_cache(maxsize=64)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_glob, names)), re.ASCII)
+def _removed(names: tuple[str, ...]) -> bytes:
+    """The pattern of the names of fields that are removed."""
+    return b"|".join(map(_glob, names))
 
 
-def _glob(name: str) -> str:
+def _glob(name: str) -> bytes:
     """A pattern that never goes back over what a star has matched, for names may be as long as a header."""
-    first, *rest = map(re.escape, re.split(r"\*+", name))
+    first, *rest = (re.escape(part.encode("ascii")) for part in re.split(r"\*+", name))
     if not rest:
         return first
     *middle, last = rest
-    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+    return first + b"".join(b"(?>%b*?%b)" % (ANY_OCTET, part) for part in middle) + b"%b*%b" % (ANY_OCTET, last)

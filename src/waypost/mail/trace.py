@@ -72,9 +72,7 @@ def loops(head: bytes, instance: str, max_received: int) -> Reply | None:
     ours = _own_token(instance)
     if len(ours.findall(head, 0, header.end)) < 2:
         return None
-    visits = sum(
-        ours.search(head, f.value, f.end) is not None for f in header.fields() if f.name.lower() == b"received"
-    )
+    visits = sum(ours.search(head, f.value, f.end) is not None for f in header.named(b"received"))
     return reply(554, "5.4.6", "Routing loop: this message was here twice before") if visits > 1 else None
 
 

@@ -214,7 +214,7 @@ class _Walk:
             return "off" if self._upstream.tls.mode == "off" else "not offered, and not required"
         if phase is Phase.AUTH:
             return "no credentials" if self._upstream.probe.login else "off by `probe.login`"
-        return "no canary" if phase in (Phase.MAIL, Phase.RCPT) else ""
+        return "no recipient to ask about: `--to`, or `probe.canary`" if phase in (Phase.MAIL, Phase.RCPT) else ""
 
     def _add(self, stage: Stage) -> None:
         self._stages.append(stage)

@@ -20,7 +20,7 @@ FIELDS = {
     "digest": "SHA-256 of the content as the client sent it, hexadecimal; absent where nothing is stored",
     "route": "the route chosen; several, joined by `, `, when its recipients go different ways",
     "routes": "the routes whose deliveries are ours now, a list",
-    "rule": "the rule that chose it: its place in the configuration",
+    "rule": "the rule that chose the route: its name and place in the configuration",
     "message_id_field": "the Message-ID field, when it is near the start of the content",
     "acceptance": "when the client is told 250: `pass`, `hybrid` or `spool`",
     "role": "`primary` or `copy`",
@@ -111,7 +111,7 @@ EVENTS = {
     "refused": Event(
         "info",
         "we, or the primary, refused something the client asked",
-        ("id", *_CLIENT, "command", "reverse_path", "recipient", *_REPLY),
+        ("id", *_CLIENT, "command", "reverse_path", "recipient", "rule", *_REPLY),
     ),
     "abandoned": Event(
         "info",

@@ -89,6 +89,7 @@ class MailLog(RewritingLines):
         reverse_path: Address | None = None,
         recipient: Address | None = None,
         message_id: str | None = None,
+        rule: str = "",
     ) -> None:
         """We, or the primary, refused something the client asked. `command` is `content` for the final dot."""
         command = command.lower()
@@ -101,7 +102,7 @@ class MailLog(RewritingLines):
             line += f',"reverse_path":{quote(path)}'
         if whom is not None:
             line += f',"recipient":{quote(whom)}'
-        line += f"{pieces.answer(reply)}}}"
+        line += f"{member('rule', rule)}{pieces.answer(reply)}}}"
         self._tell(message_id, line, _keys(path or "", () if whom is None else (whom,)))
         severity = _SEVERITIES.get(reply.severity, "other")
         self._metrics.messages_refused[client.listener, command, severity] += 1

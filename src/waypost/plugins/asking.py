@@ -265,10 +265,6 @@ class Plugins:
         self._definitions = definitions
         self._askers: dict[str, Asker] = {}
 
-    def definition(self, name: str) -> Definition:
-        """How a plugin is configured."""
-        return self._definitions[name]
-
     async def start(self, patience: float = PATIENCE) -> None:
         """Gets them ready side by side, within so many seconds. Does not raise."""
         self._askers = {name: Asker(each, self._clock) for name, each in self._definitions.items()}

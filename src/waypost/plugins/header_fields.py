@@ -1,9 +1,14 @@
 """The header section of a message as plugins see it: text, decoded field by field when somebody looks."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from waypost.mail.content import Content
+from waypost.mail.field_values import as_text, with_words_decoded
 from waypost.mail.header import Header, read_header, unfolded
+
+MOST = 1000
+"""Fields that are looked at: a header of a MiB may have a quarter of a million, and every other client would wait."""
 
 
 class HeaderFields:
@@ -36,7 +41,7 @@ class HeaderFields:
     def decoded(self, name: str) -> str | None:
         """The value of the first field with this name, encoded words decoded as far as they make sense."""
         value = self.get(name)
-        return None if value is None else _decoded(value)
+        return None if value is None else with_words_decoded(value)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Names as written and values, in their order."""
@@ -46,24 +51,5 @@ class HeaderFields:
 
 
 def _fields(header: Header) -> Iterator[tuple[str, str]]:
-    for field in header.fields():
-        yield field.name.decode("ascii"), _text(unfolded(header.head[field.value : field.end]))
-
-
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
-
-
-def _decoded(value: str) -> str:
-    if "=?" not in value:
-        return value
-    from email.errors import HeaderParseError  # only for who asks for it
-    from email.header import decode_header, make_header
-
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, ValueError):
-        return value
+    for field in islice(header.fields(), MOST):
+        yield field.name.decode("ascii"), as_text(unfolded(header.head[field.value : field.end]))

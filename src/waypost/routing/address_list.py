@@ -4,9 +4,10 @@ example.com           every address in the domain; @example.com and *@example.co
 *.example.com         every address in a domain below it
 bob@example.com       one address
 <>                    the null reverse-path
-# a comment, which may also stand behind an entry
+# a comment, which may also stand behind an entry and a space: a local part may have a # in it
 """
 
+import re
 from dataclasses import dataclass
 
 from waypost.routing.patterns import AddressPatterns
@@ -16,6 +17,7 @@ MAX_FILE = 256 * 1024 * 1024
 """Octets that nobody's list has."""
 
 _MAX_BAD = 20
+_COMMENT = re.compile(rb"(?:^|[ \t])#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class AddressList:
         bad: list[BadLine] = []
         for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             try:
-                entry = line.partition(b"#")[0].strip(b" \t\r").decode()
+                entry = _COMMENT.split(line, 1)[0].strip(b" \t\r").decode()
             except UnicodeDecodeError:
                 entry, why = "", "is not UTF-8"
             else:
@@ -77,10 +79,10 @@ def _fault(entry: str) -> str:
     shown = f"{entry[:60]!r}"
     local, _, domain = entry.rpartition("@")
     rest = domain.removeprefix("*.") if local in ("", "*") else domain
-    if any(character <= " " or character == "\x7f" for character in entry):
+    if any(character <= " " or character == "\x7f" or character.isspace() for character in entry):
         return f"{shown} has a space or control character in it; write one entry a line"
     if "*" in rest or "?" in rest or ("*" in local and local != "*") or "?" in local:
         return f"{shown} is a pattern; a list has addresses, domains, and *.domain for those below one"
-    if not rest or "<" in entry or ">" in entry or rest.startswith(".") or ".." in rest:
+    if not rest or "<" in entry or ">" in entry or "#" in rest or rest.startswith(".") or ".." in rest:
         return f"{shown} is neither an address nor a domain"
     return ""

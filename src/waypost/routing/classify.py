@@ -160,6 +160,9 @@ def _temporary(answer: Answer, judged: Verdict) -> Reply:
     if judged.kind in (Kind.NONSENSE, Kind.IN_DOUBT):
         enhanced = "4.4.2" if judged.kind is Kind.IN_DOUBT else "4.5.0"
         return reply(451, enhanced, f"Unexpected reply of the upstream: {answer}")
+    if judged.kind is Kind.AUTH:  # as it stands, a client would take it for a word on its own password
+        first, *more = answer.lines or ("",)
+        return Reply(451, (f"The upstream refuses our login: {first}", *more), (4, 3, 5))
     if answer.severity == 4 and answer.code != 421 and judged.kind in _OF_THE_MESSAGE:
         return answer
     if judged.kind is Kind.TOO_MANY_RECIPIENTS:  # the 552 of older servers means 452 (RFC 5321 section 4.5.3.1.10)

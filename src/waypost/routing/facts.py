@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from waypost.mail.field_values import FieldValues
 from waypost.routing.condition import ShareBy
+from waypost.routing.patterns import domain_key
 from waypost.smtp.address import Address
 from waypost.smtp.values import quick
 
@@ -35,12 +36,17 @@ def share_key(facts: Facts, by: ShareBy) -> str | None:
     """What a share of the traffic goes by; None when it is not known."""
     match by:
         case "recipient":
-            return facts.recipient.key.lower()
+            return _mailbox(facts.recipient)
         case "sender":
-            return facts.reverse_path.key.lower()
+            return _mailbox(facts.reverse_path)
         case "account":
             return facts.account or ""
         case "client":
             return facts.client
         case "message":
             return facts.message_id
+
+
+def _mailbox(address: Address) -> str:
+    """The same for every way to write an address; other than `Address.key`, it does not look at case at all."""
+    return f"{address.local.lower()}@{domain_key(address.domain)}"

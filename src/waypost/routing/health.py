@@ -42,10 +42,11 @@ DEFAULT_POLICY = HealthPolicy()
 class State(StrEnum):
     """What an upstream may be used for."""
 
-    CLOSED = "closed"  # for everything, like an electric circuit
-    OPEN = "open"  # for nothing, it fails
+    # Named like the states of an electric circuit; people read the values, and a closed one looks like a shut one.
+    CLOSED = "healthy"  # for everything
+    OPEN = "failing"  # for nothing, it fails
     ASLEEP = "asleep"  # for nothing, it said so: login or quota
-    HALF_OPEN = "half_open"  # for one trial
+    HALF_OPEN = "trial"  # for one trial
 
 
 class Health:

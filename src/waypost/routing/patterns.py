@@ -101,7 +101,7 @@ class AddressPatterns:
             return self._always | self._null
         domain = address.domain.lower()
         if domain.endswith(".") or not domain.isascii():
-            domain = _domain_key(domain)
+            domain = domain_key(domain)
         mask = self._always | self._domains.get(domain, 0)
         if self._addresses or self._globs:
             local = address.local.lower()
@@ -126,11 +126,11 @@ def _split(pattern: str) -> tuple[str, str]:
     local, at, domain = pattern.lower().rpartition("@")
     if not at and domain == "postmaster":
         return domain, ""
-    return local or "*", _domain_key(domain)
+    return local or "*", domain_key(domain)
 
 
 @lru_cache(maxsize=1024)
-def _domain_key(domain: str) -> str:
+def domain_key(domain: str) -> str:
     """The form in which domains are compared: no dot at the end, other scripts as A-labels (RFC 5890)."""
     return ".".join(map(_a_label, domain.lower().removesuffix(".").split(".")))
 

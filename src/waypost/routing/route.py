@@ -136,6 +136,8 @@ class Pool:
     sticky_by: StickyBy = "recipient"
     plugin: str | None = None
     """The name of the plugin that is asked for the order; the strategy's holds when it has no answer."""
+    needs_content: bool = False
+    """Whether the plugin cannot be asked before the content is there."""
     is_plain: bool = field(init=False, repr=False, compare=False)
     """Whether its order depends on nothing but turns and health."""
     answers_each: bool = field(init=False, repr=False, compare=False)

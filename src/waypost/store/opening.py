@@ -3,6 +3,7 @@
 Everything here blocks and runs in the thread of `waypost.store.writer`.
 """
 
+import errno
 import sqlite3
 from pathlib import Path
 
@@ -17,6 +18,7 @@ APPLICATION_ID = 0x57617970
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _CHECKPOINT_PAGES = 1000  # 4 MiB of log before it is folded into the file: less than `files.RESERVE`
 _CACHE_KIB = 16 * 1024
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
 _CHECKED_OCTETS = 256 * 1024 * 1024  # a larger file is not read as a whole at start: mail would wait for it
 
 
@@ -129,5 +131,10 @@ def _explained(path: Path, error: Exception) -> SpoolError:
             f"the spool {path} is damaged ({said}). Nothing was changed. Put a copy of the folder aside, then save what"
             " can be read as the operators' guide says under `The spool is damaged` (sqlite3's .dump), or move the"
             " folder away to start with an empty spool"
+        )
+    if getattr(error, "errno", None) in _NOT_OURS or primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return SpoolError(
+            f"cannot open the spool {path}: {error}. The user that Waypost runs as must be able to write there:"
+            " make the folder and give it to that user, or set `spool` to another one"
         )
     return SpoolError(f"cannot open the spool {path}: {error}")
