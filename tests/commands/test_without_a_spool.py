@@ -30,7 +30,7 @@ def test_upstreams_are_listed_paused_and_resumed(tmp_path, sink: StoringSink):
     with WaypostProcess(tmp_path, settings, ports=[port]) as process:
         assert stat.S_IMODE((runtime / "control.sock").stat().st_mode) == 0o600
         code, said = upstream("list")
-        assert (code, said.splitlines()[1].split()[:2]) == (FINE, ["primary", "closed"])
+        assert (code, said.splitlines()[1].split()[:2]) == (FINE, ["primary", "healthy"])
         forgets = "until Waypost is started anew: without a spool it remembers nothing"
         assert upstream("pause", "primary") == (FINE, f"primary paused, {forgets}\n")
         assert code_of_a_message() == 451
