@@ -82,15 +82,18 @@ async def test_pause_and_resume(parts, ask):
     async def act(action, *names):
         return await ask("/api/upstreams/actions", {"action": action, "upstreams": list(names)})
 
-    assert await act("pause", "new") == (200, [{"upstream": "new", "changed": True}])
+    assert await act("pause", "new") == (200, [{"upstream": "new", "changed": True, "remembered": True}])
     assert await act("pause", "new", "old") == (
         200,
-        [{"upstream": "new", "changed": False}, {"upstream": "old", "changed": True}],
+        [
+            {"upstream": "new", "changed": False, "remembered": True},
+            {"upstream": "old", "changed": True, "remembered": True},
+        ],
     )
     _, (_, found) = await ask("/api/upstreams")
     assert (found["state"], found["reason"]) == ("paused", f"paused by {getpass.getuser()}")
     assert found["since"] == "2001-09-09T01:46:40.000Z"
-    assert await act("resume", "new") == (200, [{"upstream": "new", "changed": True}])
+    assert await act("resume", "new") == (200, [{"upstream": "new", "changed": True, "remembered": True}])
     assert set(parts.candidates.availability.paused) == {"old"}
 
 
@@ -113,3 +116,18 @@ async def test_what_makes_no_sense_changes_nothing(parts, ask, body, words):
     assert status == 400
     assert words in said["error"]
     assert not parts.candidates.availability.paused
+
+
+async def test_a_pause_of_one_that_is_not_configured_any_more_is_shown_and_can_be_ended(parts, ask):
+    parts.candidates.availability.pause("gone", "ann")
+    _, rows = await ask("/api/upstreams")
+    assert [row["upstream"] for row in rows] == ["old", "new", "gone"]
+    assert (rows[2]["state"], rows[2]["reason"]) == ("paused", "paused by ann, and not configured")
+    assert rows[2].keys() == rows[0].keys()
+    status, _ = await ask("/api/upstreams/actions", {"action": "pause", "upstreams": ["gone"]})
+    assert status == 400
+    status, lines = await ask("/api/upstreams/actions", {"action": "resume", "upstreams": ["gone"]})
+    assert (status, lines) == (200, [{"upstream": "gone", "changed": True, "remembered": True}])
+    assert not parts.candidates.availability.paused
+    status, _ = await ask("/api/upstreams/actions", {"action": "resume", "upstreams": ["gone"]})
+    assert status == 400

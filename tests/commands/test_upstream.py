@@ -15,6 +15,7 @@ from rig.sink import StoringSink
 from rig.waypost import COMMAND, waypost
 from waypost.cli import main
 from waypost.commands import CONFIGURATION, FAILED, FINE, UNREACHABLE, USAGE
+from waypost.commands.upstream_view import list_lines
 from waypost.mail.outcome import Phase
 from waypost.routing.probing import DAY, Certificate, Finding, Stage, StageState
 
@@ -50,6 +51,32 @@ async def test_list(parts, command):
     assert lines[5] == "    paused by root"
 
 
+def test_a_long_name_has_a_line_of_its_own_in_80_columns():
+    row = {
+        "upstream": "a" * 60,
+        "state": "asleep",
+        "since": None,
+        "next_trial_at": None,
+        "busy": 3,
+        "reason": "spent",
+        "latency_seconds": 0.25,
+        "error_share": 0.5,
+        "quotas": [],
+        "probe": None,
+        "certificate": None,
+    }
+    lines = list(list_lines([row, {**row, "upstream": "b", "reason": ""}], 80, 0.0))
+    assert [len(line) <= 80 for line in lines] == [True] * 5
+    assert lines[0].startswith("UPSTREAM       STATE      SINCE")
+    assert lines[1:] == [
+        "a" * 60,
+        "               asleep         -      -     3   250 ms    50%  -",
+        "    spent",
+        "b              asleep         -      -     3   250 ms    50%  -",
+    ]
+    assert list(list_lines([row], None, 0.0))[1].startswith("a" * 60 + "  asleep")
+
+
 async def test_list_as_json(parts, command):
     _, shown, _ = await command("list", "--json")
     assert [json.loads(line)["upstream"] for line in shown.splitlines()] == ["old", "new"]
@@ -62,7 +89,7 @@ async def test_pause_and_resume(parts, command):
     assert await command("resume", "new") == (FINE, "new is used again\n", "")
     assert await command("resume", "new") == (FINE, "new was in use already\n", "")
     _, shown, _ = await command("resume", "--json", "old")
-    assert json.loads(shown) == {"upstream": "old", "changed": True}
+    assert json.loads(shown) == {"upstream": "old", "changed": True, "remembered": True}
     code, shown, error = await command("pause", "nwe")
     assert (code, shown) == (USAGE, "")
     assert error == "waypost upstream pause: there is no upstream 'nwe'; there are: old, new\n"

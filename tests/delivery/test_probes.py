@@ -16,10 +16,12 @@ from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.observe.metrics import Metrics
 from waypost.routing.classify import ReplyRules
 from waypost.routing.health import State
+from waypost.routing.login import Login
 from waypost.routing.probing import Finding, ProbeSettings, Stage, StageState
 from waypost.routing.route import Upstream
 from waypost.routing.verdict import Kind, ReplyRule, verdict
 from waypost.smtp.reply import reply
+from waypost.smtp.sasl import Secret
 
 INTERVAL = 300.0
 ONE = Upstream("one", "one.example", 25, probe=ProbeSettings(INTERVAL))
@@ -173,6 +175,22 @@ async def test_a_quota_that_is_spent_is_not_renewed_by_a_probe(house: House) -> 
 async def test_a_canary_that_is_refused_says_nothing_of_the_upstream(house: House) -> None:
     for _ in range(5):
         house.availability.probed(ONE, Stopped(Phase.RCPT, reply(550, "5.1.1", "nobody")), house.clock.monotonic())
+    assert house.state is State.CLOSED
+
+
+async def test_one_that_does_not_log_in_says_nothing_of_the_login_of_mail(house: House) -> None:
+    mail_logs_in = replace(ONE, credentials=Login("me", Secret("s3cret")), probe=ProbeSettings(INTERVAL, login=False))
+    wanted = Stopped(Phase.MAIL, reply(530, "5.7.0", "Authentication required"))
+    house.availability.probed(mail_logs_in, wanted, house.clock.monotonic())
+    assert house.state is State.CLOSED
+    house.availability.probed(ONE, wanted, house.clock.monotonic())
+    assert house.state is State.ASLEEP
+
+
+async def test_the_rules_on_replies_of_an_upstream_hold_for_probes(house: House) -> None:
+    own = ReplyRule(verdict(Kind.TRANSIENT, "own"), frozenset({Phase.AUTH}), frozenset({535}), frozenset(), None)
+    lenient = replace(ONE, replies=ReplyRules([own]))
+    house.availability.probed(lenient, Stopped(Phase.AUTH, REFUSED), house.clock.monotonic())
     assert house.state is State.CLOSED
 
 

@@ -198,6 +198,24 @@ async def test_a_backlog_expires_while_its_target_is_down(stage: Stage) -> None:
     assert set(await stage.reasons()) == {"expired: new: unreachable at connect: connection refused"}
 
 
+async def test_a_backlog_whose_time_went_by_in_a_pause_is_tried_once_it_is_resumed(stage: Stage) -> None:
+    stage.answers["new"] = DOWN
+    await stage.queue(*(f"m{number}" for number in range(50)), lifetime=1000)
+    await stage.calm()
+    await stage.pass_time(100)
+    stage.pauses["new"] = stage.clock.monotonic() + 1e6
+    stage.scheduler.hasten("copy:new")
+    await stage.pass_time(2000)
+    assert len(await stage.reasons(State.QUEUED)) == 50
+    stage.answers["new"] = OK
+    stage.pauses.clear()
+    stage.scheduler.hasten("copy:new")
+    await stage.calm()
+    await stage.pass_time(4000)
+    assert await stage.queued() == {}
+    assert await stage.reasons() == [], "nothing has expired untried"
+
+
 async def test_mail_for_a_pool_that_is_gone_waits(stage: Stage) -> None:
     stage.pools["new"] = None
     await stage.queue("m1")

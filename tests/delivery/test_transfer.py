@@ -437,7 +437,7 @@ async def test_sleep_is_told_and_restored(office: Office) -> None:
     assert other.availability.health["a"].state(other.clock.monotonic()) is State.ASLEEP
     assert "b" not in other.availability.health
     assert fates(await other.deliver()) == [(ANN, R, "b")]
-    other.availability.slept(Note(SLEEP, "a", "", 0))
+    other.availability.restore([Note(SLEEP, "a", "", 0)])
     assert other.availability.health["a"].state(other.clock.monotonic()) is State.CLOSED
     assert fates(await other.deliver()) == [(ANN, R, "a")]
     assert other.slept == [], "what others told is not told again"
@@ -472,7 +472,7 @@ async def test_a_note_that_comes_late_does_not_close_what_is_ill(office: Office)
     office.upstreams.mail["a"] = DOWN
     for _ in range(3):
         await office.deliver()
-    office.availability.slept(Note(SLEEP, "a", "", 0))
+    office.availability.restore([Note(SLEEP, "a", "", 0)])
     assert office.availability.health["a"].state(office.clock.monotonic()) is State.OPEN
 
 

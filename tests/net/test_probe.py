@@ -13,19 +13,21 @@ import trustme
 from rig.certificates import Certificates, make_certificates
 from rig.faults import Fault, close, garbage, hang, say
 from rig.ports import free_port
-from rig.running import HASTY, upstream
+from rig.running import HASTY, PATIENT, upstream
 from rig.sasl import Accounts
 from rig.sink import EXTENSIONS, StoringSink
 from rig.token_endpoint import TokenEndpoint
 from waypost.mail.outcome import Phase
 from waypost.net import connect as connecting
 from waypost.net.login import Logins
-from waypost.net.pool import Upstreams
+from waypost.net.pool import NOBODY, Begun, Upstreams
 from waypost.net.probe import Prober
+from waypost.net.x509 import read_certificate
 from waypost.routing.advice import advice
 from waypost.routing.login import Login, OAuth2
 from waypost.routing.probing import NOT_REACHED, Finding, ProbeSettings, Stage, StageState, stages_of
 from waypost.routing.route import Upstream, UpstreamTls
+from waypost.smtp import commands as c
 from waypost.smtp.address import Address
 from waypost.smtp.sasl import Secret
 
@@ -99,7 +101,7 @@ FAULTS: list[tuple[str, Fault, str, str, str]] = [
     ("connect", close(), "greeting", "closed the connection", "tls: implicit"),
     ("connect", garbage(b"SSH-2.0-OpenSSH\r\n"), "greeting", "", ""),
     ("ehlo", say("550 5.5.0 who?"), "ehlo", "550 5.5.0 who?", "hostname"),
-    ("ehlo", hang(), "ehlo", "no answer within", "hostname"),
+    ("ehlo", hang(), "ehlo", "no answer within", "port right"),
     ("auth", say("535 5.7.8 no"), "auth", "535 5.7.8 no", "app password"),
     ("auth", hang(), "auth", "no answer within", ""),
     ("auth", close(), "auth", "closed the connection", ""),
@@ -303,6 +305,24 @@ async def test_an_access_token_is_fetched_and_a_revoked_login_is_said(
         assert "waypost oauth login a" in advice(one, finding)
 
 
+@pytest.mark.parametrize("grant", ["refresh_token", "client_credentials"])
+async def test_without_an_access_token_nothing_is_reached(grant: Any, certificates: Certificates) -> None:
+    with TokenEndpoint(certificates) as endpoint:
+        url, ca_file = f"{endpoint.url}/token", str(certificates.ca_file)
+        oauth2 = OAuth2(url, "waypost", grant, Secret("s"), Secret("r1"), ca_file=ca_file, timeout=0.4)
+        tls = UpstreamTls("starttls")
+        one = upstream("a", free_port(), credentials=Login("me", oauth2=oauth2), tls=tls)
+        endpoint.plan({"error": "invalid_client"})
+        finding = await probe(one)
+        wanted = "waypost oauth login a" if grant == "refresh_token" else "client_secret"
+        assert wanted in advice(one, finding)
+    finding = await probe(one)
+    assert finding.failed is not None
+    assert finding.failed.phase is Phase.AUTH
+    assert {text for phase, text in texts(finding).items() if phase != "auth"} == {NOT_REACHED}
+    assert "token_url" in advice(one, finding)
+
+
 # -- connections
 
 
@@ -318,3 +338,74 @@ async def test_a_probe_takes_no_connection_from_mail(sink: StoringSink) -> None:
     pools.close()
     assert pools.place(one) is None
     await asyncio.sleep(0)
+
+
+async def test_a_probe_that_takes_long_makes_room_for_mail(make_sink: MakeSink) -> None:
+    sink = make_sink(StoringSink())
+    sink.on("ehlo", hang(), times=1)
+    one = upstream("a", sink.port, max_connections=1)
+    pools = Upstreams("waypost.example")
+    probing = asyncio.create_task(Prober("waypost.example", Logins(), lambda: NOW, pools).probe(one))
+    while "EHLO" not in sink.verbs():
+        await asyncio.sleep(0.01)
+    mail = c.Mail(Address("ann", "example.com"))
+    rcpt = c.Rcpt(Address("bob", "example.org"))
+    async with asyncio.timeout(PATIENT.connect / 2):
+        begun = await pools.begin(one, lambda _: (mail, [rcpt]), client=NOBODY, background=False)
+    assert isinstance(begun, Begun)
+    assert await probing is None
+    begun.lent.release()
+    assert pools.counts() == {"a": (0, 1)}
+    pools.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("days", [90, -1])
+async def test_what_a_probe_was_shown_counts_like_what_mail_was_shown(
+    days: float, tmp_path: Path, make_sink: MakeSink
+) -> None:
+    one = trusting(tmp_path, sink_with(tmp_path, make_sink, "localhost", days=days))
+    pools = Upstreams("waypost.example")
+    pool = pools.place(one)
+    assert pool is not None
+    pool.leave()
+    pool.certificate = b"what mail was shown last, weeks ago"
+    finding = await probe(one, pools)
+    assert finding.certificate is not None
+    assert (finding.failed is None) == (days > 0)
+    assert read_certificate(pools.certificates()["a"]) == finding.certificate
+    pools.close()
+
+
+async def test_a_certificate_for_hundreds_of_names_is_told_in_a_few_words(tmp_path: Path, make_sink: MakeSink) -> None:
+    one = trusting(tmp_path, sink_with(tmp_path, make_sink, *(f"customer{number}.example" for number in range(90))))
+    finding = await probe(one)
+    hint = advice(one, finding)
+    assert hint.startswith("The certificate is for customer")
+    assert "and 85 more, not for localhost" in hint
+
+
+async def test_a_socket_on_this_machine(tmp_path: Path) -> None:
+    one = Upstream("a", str(tmp_path / "lmtp"), 0, UpstreamTls("off"), lmtp=True)
+    finding = await probe(one)
+    assert finding.failed is not None
+    assert finding.failed.phase is Phase.CONNECT
+    assert advice(one, finding).startswith("Does its server run")
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 x\r\n")
+        while line := await reader.readline():
+            said.append(line)
+            writer.write(b"250 x\r\n")
+        writer.close()
+        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+        ended.set()
+
+    said: list[bytes] = []
+    ended = asyncio.Event()
+    async with await asyncio.start_unix_server(speak, tmp_path / "lmtp"):
+        finding = await probe(one)
+        await ended.wait()
+    assert finding.failed is None
+    assert texts(finding)["resolve"] == "a socket on this machine"
+    assert said == [b"LHLO waypost.example\r\n", b"QUIT\r\n"]

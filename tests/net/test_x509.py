@@ -1,15 +1,18 @@
 """What a certificate says of itself, read without anybody's verification."""
 
 import ssl
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rig.certificates import Certificates
 from waypost.net.certificates import fingerprint
+from waypost.net.der import identifier
 from waypost.net.x509 import certificate_in, read_certificate
 
 END = datetime(2031, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -49,6 +52,25 @@ def test_the_first_of_a_file_counts_and_a_change_of_the_file(certificates: Certi
     assert certificate_in(str(path)) is None
     path.write_bytes(certificates.certificate.read_bytes())
     assert certificate_in(str(path)) == found
+
+
+def test_names_that_make_no_sense_leave_the_end_known() -> None:
+    for sound, broken in (
+        (b"mail.example.com", b"mail.ex\xe4mple.com"),
+        (b"\x06\x03\x55\x1d\x11", b"\x06\x03\x55\x1d\x91"),
+    ):
+        assert EXAMPLE.count(sound) == 1
+        found = read_certificate(EXAMPLE.replace(sound, broken))
+        assert found is not None
+        assert found.not_after == END.timestamp()
+        assert "mail.example.com" not in found.names
+
+
+def test_an_identifier_without_end_costs_nothing() -> None:
+    began = time.process_time()
+    with pytest.raises(IndexError):
+        identifier(b"\x2a" + b"\xff" * 500_000)
+    assert time.process_time() - began < 0.5  # by the square of its length it is a minute
 
 
 @given(st.binary(max_size=200))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from waypost.admin.control import Control
+from waypost.admin.queue import Queue
 from waypost.admin.upstreams import Upstreams
 from waypost.clock import FakeClock
 from waypost.delivery.candidates import Candidates
@@ -65,15 +66,19 @@ class Parts:
     def control(self):
         return Control(
             self.path,
-            self.spool,
+            None if self.spool is None else Queue(self.spool, self.clock, self.lifetime, self.note_altered),
             self.journal,
             self.clock,
             lanes_of=LANES.get,
-            lifetime=lambda route: {"all": 5 * DAY}.get(route, DAY),
-            altered=lambda action, entry, by: self.altered.append((action, entry.id, entry.message_id, by)),
             upstreams=self.upstreams,
             compass=self.compass,
         )
+
+    def lifetime(self, route):
+        return {"all": 5 * DAY}.get(route, DAY)
+
+    def note_altered(self, action, entry, by):
+        self.altered.append((action, entry.id, entry.message_id, by))
 
     async def put(self, *lanes, sender="app@example.com", to=("bob@example.net",), content=b"Subject: x\r\n\r\nHi\r\n"):
         """Accepts a message, due now, with a delivery in each of these lanes; its id."""

@@ -44,7 +44,8 @@ class WaypostProcess:
         self.folder = folder
         self._greetings = [*((port, b"220 ") for port in ports), *((port, b"") for port in tls_ports)]
         self._arguments = list(arguments)
-        self._environment = {**_clean_environment(), **(env or {})}
+        runtime = {"RUNTIME_DIRECTORY": str((folder / "runtime").absolute())}  # not everybody's
+        self._environment = {**_clean_environment(), **runtime, **(env or {})}
         if settings is not None:
             path = folder / "waypost.yaml"
             path.write_text(yaml.safe_dump(dict(settings), sort_keys=False), "utf-8")

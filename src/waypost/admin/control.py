@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import importlib
 import socket
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waypost.admin.filters import LanesOf
-from waypost.admin.queue import Altered, Queue
+from waypost.admin.queue import Queue
 from waypost.admin.upstreams import Upstreams
 from waypost.clock import Clock
-from waypost.delivery.spool import Spool
 from waypost.net.unix_socket import listen
 from waypost.observe.journal import Journal
 from waypost.routing.destination import Compass
@@ -29,32 +27,30 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_WEB = tuple(f"waypost.admin.{name}" for name in ("server", "queue_api", "trace_api", "upstreams_api", "replay_api"))
+_PARTS = ("server", "queue_api", "trace_api", "upstreams_api", "replay_api", "spoolless_api")
+_WEB = tuple(f"waypost.admin.{name}" for name in _PARTS)
 
 
 class Control:
-    """The control API of one Waypost. `journal` is None where none is kept.
+    """The control API of one Waypost. `queue` is None where there is no spool, `journal` where none is kept.
 
-    `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`), `lifetime` the seconds that a delivery of
-    a route is tried for, and `altered` is told of everything that is done by hand. `compass` says where mail
-    would go as things are configured.
+    `lanes_of` gives the lanes of an upstream (`queue.lanes_of_upstream`). `compass` says where mail would go as
+    things are configured.
     """
 
     def __init__(
         self,
         path: Path,
-        spool: Spool,
+        queue: Queue | None,
         journal: Journal | None,
         clock: Clock,
         *,
         lanes_of: LanesOf,
-        lifetime: Callable[[str], float],
-        altered: Altered,
         upstreams: Upstreams,
         compass: Compass,
     ) -> None:
         self.path = path
-        self._queue = Queue(spool, clock, lifetime, altered)
+        self._queue = queue
         self._journal = journal
         self._clock = clock
         self._lanes_of = lanes_of
@@ -83,7 +79,8 @@ class Control:
             self._server.stop()
         if self._task is not None:
             await self._task
-        await self._queue.close()
+        if self._queue is not None:
+            await self._queue.close()
 
     def _asked(self) -> None:
         """Somebody has connected, for the first time. The connection waits in the backlog."""
@@ -108,13 +105,17 @@ class Control:
         from waypost.admin.queue_api import queue_routes
         from waypost.admin.replay_api import replay_routes
         from waypost.admin.server import AdminServer
+        from waypost.admin.spoolless_api import spoolless_routes
         from waypost.admin.trace_api import trace_routes
         from waypost.admin.upstreams_api import upstream_routes
 
-        routes = [
-            *queue_routes(self._queue, self._lanes_of, self._clock.time),
-            *trace_routes(self._journal, self._queue),
-            *upstream_routes(self._upstreams),
-            *replay_routes(self._journal, self._compass),
-        ]
+        routes = [*upstream_routes(self._upstreams)]
+        if self._queue is None:
+            routes += spoolless_routes()
+        else:
+            routes += [
+                *queue_routes(self._queue, self._lanes_of, self._clock.time),
+                *trace_routes(self._journal, self._queue),
+                *replay_routes(self._journal, self._compass),
+            ]
         return AdminServer(Starlette(routes=routes, exception_handlers=ERRORS))

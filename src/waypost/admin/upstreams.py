@@ -18,7 +18,7 @@ class Upstreams:
     """The upstreams of one Waypost, for its control API.
 
     `connections` gives how many are busy and idle, `found` what the last probes found, and `certificates` what was
-    shown last, each by the name of the upstream.
+    shown last, each by the name of the upstream. `remembers`: pauses outlive a restart.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Upstreams:
         connections: Callable[[], Mapping[str, tuple[int, int]]],
         found: Callable[[], Mapping[str, Finding]],
         certificates: Callable[[], Mapping[str, Certificate]],
+        remembers: bool = True,
     ) -> None:
         self._upstreams = upstreams
         self._candidates = candidates
@@ -39,14 +40,22 @@ class Upstreams:
         self._connections = connections
         self._found = found
         self._certificates = certificates
+        self._remembers = remembers
 
-    def unknown(self, names: list[str]) -> list[str]:
-        """Which of these names are not configured."""
-        return [name for name in names if name not in self._upstreams]
+    def unknown(self, action: str, names: list[str]) -> list[str]:
+        """Which of these names are not configured; what is paused can be resumed all the same."""
+        paused = self._candidates.availability.paused if action == "resume" else ()
+        return [name for name in names if name not in self._upstreams and name not in paused]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all that are configured."""
+        return list(self._upstreams)
 
     def rows(self) -> list[JsonLine]:
-        """One JSON object for each upstream, in the order of the configuration."""
-        return [self._row(upstream) for upstream in self._upstreams.values()]
+        """One JSON object for each upstream, in the order of the configuration; then what else is paused."""
+        gone = [name for name in self._candidates.availability.paused if name not in self._upstreams]
+        return [*(self._row(upstream) for upstream in self._upstreams.values()), *map(self._gone, gone)]
 
     def order(self, name: str, reverse_path: Address, recipient: Address, account: str | None) -> list[JsonLine] | None:
         """The upstreams of a pool as a message would find them now, best first; None when there is no such pool.
@@ -74,10 +83,10 @@ class Upstreams:
         return {"upstream": upstream.name, "tried": tried, "reason": reason, "quotas": quotas}
 
     def act(self, action: str, names: list[str], by: str) -> list[JsonLine]:
-        """Pauses or resumes; for each name, whether that changed anything."""
+        """Pauses or resumes; for each name, whether that changed anything and whether it is remembered."""
         availability = self._candidates.availability
         act = availability.pause if action == "pause" else availability.resume
-        return [{"upstream": name, "changed": act(name, by)} for name in names]
+        return [{"upstream": name, "changed": act(name, by), "remembered": self._remembers} for name in names]
 
     def _row(self, upstream: Upstream) -> JsonLine:
         name, now, monotonic = upstream.name, self._clock.time(), self._clock.monotonic()
@@ -112,6 +121,13 @@ class Upstreams:
         certificate = self._certificates().get(name)
         row["certificate"] = None if certificate is None else written_certificate(certificate, now)
         return row
+
+    def _gone(self, name: str) -> JsonLine:
+        """One that is not configured any more: the pause would hold if it came back."""
+        state = self._state(name, Health(), self._clock.time(), self._clock.monotonic())
+        state["reason"] += ", and not configured"
+        none = {"busy": 0, "idle": 0, "latency_seconds": None, "error_share": 0.0}
+        return {"upstream": name, "address": None, **state, **none, "quotas": [], "probe": None, "certificate": None}
 
     def _state(self, name: str, health: Health, now: float, monotonic: float) -> JsonLine:
         pause = self._candidates.availability.paused.get(name)

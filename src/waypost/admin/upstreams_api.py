@@ -33,10 +33,9 @@ def upstream_routes(upstreams: Upstreams) -> Sequence[Route]:
             raise BadRequestError("an action is {'action': 'pause' or 'resume', 'upstreams': [NAME, ...]}")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise BadRequestError("upstreams must be a list of names, one at least")
-        unknown = upstreams.unknown(names)
+        unknown = upstreams.unknown(action, names)
         if unknown:
-            known = ", ".join(str(row["upstream"]) for row in upstreams.rows())
-            raise BadRequestError(f"there is no upstream {unknown[0]!r}; there are: {known}")
+            raise BadRequestError(f"there is no upstream {unknown[0]!r}; there are: {', '.join(upstreams.names)}")
         by = str(getattr(request.state, "user", "")) or "somebody"
         return await streamed(_page(upstreams.act(action, names, by)))
 

@@ -8,12 +8,12 @@ from datetime import timedelta
 import structlog
 
 from waypost.admin.control import Control
-from waypost.admin.queue import lanes_of_upstream
+from waypost.admin.queue import Queue, lanes_of_upstream
 from waypost.admin.upstreams import Upstreams
+from waypost.app.controlling import open_control
 from waypost.app.reports import DeliveryReports
 from waypost.app.stores import Stores
 from waypost.clock import Clock
-from waypost.config.compass import compass_of
 from waypost.config.control import control_path
 from waypost.config.settings import Settings
 from waypost.delivery.candidates import Candidates
@@ -119,7 +119,11 @@ class Responsibility:
         await self._adopt_orphans()
         await self.scheduler.start()
         if self._settings.spool is not None:
-            self._start_control(environ)
+            queue = Queue(self._spool, self._clock, self._lifetime, self._altered)
+            where = control_path(self._settings, environ)
+            self._control = open_control(
+                *(where, queue, self._journal, self._settings, self._router, self._upstreams, self._clock)
+            )
         self._tasks = [asyncio.create_task(self._watch_orphans()), asyncio.create_task(self._tidy())]
 
     async def stop(self, timeout: float) -> None:
@@ -130,27 +134,6 @@ class Responsibility:
         if self._control is not None:
             await self._control.stop()
         await self.scheduler.stop(timeout)
-
-    def _start_control(self, environ: Mapping[str, str]) -> None:
-        settings = self._settings
-        control = Control(
-            control_path(settings, environ),
-            self._spool,
-            self._journal,
-            self._clock,
-            lanes_of=lambda upstream: lanes_of_upstream(settings.pools, settings.routes.routes, upstream),
-            lifetime=self._lifetime,
-            altered=self._altered,
-            upstreams=self._upstreams,
-            compass=compass_of(settings, self._router),
-        )
-        try:
-            control.start()
-        except OSError as error:
-            # Mail does not need it; whoever wants to look at the queue is told where it should be.
-            log.error("control_not_available", path=str(control.path), reason=str(error))
-        else:
-            self._control = control
 
     def _altered(self, action: Action, entry: Entry, by: str) -> None:
         self._reports.altered(action, entry, by)

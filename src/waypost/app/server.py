@@ -6,11 +6,14 @@ import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import structlog
 
+from waypost.admin.control import Control
 from waypost.app.admin import Admin, listening
 from waypost.app.authentication import new_authenticator
+from waypost.app.controlling import open_control
 from waypost.app.custody import Responsibility
 from waypost.app.facts import gather, readiness
 from waypost.app.lists import ListKeeper
@@ -56,11 +59,18 @@ class Server:
     """One Waypost: listeners, routing, spool, journal, scheduler, control socket, admin address.
 
     `spool` replaces the one that the settings name; the demonstration uses one in memory. `clock` is the
-    machine's unless tests bring their own. Raises `SpoolError` when the settings name a store that cannot be had.
+    machine's unless tests bring their own. `control` is where the control socket is when there is no spool.
+    Raises `SpoolError` when the settings name a store that cannot be had.
     """
 
     def __init__(
-        self, settings: Settings, output: Output, *, spool: Spool | None = None, clock: Clock | None = None
+        self,
+        settings: Settings,
+        output: Output,
+        *,
+        spool: Spool | None = None,
+        clock: Clock | None = None,
+        control: Path | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
@@ -114,6 +124,8 @@ class Server:
             )
         self._listeners = self._new_listeners()
         self._admin: Admin | None = None
+        self._control_path = control
+        self._control: Control | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
         self.addresses: dict[str, tuple[str, int]] = {}
@@ -195,7 +207,7 @@ class Server:
         """Another instance has noted something, or an earlier run has."""
         self._allowances.learn([note for note in notes if note.kind == ALLOWANCE])
         self._ledger.learn([note for note in notes if note.kind == KIND])
-        self._availability.restore([note for note in notes if note.kind in (SLEEP, PAUSE)])
+        self._availability.restore(notes)
         self._own_count.learn(notes)
 
     # -- life
@@ -229,6 +241,10 @@ class Server:
         if settings.admin is not None:
             self._admin = Admin(self.readiness, self.metrics.scrape)
             self._admin.start(settings.admin.host, settings.admin.port)
+        if self._ours is None and self._control_path is not None:
+            self._control = open_control(
+                *(self._control_path, None, None, settings, self._router, self._watch.desk, self._clock)
+            )
         self._watch.start()
         self._sweeper = asyncio.create_task(self._upstreams.keep())
         self._lag.start()
@@ -247,6 +263,8 @@ class Server:
         )
         if self._ours is not None:  # the last transactions may have left attempts behind that go on
             await self._ours.scheduler.stop(max(0.0, until - asyncio.get_running_loop().time()))
+        if self._control is not None:
+            await self._control.stop()
         await self._watch.stop()
         hurried.cancel()
         self._upstreams.close()

@@ -51,6 +51,7 @@ class Watch:
             connections=upstreams.counts,
             found=lambda: self._probes.found,
             certificates=self.of_upstreams,
+            remembers=settings.spool is not None,
         )
         """What the control API shows, and does."""
 
@@ -74,15 +75,11 @@ class Watch:
     def of_upstreams(self) -> Mapping[str, Certificate]:
         """What each upstream showed last, to mail or to a probe, by its name."""
         known: dict[str, Certificate] = {}
-        for name, finding in self._probes.found.items():
-            if finding.certificate is not None:
-                known[name] = finding.certificate
         for name, der in self._upstreams.certificates().items():
             seen = self._read.get(name)
             if seen is None or seen[0] != der:
                 seen = self._read[name] = der, read_certificate(der)
-            probed = self._probes.found.get(name)
-            if seen[1] is not None and (probed is None or probed.certificate is None or probed.failed is None):
+            if seen[1] is not None:
                 known[name] = seen[1]
         return known
 

@@ -65,6 +65,7 @@ async def _serve(settings: Any, output: Any) -> int:
 
     from waypost import __version__
     from waypost.app import Server
+    from waypost.config.control import control_path
     from waypost.delivery.spool import SpoolError
     from waypost.net.certificates import CertificateError
 
@@ -75,7 +76,8 @@ async def _serve(settings: Any, output: Any) -> int:
     stopping = asyncio.Event()
     _on_signals(stopping)
     try:
-        server = Server(settings, output)
+        has_sockets = hasattr(socket, "AF_UNIX")
+        server = Server(settings, output, control=control_path(settings, os.environ) if has_sockets else None)
         await server.start()
     except (SpoolError, CertificateError) as error:
         log.error("cannot_start", reason=str(error))

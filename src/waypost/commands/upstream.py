@@ -43,7 +43,8 @@ _PAUSE = """\
 Nothing new goes there, neither from clients nor from the spool; what is under
 way may end. The others of its pools take over. When there is none, mail waits
 in the spool, and clients of routes with `acceptance: pass` hear 451. It stays
-paused over restarts, and for all instances, until `waypost upstream resume`.
+paused over restarts, and for all instances, until `waypost upstream resume`;
+without a spool until Waypost is started anew.
 """
 _RESUME = """\
   waypost upstream resume gmail
@@ -51,6 +52,7 @@ _RESUME = """\
 It is used again at once, also when it was left alone for failing, asleep, or
 a login was refused: say so when you have mended it.
 """
+_FORGETS = ", until Waypost is started anew: without a spool it remembers nothing"
 
 
 def register(subparsers: Subparsers) -> None:
@@ -118,7 +120,8 @@ def _act(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(json.dumps(row))
             else:
-                say(f"{row['upstream']} {words[arguments.action](row['changed'])}")
+                forgets = "" if row["remembered"] or arguments.action == "resume" else _FORGETS
+                say(f"{row['upstream']} {words[arguments.action](row['changed'])}{forgets}")
         return FINE
 
     return ask(f"upstream {arguments.action}", arguments, run)

@@ -66,7 +66,7 @@ async def _test(settings: Settings, upstreams: Sequence[Upstream], *, as_json: b
         if not as_json:
             if number:
                 print()
-            say(f"{upstream.name}: {address_of(upstream)}, tls {upstream.tls.mode}")
+            say(f"{upstream.name}: {upstream.address}, tls {upstream.tls.mode}")
 
         def tell(stage: Stage) -> None:
             if not as_json:
@@ -109,7 +109,7 @@ async def _probe_all(settings: Settings) -> list[tuple[Upstream, Finding]]:
 def summary_line(upstream: Upstream, finding: Finding) -> str:
     """One probe in one line."""
     failed = finding.failed
-    start = f"{'fine' if failed is None else 'FAILED'}  {upstream.name} ({address_of(upstream)}): "
+    start = f"{'fine' if failed is None else 'FAILED'}  {upstream.name} ({upstream.address}): "
     if failed is not None:
         hint = advice(upstream, finding)
         return f"{start}{failed.phase}: {failed.text}" + (f". {hint}" if hint else "")
@@ -117,11 +117,6 @@ def summary_line(upstream: Upstream, finding: Finding) -> str:
     certificate = finding.certificate
     about = "" if certificate is None else f"; {certificate_text(certificate, time.time())}"
     return f"{start}{done}{about}"
-
-
-def address_of(upstream: Upstream) -> str:
-    """Host and port, as they are written."""
-    return upstream.address
 
 
 def as_row(upstream: Upstream, finding: Finding) -> dict[str, object]:

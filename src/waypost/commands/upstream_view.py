@@ -11,19 +11,26 @@ from waypost.routing.probing import NOT_REACHED, Certificate, Stage, StageState
 _LABEL = 12
 _STATES = {StageState.OK: "ok", StageState.FAILED: "FAILED", StageState.SKIPPED: "-"}
 _SOON = 30  # days
+_REST = 67  # columns that all but the name take, with some words on the probe
 _HEADINGS = "STATE      SINCE  TRIAL  BUSY    TAKES  FAILS  PROBE"
 
 
 def list_lines(rows: Sequence[Row], width: int | None, now: float) -> Iterator[str]:
     """A table of upstreams; under each what there is to say of it besides."""
     longest = max(len("UPSTREAM"), *(len(row["upstream"]) for row in rows), 0)
-    yield f"{'UPSTREAM':{longest}}  {_HEADINGS}"
+    if width is not None:
+        longest = min(longest, max(len("UPSTREAM"), width - _REST))
+    yield cut(f"{'UPSTREAM':{longest}}  {_HEADINGS}", width)
     for row in rows:
+        name = row["upstream"]
+        if len(name) > longest:  # on a line of its own, so that it can be copied and the columns stand
+            yield name
+            name = ""
         since = "-" if row["since"] is None else age(now - seconds(row["since"]))
         trial = "-" if row["next_trial_at"] is None else _ahead(row["next_trial_at"], now)
         takes = "-" if row["latency_seconds"] is None else duration(row["latency_seconds"])
         yield cut(
-            f"{row['upstream']:{longest}}  {row['state']:9}  {since:>5}  {trial:>5}  {row['busy']:>4}  {takes:>7}"
+            f"{name:{longest}}  {row['state']:9}  {since:>5}  {trial:>5}  {row['busy']:>4}  {takes:>7}"
             f"  {row['error_share']:>5.0%}  {_probe(row['probe'], now)}",
             width,
         )
@@ -83,13 +90,11 @@ def _wrapped(start: str, text: str, width: int | None) -> Iterator[str]:
 
 def certificate_text(certificate: Certificate, now: float) -> str:
     """A certificate in a few words."""
-    names = ", ".join(certificate.names[:5]) or "no name"
-    more = f" and {len(certificate.names) - 5} more" if len(certificate.names) > 5 else ""
     try:
         until = f" ({datetime.fromtimestamp(certificate.not_after, UTC).date().isoformat()})"
     except (OverflowError, ValueError, OSError):  # further away than calendars go
         until = ""
-    return f"for {names}{more}; {_days(certificate.days_left(now))}{until}"
+    return f"for {certificate.some_names}; {_days(certificate.days_left(now))}{until}"
 
 
 def _days(left: int) -> str:

@@ -77,15 +77,16 @@ class Availability:
 
     def probed(self, upstream: Upstream, stopped: Stopped | None, began: float) -> None:
         """A probe has ended, well or there. Its failure counts like one of mail; success hastens the next trial."""
-        name, now = upstream.name, self._clock.monotonic()
-        health = self._health[name]
+        now, health = self._clock.monotonic(), self._health[upstream.name]
         if stopped is None:
             if health.hasten(now):
-                log.info("upstream_hastened", upstream=name, reason="a probe found it well")
+                log.info("upstream_hastened", upstream=upstream.name, reason="a probe found it well")
             return
         verdict = classify(stopped.phase, stopped.answer, upstream.replies)
+        if verdict.health is HealthEffect.SLEEP_AUTH and upstream.credentials is not None and not upstream.probe.login:
+            return  # it did not log in, so that it is told to says nothing of the login that mail has
         if verdict.health is not _NO_EFFECT:
-            self._learn(name, health, stopped.answer, verdict, began, now)
+            self._learn(upstream.name, health, stopped.answer, verdict, began, now)
 
     def pause(self, name: str, by: str) -> bool:
         """Lets nothing new go to an upstream; whether it was not paused before."""
@@ -104,18 +105,16 @@ class Availability:
         return True
 
     def restore(self, notes: Iterable[Note]) -> None:
-        """Takes up what was remembered before a restart. Notes of other kinds are passed over."""
-        for note in notes:
-            self.slept(note)
+        """Takes up what was remembered before a restart, or what another instance has found out or was told.
 
-    def slept(self, note: Note) -> None:
-        """Takes up what another instance has found out: an upstream sleeps, or (`until` 0) is awake again.
-
-        That one is paused, or resumed, likewise.
+        An upstream sleeps or is paused; or, where `until` is 0, no more. Notes of other kinds are passed over.
         """
-        self.paused.learn(note)
-        if note.kind != SLEEP:
-            return
+        for note in notes:
+            self.paused.learn(note)
+            if note.kind == SLEEP:
+                self._restore_sleep(note)
+
+    def _restore_sleep(self, note: Note) -> None:
         now, health = self._clock.monotonic(), self._health[note.key]
         left = min(note.until - self._clock.time(), _LONGEST_SLEEP)
         if left > 0:

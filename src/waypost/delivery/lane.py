@@ -180,7 +180,7 @@ class Lane:
     def hasten(self) -> None:
         """Somebody says that its upstreams are back, or are paused: now counts what they are, not the last trial."""
         self._bounds = replace(self._bounds, is_paced=True)  # from now on workers look before each delivery
-        self._rest_until = 0.0
+        self._rest_until, self._last = 0.0, None  # what has no time left is tried all the same: it waited for this
         self._trials.hasten()
         self.wake()
 

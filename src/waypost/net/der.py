@@ -1,5 +1,7 @@
 """Reading DER (X.690), as far as certificates need it."""
 
+_LONGEST_IDENTIFIER = 64  # octets; those that are in use have ten or so
+
 
 def element(data: bytes, at: int) -> tuple[int, int, int]:
     """Tag, start and end of the content of the element at `at`. Raises `IndexError` where there is none."""
@@ -16,6 +18,8 @@ def element(data: bytes, at: int) -> tuple[int, int, int]:
 
 def identifier(content: bytes) -> str:
     """An object identifier with dots, from the content of its element. Raises `IndexError` when there is none."""
+    if len(content) > _LONGEST_IDENTIFIER:  # those of others take time by the square of their length
+        raise IndexError(_LONGEST_IDENTIFIER)
     numbers, value = [min(content[0] // 40, 2)], 0
     numbers.append(content[0] - 40 * numbers[0])
     for octet in content[1:]:

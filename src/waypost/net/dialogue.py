@@ -5,6 +5,7 @@ upstream does.
 """
 
 from collections.abc import Sequence
+from time import monotonic
 
 from waypost.mail.outcome import Answer, Cause, Failure, Phase, Stopped
 from waypost.net.stopwatch import Stopwatch
@@ -69,15 +70,26 @@ class Dialogue:
         return await self.answers(phases, timeout)
 
     async def answers(self, phases: Sequence[Phase], timeout: float) -> list[Answer]:
-        """The next answers, one for each phase; from a failure on, that failure for each."""
+        """The next answers, one for each phase; from a failure on, that failure for each.
+
+        Each has `timeout` seconds; one that comes in drops has as much again for all of them.
+        """
         answers: list[Answer] = []
-        count = len(phases)
+        count, left, until = len(phases), timeout, 0.0
         try:
             while len(answers) < count and self.stream is not None:
-                data = await self.stream.read(timeout)
+                data = await self.stream.read(left)
                 if not data:
                     break
-                answers += [answer for _, answer in self.engine.receive(data)]
+                if new := [answer for _, answer in self.engine.receive(data)]:
+                    answers += new
+                    left, until = timeout, 0.0
+                else:
+                    now = monotonic()
+                    until = until or now + timeout
+                    left = until - now
+                    if left <= 0:
+                        raise StreamTimeoutError
                 if answers and self.engine.state is _CLOSED:  # 421: nothing more will come
                     answers += [answers[-1]] * (count - len(answers))
             if len(answers) == count:

@@ -5,9 +5,10 @@ Secrets are revealed only in the line that carries them.
 
 import asyncio
 import random
+import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _REFUSED = range(500, 600)
+
+_MIN_SECRET = 4  # characters: what is shorter is part of every other word
+_TELLTALE = 16  # characters by which something longer is known, though only a part of it is there
 
 
 class Logins:
@@ -131,15 +135,20 @@ class Logins:
         dialogue.watch.note(Phase.AUTH, name)
         try:
             exchange = ClientExchange(name, mechanism(name, proof, secrets.token_urlsafe(24), binding))
-            answer = await dialogue.ask(exchange.begin(), Phase.AUTH, timeouts.command)
+            begin = exchange.begin()
+            said = [begin.initial or ""]
+            answer = await dialogue.ask(begin, Phase.AUTH, timeouts.command)
             while isinstance(answer, Reply) and answer.code == 334:
                 response = await _respond(exchange, answer.text)
+                said.append(response.text)
                 answer = await dialogue.ask(response, Phase.AUTH, timeouts.command)
             if is_positive(answer):
                 exchange.finish()
         except SaslError as error:
             answer = dialogue.broken(Phase.AUTH, Cause.LOGIN, f"{name}: {error}")
         else:
+            if isinstance(answer, Reply) and not answer.is_positive:
+                answer = _without(answer, proof.secret, said)
             if isinstance(answer, Reply) and exchange.complaint:
                 answer = Reply(answer.code, (*answer.lines, f"({exchange.complaint})"), answer.enhanced)
         outcome = "succeeded" if is_positive(answer) else "refused" if isinstance(answer, Reply) else "failed"
@@ -166,6 +175,16 @@ def _warn(upstream: Upstream, name: str, advice: str) -> None:
 
 def _is_refused(answer: Answer, dialogue: Dialogue) -> bool:
     return isinstance(answer, Reply) and answer.code in _REFUSED and not dialogue.is_closed
+
+
+def _without(reply: Reply, secret: Secret, said: Iterable[str]) -> Reply:
+    """A refusal without what we have said: some servers repeat the command that they do not like, maybe cut off."""
+    told = [rf"{re.escape(word[:_TELLTALE])}[A-Za-z0-9+/=]*" for word in said if len(word) >= _MIN_SECRET]
+    bare = secret.reveal()
+    if len(bare) >= _MIN_SECRET:
+        told += [re.escape(bare), rf"{re.escape(bare[:_TELLTALE])}\S*"]
+    lines = tuple(re.sub("|".join(told), "...", line) for line in reply.lines) if told else reply.lines
+    return reply if lines == reply.lines else Reply(reply.code, lines, reply.enhanced)
 
 
 async def _respond(exchange: ClientExchange, challenge: str) -> c.AuthResponse:

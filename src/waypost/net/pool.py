@@ -107,6 +107,8 @@ class UpstreamPool:
         self._closed = False
         self.certificate: bytes | None = None
         """What the upstream showed last, in DER form."""
+        self.guest: Callable[[], object] | None = None
+        """Sends away who has a place by `enter`, when mail wants it."""
 
     def __repr__(self) -> str:
         busy = self._open - len(self._idle)
@@ -196,6 +198,7 @@ class UpstreamPool:
 
     def leave(self) -> None:
         """The place that `enter` took is free again."""
+        self.guest = None
         self._discard(None)
 
     def sweep(self) -> None:
@@ -252,6 +255,8 @@ class UpstreamPool:
                 self._idle.pop(0).quit()
                 self._open -= 1
                 break
+            if self.guest is not None:
+                self.guest()
             if not await asyncio.create_task(self._wait(timeouts.connect)):
                 busy = Failure(Phase.CONNECT, Cause.BUSY, f"all {self._open} connections are in use")
                 return Stopped(Phase.CONNECT, busy)

@@ -5,6 +5,7 @@
 What it does is what mail does (`waypost.net.opening`): so what it finds is what mail would find.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from waypost.net.opening import open_session
 from waypost.net.pool import Upstreams
 from waypost.net.stopwatch import Stopwatch
 from waypost.net.x509 import read_certificate
-from waypost.routing.probing import NOT_REACHED, Certificate, Finding, Stage, StageState, stages_of
+from waypost.routing.probing import NOT_REACHED, Finding, Stage, StageState, stages_of
 from waypost.routing.route import Upstream
 from waypost.smtp import commands as c
 from waypost.smtp.address import NULL
@@ -68,18 +69,29 @@ class Prober:
     """Whose connections count: a probe takes none that mail may need. None: there is no mail."""
 
     async def probe(self, upstream: Upstream, tell: Tell = _unheard) -> Finding | None:
-        """What an upstream says at each stage; None when mail has all connections that it may have."""
+        """What an upstream says at each stage; None when mail has, or wants, all connections that it may have."""
         if self.upstreams is None:
-            return await self._probe(upstream, tell)
+            return (await self._probe(upstream, tell))[0]
         place = self.upstreams.place(upstream)
         if place is None:
             return None
+        probing = asyncio.create_task(self._probe(upstream, tell))
+        place.guest = probing.cancel
         try:
-            return await self._probe(upstream, tell)
+            finding, shown = await probing
+            if shown is not None:
+                place.certificate = shown
+            return finding
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None  # not we are to end: mail came, and wants the connection
         finally:
             place.leave()
 
-    async def _probe(self, upstream: Upstream, tell: Tell) -> Finding:
+    async def _probe(self, upstream: Upstream, tell: Tell) -> tuple[Finding, bytes | None]:
+        """What it finds, and the certificate that was shown."""
         at = self.now()
         if not upstream.probe.login:
             upstream = replace(upstream, credentials=None)
@@ -92,18 +104,18 @@ class Prober:
             walk.dialogue.abort()
         stages = walk.end(stopped)
         if stopped is not None and isinstance(stopped.answer, Failure) and stopped.answer.cause is Cause.CERTIFICATE:
-            walk.certificate = await self._look(upstream)
-        return Finding(upstream.name, at, stages, stopped, walk.tls, walk.certificate)
+            walk.shown = await self._look(upstream)
+        certificate = None if walk.shown is None else read_certificate(walk.shown)
+        return Finding(upstream.name, at, stages, stopped, walk.tls, certificate), walk.shown
 
-    async def _look(self, upstream: Upstream) -> Certificate | None:
+    async def _look(self, upstream: Upstream) -> bytes | None:
         """The certificate that was not good enough: another connection, on which nothing is entrusted to anybody."""
         tls = replace(upstream.tls, verify=False, fingerprints=())
         dialogue = Dialogue()
         try:
             naked = replace(upstream, tls=tls, credentials=None)
             await open_session(dialogue, naked, self.hostname, upstream.timeouts, self.logins)
-            shown = None if dialogue.stream is None else dialogue.stream.peer_certificate
-            return None if shown is None else read_certificate(shown)
+            return None if dialogue.stream is None else dialogue.stream.peer_certificate
         finally:
             dialogue.abort()
 
@@ -113,7 +125,7 @@ class _Walk:
 
     def __init__(self, upstream: Upstream, tell: Tell) -> None:
         self.dialogue = Dialogue()
-        self.certificate: Certificate | None = None
+        self.shown: bytes | None = None
         self.tls: str | None = None
         self._upstream = upstream
         self._tell = tell
@@ -162,7 +174,7 @@ class _Walk:
         stream = self.dialogue.stream
         if phase is Phase.TLS and stream is not None:
             self.tls = stream.tls
-            self.certificate = read_certificate(stream.peer_certificate or b"")
+            self.shown = stream.peer_certificate
         if phase not in self._told:
             self._tell_before(phase)
             self._add(self._passed(phase))
@@ -194,6 +206,10 @@ class _Walk:
         return Stage(phase, StageState.OK, printable(text), trail.seconds(phase))
 
     def _why_not(self, phase: Phase) -> str:
+        if not any(gone is Phase.CONNECT for gone, _ in self._trail.laps):
+            return NOT_REACHED  # without an access token there is nothing to connect for
+        if phase is Phase.RESOLVE:
+            return "a socket on this machine"
         if phase is Phase.TLS:
             return "off" if self._upstream.tls.mode == "off" else "not offered, and not required"
         if phase is Phase.AUTH:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 
 from waypost.net.der import element, identifier
 from waypost.net.stamps import fingerprint, stamp
@@ -24,20 +25,31 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 def read_certificate(der: bytes) -> Certificate | None:
     """A certificate in DER form (RFC 5280 section 4.1); None when that is not what it is."""
     try:
-        _, start, end = element(der, 0)
-        if end > len(der):  # cut off, which may be behind what is looked at here
+        _, start, whole = element(der, 0)
+        if whole > len(der):  # cut off, which may be behind what is looked at here
             return None
-        _, at, _ = element(der, start)  # tbsCertificate
+        _, at, end = element(der, start)  # tbsCertificate
+        if end > len(der):
+            return None
         parts = [der[at:at]]
-        for tag, part in _elements(der[at : element(der, start)[2]]):
+        for tag, part in _elements(der[at:end]):
             if tag != 0xA0 or len(parts) > 1:  # the version, which is not always there
                 parts.append(part)
         validity, others = parts[4], parts[7:]  # behind serialNumber, signature, issuer
         *_, (_, until) = _elements(validity)
-        names = tuple(_names(others))[:_MAX_NAMES]
-        return Certificate(_moment(until), names, fingerprint(der))
+        return Certificate(_moment(until), _names(others), fingerprint(der))
     except (IndexError, ValueError):
         return None
+
+
+def _names(parts: list[bytes]) -> tuple[str, ...]:
+    """The names, as far as they make sense: what is wrong with one of them does not change when it all ends."""
+    names: list[str] = []
+    try:
+        names.extend(islice(_each_name(parts), _MAX_NAMES))
+    except (IndexError, ValueError):
+        pass
+    return tuple(names)
 
 
 def certificate_in(path: str) -> Certificate | None:
@@ -81,7 +93,7 @@ def _moment(text: bytes) -> float:
     return datetime(year, *rest, tzinfo=UTC).timestamp()  # type: ignore[misc, arg-type]  # five numbers
 
 
-def _names(parts: list[bytes]) -> Iterator[str]:
+def _each_name(parts: list[bytes]) -> Iterator[str]:
     for part in parts:
         if part[:1] != b"\x30":  # of what follows the key, only the extensions are a sequence
             continue

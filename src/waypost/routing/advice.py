@@ -25,6 +25,8 @@ def advice(upstream: Upstream, finding: Finding) -> str:
         case Phase.GREETING:
             return _greeting(upstream, answer)
         case Phase.EHLO:
+            if isinstance(answer, Failure):
+                return "That may be no mail server, or something in between holds the connection. Is the port right?"
             return "It does not like the name that we give: set `hostname` to one that the DNS knows."
         case Phase.AUTH:
             return _auth(upstream, answer)
@@ -39,6 +41,8 @@ def _connect(upstream: Upstream, answer: Answer) -> str:
         if upstream.port == 25:
             return "Many networks let nobody out to port 25: try port 587 with `tls: starttls`."
         return "A firewall on the way drops this, or the host is down."
+    if upstream.is_unix:
+        return "Does its server run, with a socket at that path? May the user that runs Waypost open it?"
     if "refused" in str(answer):
         return (
             f"Nothing listens on port {upstream.port} there. Submission is on 587 (`tls: starttls`) or 465 "
@@ -68,7 +72,9 @@ def _tls(upstream: Upstream, finding: Finding, answer: Answer) -> str:
     if upstream.tls.mode == "implicit":
         where = " on port 587 and 25" if upstream.port in (25, 587) else ""
         return f"That port begins without TLS, as is usual{where}: set `tls: starttls`, or take port 465."
-    return "The upstream's TLS is older than 1.2, or broken."
+    if isinstance(answer, Failure) and answer.cause in (Cause.TIMEOUT, Cause.CLOSED, Cause.PROTOCOL):
+        return "Something in between may hold TLS back, or speak for the upstream: try from another network."
+    return f"The upstream's TLS is older than {upstream.tls.minimum}, or broken."
 
 
 def _certificate(upstream: Upstream, finding: Finding, text: str) -> str:
@@ -78,7 +84,7 @@ def _certificate(upstream: Upstream, finding: Finding, text: str) -> str:
         ended = "" if shown is None else f" on {_day(shown.not_after)}"
         return f"Its certificate ended{ended}: who runs the server has to renew it."
     if "mismatch" in text:
-        names = ", ".join(shown.names) if shown is not None and shown.names else "no name"
+        names = "no name" if shown is None else shown.some_names
         return (
             f"The certificate is for {names}, not for {asked}. If that is the one: set `tls.server_name`, or `address`."
         )
@@ -99,7 +105,7 @@ def _auth(upstream: Upstream, answer: Answer) -> str:
             case Cause.PLAINTEXT:
                 return "Set `tls: starttls`. Is the port right?"
             case Cause.LOGIN if "access token" in answer.text:
-                return f"`waypost oauth login {upstream.name}` gets a new one."
+                return _token(upstream, answer.text)
             case Cause.LOGIN:
                 return _NO_AUTH
             case _:
@@ -118,6 +124,15 @@ def _auth(upstream: Upstream, answer: Answer) -> str:
     if host.endswith(".amazonaws.com"):
         return "SES wants SMTP credentials of its own, made in its console; they are not the access key."
     return "User name (often the whole address) or password is wrong; with two-factor login, make an app password."
+
+
+def _token(upstream: Upstream, text: str) -> str:
+    if any(words in text for words in ("cannot be reached", "has no address", "no answer within")):
+        return "Is `auth.oauth2.token_url` right, and may this machine speak to it?"
+    login = upstream.credentials
+    if login is not None and login.oauth2 is not None and login.oauth2.grant == "client_credentials":
+        return "Are `client_id`, `client_secret` and `scope` right? A secret of an application ends some day."
+    return f"`waypost oauth login {upstream.name}` gets a new one."
 
 
 def _day(moment: float) -> str:

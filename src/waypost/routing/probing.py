@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 
+_SOME = 5
+
 _STAGES = (Phase.RESOLVE, Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH, Phase.MAIL, Phase.RCPT)
 _TLS_FIRST = (Phase.RESOLVE, Phase.CONNECT, Phase.TLS, Phase.GREETING, Phase.EHLO, Phase.AUTH, Phase.MAIL, Phase.RCPT)
 
@@ -64,6 +66,12 @@ class Certificate:
     """The host names and addresses that it is for (subjectAltName)."""
     fingerprint: str
     """SHA-256 of its DER form, in hexadecimal digits."""
+
+    @property
+    def some_names(self) -> str:
+        """The names in a few words: there may be hundreds."""
+        more = len(self.names) - _SOME
+        return (", ".join(self.names[:_SOME]) or "no name") + (f" and {more} more" if more > 0 else "")
 
     def days_left(self, now: float) -> int:
         """Whole days until it ends; negative when it has ended."""
