@@ -136,8 +136,12 @@ def test_a_stop_does_not_wait_for_a_header(place: MakePlace) -> None:
     it = behind(place, shutdown_timeout=60)
     client = it.client()
     client.send(b"PROXY ")
+    later = it.client()  # connections are taken in the order in which they come
+    later.send(encode_v1(CLIENT, SERVER))
+    later.hello()
     it.server.stop_soon()
     client.expect_end()
+    later.close()
     it.server.stop()
 
 
