@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -197,7 +197,8 @@ class RunningServer:
         """Stops as SIGTERM does, and waits for the end. Idempotent."""
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None and self._thread.is_alive():
-            loop.call_soon_threadsafe(stopping.set)
+            with suppress(RuntimeError):  # it may be ending by itself, its loop closed already
+                loop.call_soon_threadsafe(stopping.set)
             self._thread.join(30)
             assert not self._thread.is_alive(), "the server does not end"
         if self._failure is not None:

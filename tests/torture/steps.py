@@ -128,6 +128,7 @@ def _batch_has(what: str) -> Callable[[Call], bool]:
 
 
 _UPSTREAM = "waypost.net.upstream:UpstreamConnection"
+_HANDING_OVER = "waypost.net.handing_over"
 _DATABASE = "waypost.store.database:Database"
 _RECEPTION = "waypost.delivery.intake:Reception"
 _QUEUED: Any = {"modes": ("hybrid", "spool")}
@@ -160,8 +161,8 @@ STEPS: tuple[Step, ...] = (
     *_lined("connection open", f"{_UPSTREAM}.open", "after"),
     *_lined("MAIL and RCPT", f"{_UPSTREAM}.begin", "before", "during", "after"),
     *_lined("DATA", f"{_UPSTREAM}.send", "before"),
-    *_lined("content under way", f"{_UPSTREAM}._send_all", "before"),
-    *_lined("the dot", f"{_UPSTREAM}._end", "before"),
+    *_lined("content under way", f"{_HANDING_OVER}:_send_all", "before"),
+    *_lined("the dot", f"{_HANDING_OVER}:_end", "before"),
     Step("dot sent", "waypost.net.dialogue:Dialogue.answers", "during", _is_dot),
     Step("dot answered", "waypost.net.dialogue:Dialogue.answers", "after", _is_dot),
     *_lined("whole transaction of a copy", f"{_UPSTREAM}.begin_with", "before", "during", "after"),
