@@ -13,7 +13,13 @@ from rig.waiting import wait_until
 from rig.waypost import WaypostProcess, waypost
 from waypost.cli import main
 from waypost.commands import CONFIGURATION, FAILED, FINE, USAGE
+from waypost.config.compass import compass_of
+from waypost.config.load import load
+from waypost.net.stream import UNIX
 from waypost.observe.record import json_line, timestamp
+from waypost.routing.destination import Door
+from waypost.routing.facts import Facts
+from waypost.smtp.address import NULL, parse_mailbox
 from waypost.store.journal import SqliteJournal
 
 START = 1_800_000_000.0
@@ -143,6 +149,19 @@ async def test_listeners_and_accounts_that_are_gone(plan):
 
     _, shown, _ = await plan(SAME.replace("wiki", "blog"))
     assert "+ refused: there is no account wiki" in shown
+
+
+def test_whoever_may_open_a_unix_socket_may_send(tmp_path, certificates):
+    text = RULED.replace("127.0.0.1:25", f"unix:{tmp_path}/mail")
+    for name, value in (("CERT", certificates.certificate), ("KEY", certificates.key), ("SPOOL", tmp_path / "s")):
+        text = text.replace(name, str(value))
+    (tmp_path / "new.yaml").write_text(text)
+    settings = load(str(tmp_path / "new.yaml"), {})
+    [listener] = settings.listeners
+    ann = parse_mailbox("ann@example.org")
+    found = compass_of(settings).point(Facts(listener.name, None, UNIX, NULL, ann))
+    assert (found.kind, found.route) == ("route", "moved")
+    assert not Door(submission=True).admits(UNIX, None)
 
 
 async def test_a_configuration_with_mistakes_is_told_of_as_by_check(plan):
